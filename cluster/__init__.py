@@ -1,0 +1,1 @@
+"""Sweeps of trials on Ray: declare, plan, dispatch, collect."""

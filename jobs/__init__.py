@@ -1,0 +1,1 @@
+"""What researchers run and copy: one declaration a file."""

@@ -1,0 +1,246 @@
+"""Configurations and trials: frozen values, validated when made, with an identity of their own."""
+
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
+from typing import Literal, get_args
+
+from pcworker.errors import InputError
+from pcworker.fingerprint import fingerprint
+
+ENGINE_VERSION = 1
+"""Part of every trial's identity. Raise it when the numbers of a trial change on purpose."""
+
+Rule = Literal["BP", "IL", "Z-IL", "Fa-Z-IL"]
+ActivationName = Literal["sigmoid", "tanh", "relu"]
+Init = Literal["xavier", "linear", "glorot4"]
+Reduction = Literal["sum", "mean"]
+Targets = Literal["onehot", "soft"]
+Dtype = Literal["float32", "float64"]
+Arithmetic = Literal["displacement", "textbook"]
+Schedule = Literal["layerwise", "literal"]
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "rule": get_args(Rule),
+    "activation": get_args(ActivationName),
+    "init": get_args(Init),
+    "reduction": get_args(Reduction),
+    "targets": get_args(Targets),
+    "dtype": get_args(Dtype),
+    "arithmetic": get_args(Arithmetic),
+    "schedule": get_args(Schedule),
+}
+
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """Everything that defines a training but its seed.
+
+    A field that the rule does not use is None, so that equal trainings are equal values; the
+    function `configuration` sets those. Layers are counted from the output, l = 0 .. l_max.
+    """
+
+    network: str
+    """Widths from the input to the output: "784-32-32-10"."""
+    activation: str
+    """f in Eq. 5; the input enters without f, the output layer is linear."""
+    bias: bool
+    rule: str
+    t: int | None
+    """The inference step at which IL moves all weights; None for the other rules."""
+    t_d: int | None
+    """Fa-Z-IL: inference steps for which an error must have been 0 before phi can be 1."""
+    horizon: int | None
+    """Fa-Z-IL: T, its last inference step."""
+    gamma: float | None
+    """Integration step of inference, Eq. 7; None where no activity ever moves (BP, t = 0)."""
+    sigma: float | None
+    """Standard deviation of x^l_0 around mu^l_0 in the hidden layers (0: condition C1 holds)."""
+    alpha: float
+    """Learning rate, Eq. 9."""
+    batch_size: int
+    epochs: int
+    init: str
+    """"xavier": uniform, Glorot's bound; "linear": torch.nn.Linear's; "glorot4": 4 x Glorot's."""
+    reduction: str
+    """"sum": a weight update sums over the batch; "mean": alpha is divided by the batch's size."""
+    targets: str
+    """"onehot": 0 and 1; "soft": 0.03 and 0.97."""
+    dtype: str
+    arithmetic: str | None
+    schedule: str | None
+
+    def __post_init__(self) -> None:
+        for name, allowed in CHOICES.items():
+            value = getattr(self, name)
+            if value is None and name in ("arithmetic", "schedule") and self.rule == "BP":
+                continue
+            if value not in allowed:
+                raise InputError(f"{name} {value!r} is unknown; allowed: {', '.join(allowed)}")
+        _widths(self.network)
+        _at_least("t", self.t, 0)
+        _at_least("t_d", self.t_d, 1)
+        _at_least("horizon", self.horizon, 0)
+        _at_least("batch_size", self.batch_size, 1)
+        _at_least("epochs", self.epochs, 1)
+        _positive("gamma", self.gamma)
+        _positive("alpha", self.alpha)
+        if self.sigma is not None and not 0 <= self.sigma < math.inf:
+            raise InputError(f"sigma {self.sigma}: must be a finite number of at least 0")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Widths by layer index: widths[0] is the output's, widths[l_max] the input's."""
+        return tuple(reversed(_widths(self.network)))
+
+    @property
+    def l_max(self) -> int:
+        """Index of the input layer."""
+        return len(_widths(self.network)) - 1
+
+    @property
+    def hidden_layers(self) -> int:
+        return self.l_max - 1
+
+    @property
+    def last_step(self) -> int:
+        """The last t at which the rule looks at the network."""
+        if self.rule == "IL":
+            return self.t or 0
+        if self.rule == "Fa-Z-IL":
+            return self.horizon or 0
+        return self.l_max - 1 if self.rule == "Z-IL" else 0
+
+    @property
+    def noisy(self) -> bool:
+        """Whether hidden activities start away from their predictions (C1 broken)."""
+        return bool(self.sigma)
+
+
+def configuration(
+    *,
+    network: str = "784-32-32-10",
+    rule: str,
+    t: int | None = None,
+    gamma: float = 1.0,
+    sigma: float = 0.0,
+    t_d: int = 4,
+    horizon: int | None = None,
+    activation: str = "sigmoid",
+    bias: bool = False,
+    alpha: float = 0.001,
+    batch_size: int = 20,
+    epochs: int = 1,
+    init: str = "xavier",
+    reduction: str = "sum",
+    targets: str = "onehot",
+    dtype: str = "float32",
+    arithmetic: str = "displacement",
+    schedule: str = "layerwise",
+) -> Configuration:
+    """The canonical configuration: parameters that `rule` does not use are dropped.
+
+    IL needs `t`. Fa-Z-IL's `horizon` is l_max - 1 by default. Every parameter is checked, also
+    those that are dropped. Raises InputError naming the parameter, its value and what is allowed.
+    """
+    if rule == "IL" and t is None:
+        raise InputError("rule IL needs t, the inference step at which it moves the weights")
+    everything = Configuration(
+        network=network,
+        activation=activation,
+        bias=bias,
+        rule=rule,
+        t=t,
+        t_d=t_d,
+        horizon=len(_widths(network)) - 2 if horizon is None else horizon,
+        gamma=float(gamma),
+        sigma=float(sigma) + 0.0,  # -0.0 becomes 0.0
+        alpha=float(alpha),
+        batch_size=batch_size,
+        epochs=epochs,
+        init=init,
+        reduction=reduction,
+        targets=targets,
+        dtype=dtype,
+        arithmetic=arithmetic,
+        schedule=schedule,
+    )
+    unused: dict[str, None] = {}
+    if rule != "IL":
+        unused |= {"t": None}
+    if rule != "Fa-Z-IL":
+        unused |= {"t_d": None, "horizon": None}
+    if rule == "BP":
+        unused |= {"gamma": None, "sigma": None, "arithmetic": None, "schedule": None}
+    if rule == "IL" and t == 0:
+        unused |= {"gamma": None}
+    return replace(everything, **unused)
+
+
+def twin_of(config: Configuration) -> Configuration:
+    """The BP configuration equal in everything but rule, t, gamma, sigma, t_d, horizon, schedule
+    and arithmetic: what `config`'s divergence is measured from."""
+    names = ("t", "t_d", "horizon", "gamma", "sigma", "arithmetic", "schedule")
+    return replace(config, rule="BP", **dict.fromkeys(names))
+
+
+def stack_key(config: Configuration) -> Configuration:
+    """What trials of one stack must share. (Each has its own rule, t, gamma, sigma and seed.)"""
+    return replace(twin_of(config), arithmetic=config.arithmetic, schedule=config.schedule)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A configuration and a seed: one training, one row."""
+
+    configuration: Configuration
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed <= MAX_SEED:
+            raise InputError(f"seed {self.seed}: must lie between 0 and 2^63 - 1")
+
+    @cached_property
+    def trial_id(self) -> str:
+        """16 hex digits of the fingerprint of the configuration, the seed and ENGINE_VERSION."""
+        identity = asdict(self.configuration) | {
+            "seed": self.seed,
+            "engine_version": ENGINE_VERSION,
+        }
+        return fingerprint(identity)[:16]
+
+    @property
+    def twin(self) -> "Trial":
+        return Trial(twin_of(self.configuration), self.seed)
+
+
+def configuration_from(values: dict) -> Configuration:
+    """The configuration that `dataclasses.asdict` gave as `values`; other keys are ignored.
+
+    Raises KeyError if a field is missing, InputError if a value is not allowed.
+    """
+    return Configuration(**{field.name: values[field.name] for field in fields(Configuration)})
+
+
+def _widths(network: str) -> tuple[int, ...]:
+    try:
+        widths = tuple(int(width) for width in network.split("-"))
+    except ValueError:
+        widths = ()
+    if len(widths) < 2 or min(widths) < 1:
+        raise InputError(
+            f"network {network!r}: give the widths from the input to the output, as in 784-32-32-10"
+        )
+    return widths
+
+
+def _at_least(name: str, value: int | None, least: int) -> None:
+    if value is not None and value < least:
+        raise InputError(f"{name} {value}: must be a whole number of at least {least}")
+
+
+def _positive(name: str, value: float | None) -> None:
+    if value is not None and not 0 < value < math.inf:
+        raise InputError(f"{name} {value}: must be a finite number above 0")

@@ -1,0 +1,35 @@
+"""The exceptions of the project.
+
+    ZilsweepError
+    ├── InputError            the user's input or environment; a job prints it as one line, exit code 2
+    │   ├── DataError         MNIST is missing, truncated or not the canonical MNIST
+    │   └── StoreError        the store cannot be read or written, or answers what it should not
+    │       └── DamagedError  one object in the store is corrupt; it is named, the rest stays readable
+    └── IncompleteError       a table was asked over cells that are not there
+
+Every message says what was received, what is allowed, and what to do.
+"""
+
+
+class ZilsweepError(Exception):
+    """Root of the project's exceptions."""
+
+
+class InputError(ZilsweepError):
+    """The user's input or environment is at fault."""
+
+
+class DataError(InputError):
+    """The data set is missing, truncated or not the canonical one."""
+
+
+class StoreError(InputError):
+    """The store cannot be read or written."""
+
+
+class DamagedError(StoreError):
+    """One object in the store is not what its commit says."""
+
+
+class IncompleteError(ZilsweepError):
+    """Cells of the sweep have no committed trial yet."""

@@ -1,0 +1,42 @@
+"""Content addresses: the same value has the same fingerprint in every process and on every machine."""
+
+import hashlib
+import json
+import math
+from typing import Any
+
+Canonical = None | bool | int | float | str | list[Any] | dict[str, Any]
+
+
+def canonical_json(value: Canonical) -> str:
+    """`value` as JSON with sorted keys and no white space.
+
+    Raises TypeError on anything but None, bool, int, float, str and lists and str-keyed dicts of
+    them, and ValueError on a NaN, an infinity or -0.0: their text could stand for two values.
+    """
+    _refuse(value)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def fingerprint(value: Canonical) -> str:
+    """sha256 of `canonical_json(value)`, as 64 hex digits."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def _refuse(value: Canonical) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if type(key) is not str:
+                raise TypeError(f"the key {key!r} is a {type(key).__name__}; only str is canonical")
+            _refuse(item)
+    elif isinstance(value, list):
+        for item in value:
+            _refuse(item)
+    elif type(value) is float:
+        if not math.isfinite(value) or (value == 0.0 and math.copysign(1.0, value) < 0):
+            raise ValueError(f"{value!r} has no canonical form; pass a finite number, or 0.0")
+    elif value is not None and type(value) not in (bool, int, str):
+        raise TypeError(
+            f"{value!r} is a {type(value).__name__}; canonical are None, bool, int, float, str, "
+            "list and dict"
+        )

@@ -1,0 +1,72 @@
+"""The seam between the equations and what a layer is: predict, pull back, learn.
+
+`Dense` is a stack of fully connected layers, one per trial, worked on by batched products.
+
+Shapes: R trials, B samples, n = n_l units of the predicted layer, m = n_{l+1} of the layer above.
+"""
+
+import torch
+from torch import Tensor
+
+from pcworker.activations import Activation
+
+
+class Dense:
+    """theta^{l+1} of R trials: mu^l = f(x^{l+1}) theta^T (+ bias).
+
+    `above` is f, applied to x^{l+1}; None for the input layer, whose pixels enter without f.
+    Every product has the operands' order of torch.nn.Linear and of its gradient, so that a trial
+    gets the bits that autograd gets.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, above: Activation | None) -> None:
+        self.weight = weight
+        """[R, n, m]"""
+        self.bias = bias
+        """[R, n], or None"""
+        self.above = above
+        self._change = torch.empty_like(weight)
+
+    def predict(self, part: slice, fx: Tensor, out: Tensor) -> None:
+        """out [r, B, n] = mu^l for fx = f(x^{l+1}) [r, B, m], the r trials of `part` (Eq. 5)."""
+        theta_t = self.weight[part].transpose(1, 2)
+        if self.bias is None:
+            _product(fx, theta_t, out)
+        elif len(fx) == 1:
+            torch.addmm(self.bias[part][0], fx[0], theta_t[0], out=out[0])
+        else:
+            torch.baddbmm(self.bias[part].unsqueeze(1), fx, theta_t, out=out)
+
+    def pull_back(self, part: slice, eps: Tensor, fx: Tensor, out: Tensor) -> None:
+        """out [r, B, m] = f'(x^{l+1}) * (eps^l theta^{l+1}), for eps^l [r, B, n] (Eq. 7)."""
+        if self.above is None:
+            raise ValueError("the input layer is clamped: nothing is pulled back to it")
+        _product(eps, self.weight[part], out)
+        self.above.pull_back(out, fx, out)
+
+    def learn(self, part: slice, eps: Tensor, fx: Tensor, rate: float) -> None:
+        """theta^{l+1} += rate * eps^l f(x^{l+1})^T, summed over the batch (Eq. 9)."""
+        change = self._change[part]
+        _product(eps.transpose(1, 2), fx, change)
+        self.weight[part].add_(change, alpha=rate)
+        if self.bias is not None:
+            # by trial: a sum over [r, B, n] may add in another order than one over [B, n]
+            for bias, trial_eps in zip(self.bias[part], eps, strict=True):
+                bias.add_(trial_eps.sum(0), alpha=rate)
+
+    def parameters(self, trial: int) -> list[Tensor]:
+        """Views of one trial's parameters: [weight], or [weight, bias]."""
+        return [p[trial] for p in (self.weight, self.bias) if p is not None]
+
+    def keep(self, trials: Tensor) -> "Dense":
+        """A new stack with the trials whose indices are given (int64)."""
+        bias = None if self.bias is None else self.bias[trials]
+        return Dense(self.weight[trials], bias, self.above)
+
+
+def _product(a: Tensor, b: Tensor, out: Tensor) -> None:
+    """out = a @ b for each trial; alone, a trial uses the plain product, as nn.Linear does."""
+    if len(out) == 1:
+        torch.mm(a[0], b[0], out=out[0])
+    else:
+        torch.bmm(a, b, out=out)

@@ -1,0 +1,80 @@
+"""What is measured of a network: its test error, and its distance to the twin.
+
+Everything is computed trial by trial, on fresh copies: a metric does not depend on the stack.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pcworker.backprop import outputs
+from pcworker.config import Configuration
+
+Parameters = Sequence[Sequence[np.ndarray]]
+"""theta^{l+1} for l = 0 .. l_max - 1: [weight [n_l, n_{l+1}]], or [weight, bias [n_l]]."""
+
+
+class Distance(NamedTuple):
+    """How far two networks' weights are apart, in float64."""
+
+    l2: float
+    """Sum over layers of the L2 norm of the difference."""
+    l1: float
+    """Sum over all weights of the absolute difference."""
+    maxabs: float
+    """Largest absolute difference."""
+
+
+def to_numpy(parameters: Sequence[Sequence[Tensor]]) -> list[list[np.ndarray]]:
+    """Copies in main memory."""
+    return [[p.detach().cpu().numpy().copy() for p in layer] for layer in parameters]
+
+
+def test_error(
+    config: Configuration, parameters: Sequence[Sequence[Tensor]], images: Tensor, labels: Tensor
+) -> float:
+    """Fraction of images [samples, n_{l_max}] whose largest output is not at their label."""
+    copies = [[p.clone() for p in layer] for layer in parameters]
+    wrong = outputs(config, copies, images).argmax(1) != labels
+    return int(wrong.sum()) / len(labels)
+
+
+def distance(ours: Parameters, theirs: Parameters) -> Distance:
+    """The distance between two networks of one shape; a bias belongs to its layer."""
+    l2 = l1 = largest = 0.0
+    for layer, other in zip(ours, theirs, strict=True):
+        parts = [
+            np.subtract(a, b, dtype=np.float64).ravel() for a, b in zip(layer, other, strict=True)
+        ]
+        difference = np.concatenate(parts)
+        l2 += float(np.sqrt(np.square(difference).sum()))
+        l1 += float(np.abs(difference).sum())
+        largest = max(largest, float(np.abs(difference).max()))
+    return Distance(l2, l1, largest)
+
+
+def energy(squares: Tensor, samples: int) -> float:
+    """Mean over samples of 1/2 sum (s_out - y^0)^2, from the squares added up over an epoch's
+    batches, float64 [B, n_0]."""
+    return 0.5 * float(np.ascontiguousarray(squares.cpu().numpy()).sum()) / samples
+
+
+def parameter_sha256(parameter: np.ndarray) -> str:
+    """sha256 of the little-endian bytes."""
+    little = parameter.astype(parameter.dtype.newbyteorder("<"), copy=False)
+    return hashlib.sha256(np.ascontiguousarray(little).tobytes()).hexdigest()
+
+
+def network_digest(parameters: Parameters) -> str:
+    """One sha256 for all parameters of a network: equal if and only if every bit is."""
+    shas = [parameter_sha256(p) for layer in parameters for p in layer]
+    return hashlib.sha256("\n".join(shas).encode()).hexdigest()
+
+
+def is_finite(parameters: Parameters) -> bool:
+    """Whether every parameter of a network is finite."""
+    return all(bool(np.isfinite(p).all()) for layer in parameters for p in layer)

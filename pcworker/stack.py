@@ -1,0 +1,135 @@
+"""A stack: trials of one network trained together in one batched program."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from pcworker.activations import ACTIVATIONS
+from pcworker.batches import Batch
+from pcworker.config import Trial
+from pcworker.inference import Inference
+from pcworker.layers import Dense
+from pcworker.randomness import initial_parameters
+from pcworker.schedule import Block, Kind, sort_key, steps
+
+
+def kind(trial: Trial) -> Kind:
+    """What of a trial decides its schedule."""
+    config = trial.configuration
+    return Kind(config.rule, config.last_step, config.noisy)
+
+
+def blocks(trials: Sequence[Trial]) -> list[Block]:
+    """The runs of neighbours of one kind."""
+    runs: list[Block] = []
+    for place, trial in enumerate(trials):
+        if runs and runs[-1].kind == kind(trial):
+            runs[-1] = runs[-1]._replace(stop=place + 1)
+        else:
+            runs.append(Block(kind(trial), place, place + 1))
+    return runs
+
+
+class Stack:
+    """R trials of IL, Z-IL or Fa-Z-IL that share a `stack_key`: mixed in rule, t, gamma, sigma and
+    seed. Weights are [R, n_l, n_{l+1}]."""
+
+    def __init__(self, trials: Sequence[Trial], device: torch.device) -> None:
+        config = trials[0].configuration
+        schedule = config.schedule or "literal"
+        ordered = sorted(trials, key=lambda trial: sort_key(kind(trial), schedule))
+        drawn = [initial_parameters(trial.configuration, trial.seed) for trial in ordered]
+        layers = []
+        for l in range(config.l_max):
+            parameters = [torch.stack(same).to(device) for same in zip(*(d[l] for d in drawn))]
+            above = ACTIVATIONS[config.activation] if l < config.l_max - 1 else None
+            layers.append(Dense(parameters[0], parameters[1] if config.bias else None, above))
+        self._set(ordered, layers)
+        self.squares = torch.zeros(
+            len(trials), config.batch_size, config.widths[0], dtype=torch.float64, device=device
+        )
+        """[R, B, n_0]: squares of the output errors at t = 0, added up until someone zeroes them."""
+
+    def _set(self, trials: Sequence[Trial], layers: list[Dense]) -> None:
+        config = trials[0].configuration
+        self.trials = tuple(trials)
+        self.layers = layers
+        like = layers[0].weight
+        self._gamma = _column([t.configuration.gamma or 0.0 for t in trials], like)
+        self._sigma = _column([t.configuration.sigma or 0.0 for t in trials], like)
+        self._t_d = _column([t.configuration.t_d or 0 for t in trials], like).int()
+        self._noisy = any(trial.configuration.noisy for trial in trials)
+        self._arithmetic = config.arithmetic or "displacement"
+        self._steps = steps(blocks(trials), config.l_max, config.schedule or "literal")
+        self._inference: dict[int, Inference] = {}  # by batch size: the last batch may be smaller
+        seeds = {seed: i for i, seed in enumerate(self.seeds)}
+        self._seed_index = torch.tensor([seeds[t.seed] for t in trials], device=like.device)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The distinct seeds, in order of appearance."""
+        return tuple(dict.fromkeys(trial.seed for trial in self.trials))
+
+    @torch.no_grad()
+    def update(self, batches: Mapping[int, Batch], rate: float) -> None:
+        """One weight update of every trial, from the batch of its seed; `rate` is the learning
+        rate of a sum over the batch."""
+        inputs = self._spread({seed: batch.inputs for seed, batch in batches.items()})
+        targets = self._spread({seed: batch.targets for seed, batch in batches.items()})
+        shifts = self._shifts(batches) if self._noisy else None
+        inference = self._for_batch(inputs.shape[1])
+        inference.start(inputs, targets, shifts)
+        self.squares[:, : inputs.shape[1]] += (targets - inference.mu[0]).double().square_()
+        for step in self._steps:
+            inference.step(step, rate)
+
+    def parameters(self, trial: int) -> list[list[Tensor]]:
+        """theta^{l+1} of one trial, l = 0 .. l_max - 1, as views: [weight], or [weight, bias]."""
+        return [layer.parameters(trial) for layer in self.layers]
+
+    def finite(self) -> list[bool]:
+        """For each trial, whether all its parameters are finite."""
+        flat = [p.flatten(1) for l in self.layers for p in (l.weight, l.bias) if p is not None]
+        return torch.stack([torch.isfinite(p).all(1) for p in flat]).all(0).tolist()
+
+    def keep(self, wanted: Sequence[bool]) -> None:
+        """Drops the trials that are not wanted; the others' bits do not change."""
+        if all(wanted):
+            return
+        places = [place for place, is_wanted in enumerate(wanted) if is_wanted]
+        if not places:
+            self.trials = ()
+            return
+        index = torch.tensor(places, device=self.squares.device)
+        self.squares = self.squares[index]
+        self._set([self.trials[i] for i in places], [layer.keep(index) for layer in self.layers])
+
+    def _spread(self, by_seed: Mapping[int, Tensor]) -> Tensor:
+        """[B, n] by seed to [R, B, n] by trial, without a copy where all trials share a seed."""
+        if len(self.seeds) == 1:
+            return by_seed[self.seeds[0]].expand(len(self.trials), -1, -1)
+        return torch.stack([by_seed[seed] for seed in self.seeds])[self._seed_index]
+
+    def _shifts(self, batches: Mapping[int, Batch]) -> list[Tensor]:
+        """sigma times the seed's noise, [R, B, n_l] by l; the entry of l = 0 is not used."""
+        normals = [
+            self._spread({seed: batches[seed].noise[-l] for seed in self.seeds})
+            for l in range(1, len(self.layers))
+        ]
+        return [self._sigma, *(self._sigma * normal for normal in normals)]
+
+    def _for_batch(self, batch: int) -> Inference:
+        if batch not in self._inference:
+            self._inference[batch] = Inference(
+                self.layers,
+                batch=batch,
+                gamma=self._gamma,
+                t_d=self._t_d,
+                arithmetic=self._arithmetic,
+            )
+        return self._inference[batch]
+
+
+def _column(values: Sequence[float], like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=like.dtype, device=like.device).reshape(-1, 1, 1)
