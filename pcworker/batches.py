@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,15 +11,6 @@ from pcworker.randomness import batch_order, generator, noise
 
 TARGETS = {"onehot": (0.0, 1.0), "soft": (0.03, 0.97)}
 """Target of the wrong classes and of the right one; "soft" is Whittington & Bogacz (2017)'s."""
-
-
-class Digits(NamedTuple):
-    """A data set of images and labels, all uint8: images [samples, pixels], labels [samples]."""
-
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
 
 
 class Batch(NamedTuple):

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcworker.batches import Batch, Digits, epoch_batches, pixels
+from pcworker.batches import Batch, epoch_batches, pixels
 from pcworker.config import Configuration, Trial
+from pcworker.digits import Digits
 from pcworker.measures import test_error
 from pcworker.results import ShardResult
 from pcworker.training import Training

@@ -3,7 +3,6 @@
 Everything is computed trial by trial, on fresh copies: a metric does not depend on the stack.
 """
 
-import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,10 +12,7 @@ from torch import Tensor
 
 from pcworker.backprop import outputs
 from pcworker.config import Configuration
-
-Parameters = Sequence[Sequence[np.ndarray]]
-"""theta^{l+1} for l = 0 .. l_max - 1: [weight [n_l, n_{l+1}]], or [weight, bias [n_l]]."""
-
+from pcworker.digests import Parameters
 
 class Distance(NamedTuple):
     """How far two networks' weights are apart, in float64."""
@@ -61,18 +57,6 @@ def energy(squares: Tensor, samples: int) -> float:
     """Mean over samples of 1/2 sum (s_out - y^0)^2, from the squares added up over an epoch's
     batches, float64 [B, n_0]."""
     return 0.5 * float(np.ascontiguousarray(squares.cpu().numpy()).sum()) / samples
-
-
-def parameter_sha256(parameter: np.ndarray) -> str:
-    """sha256 of the little-endian bytes."""
-    little = parameter.astype(parameter.dtype.newbyteorder("<"), copy=False)
-    return hashlib.sha256(np.ascontiguousarray(little).tobytes()).hexdigest()
-
-
-def network_digest(parameters: Parameters) -> str:
-    """One sha256 for all parameters of a network: equal if and only if every bit is."""
-    shas = [parameter_sha256(p) for layer in parameters for p in layer]
-    return hashlib.sha256("\n".join(shas).encode()).hexdigest()
 
 
 def is_finite(parameters: Parameters) -> bool:

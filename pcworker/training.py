@@ -11,6 +11,7 @@ from torch import Tensor
 from pcworker import measures
 from pcworker.backprop import Backprop
 from pcworker.config import Trial, twin_of
+from pcworker.digests import Parameters, network_digest
 from pcworker.packing import Packing, probe, probe_batches
 from pcworker.results import EpochMetrics, ShardResult, TrialResult
 from pcworker.stack import Stack
@@ -25,7 +26,7 @@ FINITE_EVERY = 100
 class _Reference(NamedTuple):
     """The twin after an epoch: None where it is not finite."""
 
-    parameters: measures.Parameters | None
+    parameters: Parameters | None
     test_error: float | None
 
 
@@ -97,7 +98,7 @@ class Training:
     def _measure_twin(self, twin: Trial, last: bool) -> _Reference:
         network = self.twins[twin]
         parameters = measures.to_numpy(network.parameters())
-        self.twin_digests[twin.trial_id].append(measures.network_digest(parameters))
+        self.twin_digests[twin.trial_id].append(network_digest(parameters))
         if not measures.is_finite(parameters):
             return _Reference(None, None)
         error = self.engine.test_error(self.config, network.parameters())

@@ -1,0 +1,152 @@
+"""The commit protocol: data first, under keys of the attempt's own; then one put-if-absent.
+
+A shard is done if and only if its commit exists. Attempts that die half-way, and those that lose
+the race for the commit, leave files that no reader ever looks at.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from pcworker.errors import DamagedError
+from pcworker.layout import SweepKeys
+from pcworker.records import SCHEMA_VERSION, from_parquet, result_digest, shard_tables, to_parquet
+from pcworker.results import ShardResult
+from pcworker.store import Store
+
+
+@dataclass(frozen=True)
+class CommittedFile:
+    """A data object that a commit names."""
+
+    table: str
+    key: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What `commit.json` says."""
+
+    shard_id: str
+    attempt_id: str
+    trial_ids: tuple[str, ...]
+    files: tuple[CommittedFile, ...]
+    result_digest: str
+    twins: Mapping[str, tuple[str, ...]]
+    """By the twin's trial id: the digest of its weights after each epoch."""
+    packing: str
+    wall_seconds: float
+    where: Mapping[str, Any]
+    """hostname, device, versions, ...: what ran it."""
+
+
+Outcome = Literal["committed", "lost", "differs"]
+"""Lost: another attempt had committed the same results. Differs: it had committed others."""
+
+
+def commit_shard(
+    store: Store,
+    keys: SweepKeys,
+    shard_id: str,
+    attempt_id: str,
+    result: ShardResult,
+    where: Mapping[str, Any],
+) -> Outcome:
+    """Writes the attempt's tables, then commits them.
+
+    where  sweep, device and `provenance()`, for the rows and the files' metadata
+    """
+    columns = {
+        "sweep": where["sweep"],
+        "shard_id": shard_id,
+        "attempt_id": attempt_id,
+        "hostname": where["hostname"],
+        "device": where["device"],
+        "torch_version": where["versions"]["torch"],
+        "git_commit": where["git_commit"],
+    }
+    metadata = {"provenance": json.dumps(where), "code_sha256": where["code_sha256"]}
+    metadata |= {
+        name: str(where[name]).lower() if name == "git_dirty" else str(where[name])
+        for name in ("git_commit", "git_dirty")
+        if where[name] is not None
+    }
+    files = []
+    for table, rows in shard_tables(result, columns, metadata).items():
+        data = to_parquet(rows)
+        key = keys.data(shard_id, attempt_id, table)
+        store.put(key, data)
+        files.append({"table": table, "key": key, "size": len(data), "sha256": _sha256(data)})
+    commit = {
+        "schema_version": SCHEMA_VERSION,
+        "shard_id": shard_id,
+        "attempt_id": attempt_id,
+        "trial_ids": [trial.trial.trial_id for trial in result.trials],
+        "files": files,
+        "result_digest": result_digest(result),
+        "twins": result.twins,
+        "packing": result.packing,
+        "wall_seconds": result.wall_seconds,
+        "where": dict(where),
+    }
+    if store.put_if_absent(keys.commit(shard_id), json.dumps(commit, indent=1).encode()):
+        return "committed"
+    winner = read_commit(store, keys, shard_id)
+    if winner is not None and winner.attempt_id == attempt_id:
+        return "committed"  # the first answer was lost on its way
+    same = winner is not None and winner.result_digest == commit["result_digest"]
+    return "lost" if same else "differs"
+
+
+def read_commit(store: Store, keys: SweepKeys, shard_id: str) -> Commit | None:
+    """The commit of a shard, or None where there is none; DamagedError where it cannot be read."""
+    key = keys.commit(shard_id)
+    data = store.get(key)
+    if data is None:
+        return None
+    try:
+        values = json.loads(data)
+        if values["schema_version"] != SCHEMA_VERSION or values["shard_id"] != shard_id:
+            raise ValueError("another schema version or shard")
+        return Commit(
+            shard_id=shard_id,
+            attempt_id=values["attempt_id"],
+            trial_ids=tuple(values["trial_ids"]),
+            files=tuple(CommittedFile(**file) for file in values["files"]),
+            result_digest=values["result_digest"],
+            twins={twin: tuple(digests) for twin, digests in values["twins"].items()},
+            packing=values["packing"],
+            wall_seconds=values["wall_seconds"],
+            where=values["where"],
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedError(
+            f"{store.describe(key)} is damaged ({type(error).__name__}: {error}); "
+            "delete it and submit the sweep again: its shard will be run anew"
+        ) from error
+
+
+def read_file(store: Store, file: CommittedFile, commit_key: str) -> pa.Table:
+    """The rows of a committed file; DamagedError unless it is the very file that was committed."""
+    data = store.get(file.key)
+    remedy = (
+        f"delete {store.describe(commit_key)} and submit the sweep again: the shard will be run anew"
+    )
+    if data is None:
+        raise DamagedError(f"{store.describe(file.key)} is missing; {remedy}")
+    if _sha256(data) != file.sha256:
+        raise DamagedError(
+            f"{store.describe(file.key)} is damaged: {len(data)} bytes of sha256 "
+            f"{_sha256(data)[:12]}..., committed were {file.size} of {file.sha256[:12]}...; {remedy}"
+        )
+    return from_parquet(data)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,52 @@
+"""Every key in a store, and nowhere else a key is put together.
+
+    sweeps/<sweep>/plan.json
+    sweeps/<sweep>/shards/<shard>/attempts/<attempt>/{trials,epochs,weights}.parquet
+    sweeps/<sweep>/shards/<shard>/commit.json
+    sweeps/<sweep>/failures/<shard>/<attempt>.json
+    sweeps/<sweep>/tables/<table>.parquet      written by the collector
+    sweeps/<sweep>/report/<file>               written by the collector
+"""
+
+import re
+
+from pcworker.errors import InputError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class SweepKeys:
+    """The keys of one sweep."""
+
+    def __init__(self, sweep: str) -> None:
+        """Raises InputError if `sweep` is not a plain name (it becomes a folder of the store)."""
+        if not _NAME.fullmatch(sweep):
+            raise InputError(
+                f"sweep name {sweep!r}: use 1 to 100 letters, digits, '.', '_' or '-', "
+                "starting with a letter or a digit"
+            )
+        self.root = f"sweeps/{sweep}"
+
+    @property
+    def plan(self) -> str:
+        return f"{self.root}/plan.json"
+
+    @property
+    def failures(self) -> str:
+        """Prefix of all failures."""
+        return f"{self.root}/failures/"
+
+    def commit(self, shard_id: str) -> str:
+        return f"{self.root}/shards/{shard_id}/commit.json"
+
+    def data(self, shard_id: str, attempt_id: str, table: str) -> str:
+        return f"{self.root}/shards/{shard_id}/attempts/{attempt_id}/{table}.parquet"
+
+    def failure(self, shard_id: str, attempt_id: str) -> str:
+        return f"{self.failures}{shard_id}/{attempt_id}.json"
+
+    def table(self, table: str) -> str:
+        return f"{self.root}/tables/{table}.parquet"
+
+    def report(self, file: str) -> str:
+        return f"{self.root}/report/{file}"

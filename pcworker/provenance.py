@@ -1,0 +1,56 @@
+"""What produced a result: the sources, the machine, the libraries."""
+
+import hashlib
+import socket
+import subprocess
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parent.parent
+_PACKAGES = ("pcworker", "cluster", "jobs")
+
+
+@cache
+def code_sha256() -> str:
+    """sha256 over the packages' sources: paths and contents, in the order of the paths."""
+    digest = hashlib.sha256()
+    for package in _PACKAGES:
+        for path in sorted((_ROOT / package).rglob("*.py")):
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest.update(f"{path.relative_to(_ROOT).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
+
+
+@cache
+def git_state() -> tuple[str | None, bool | None]:
+    """The commit of the sources' repository and whether it has changes; (None, None) without one."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return commit, bool(_git("status", "--porcelain"))
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+
+
+@cache
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that a result may depend on."""
+    return {name: version(name) for name in ("numpy", "pyarrow", "ray", "torch")}
+
+
+def provenance() -> dict[str, object]:
+    """What is stored beside every result; no paths, no environment, no secrets."""
+    commit, dirty = git_state()
+    return {
+        "code_sha256": code_sha256(),
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "hostname": socket.gethostname(),
+        "versions": library_versions(),
+    }
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(_ROOT), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()

@@ -1,0 +1,244 @@
+"""The public tables: their columns, and how results become rows.
+
+Column names and meanings are a contract with users' queries. A missing value is null.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pcworker.config import ENGINE_VERSION, Configuration
+from pcworker.fingerprint import fingerprint
+from pcworker.digests import parameter_sha256
+from pcworker.results import ShardResult, TrialResult
+
+SCHEMA_VERSION = 1
+
+_CONFIGURATION = [
+    ("network", pa.string()),
+    ("hidden_layers", pa.int32()),
+    ("activation", pa.string()),
+    ("bias", pa.bool_()),
+    ("rule", pa.string()),
+    ("t", pa.int32()),
+    ("t_d", pa.int32()),
+    ("horizon", pa.int32()),
+    ("gamma", pa.float64()),
+    ("sigma", pa.float64()),
+    ("alpha", pa.float64()),
+    ("batch_size", pa.int32()),
+    ("epochs", pa.int32()),
+    ("init", pa.string()),
+    ("reduction", pa.string()),
+    ("targets", pa.string()),
+    ("dtype", pa.string()),
+    ("arithmetic", pa.string()),
+    ("schedule", pa.string()),
+]
+
+TRIALS = pa.schema(
+    [
+        ("trial_id", pa.string()),
+        ("sweep", pa.string()),
+        ("seed", pa.int64()),
+        *_CONFIGURATION,
+        ("status", pa.string()),
+        ("nonfinite_epoch", pa.int32()),
+        ("updates", pa.int64()),
+        ("final_test_error", pa.float64()),
+        ("wall_seconds", pa.float64()),
+        ("shard_id", pa.string()),
+        ("attempt_id", pa.string()),
+        ("hostname", pa.string()),
+        ("device", pa.string()),
+        ("torch_version", pa.string()),
+        ("git_commit", pa.string()),
+        ("engine_version", pa.int32()),
+        ("packing_invariant", pa.bool_()),
+    ]
+)
+
+EPOCHS = pa.schema(
+    [
+        ("trial_id", pa.string()),
+        ("seed", pa.int64()),
+        ("epoch", pa.int32()),
+        ("test_error", pa.float64()),
+        ("twin_test_error", pa.float64()),
+        ("train_energy", pa.float64()),
+        ("weight_l2_to_twin", pa.float64()),
+        ("weight_l1_to_twin", pa.float64()),
+        ("weight_maxabs_to_twin", pa.float64()),
+    ]
+)
+
+WEIGHTS = pa.schema(
+    [
+        ("trial_id", pa.string()),
+        ("layer", pa.int32()),
+        ("parameter", pa.string()),
+        ("dtype", pa.string()),
+        ("shape", pa.list_(pa.int32())),
+        ("value", pa.list_(pa.float64())),
+        ("sha256", pa.string()),
+    ]
+)
+
+DIVERGENCE = pa.schema(
+    [
+        ("sweep", pa.string()),
+        ("panel", pa.string()),
+        *_CONFIGURATION,
+        ("trial_ids", pa.list_(pa.string())),
+        ("n_seeds", pa.int32()),
+        ("n_nonfinite", pa.int32()),
+        *(
+            (f"{measure}_{statistic}", pa.float64())
+            for measure in ("test_error_divergence", "weight_divergence_l2")
+            for statistic in ("mean", "sd", "min", "max")
+        ),
+        ("weight_divergence_l1_mean", pa.float64()),
+        ("weight_divergence_maxabs_max", pa.float64()),
+        ("exact", pa.bool_()),
+    ]
+)
+
+FAILURES = pa.schema(
+    [
+        ("sweep", pa.string()),
+        ("shard_id", pa.string()),
+        ("attempt_id", pa.string()),
+        ("kind", pa.string()),
+        ("quarantined", pa.bool_()),
+        ("error", pa.string()),
+        ("traceback", pa.string()),
+        ("hostname", pa.string()),
+        ("time", pa.string()),
+        ("trial_ids", pa.list_(pa.string())),
+    ]
+)
+
+SHARD_TABLES = {"trials": TRIALS, "epochs": EPOCHS, "weights": WEIGHTS}
+"""What an attempt writes."""
+
+
+def shard_tables(
+    result: ShardResult, where: Mapping[str, object], metadata: Mapping[str, str]
+) -> dict[str, pa.Table]:
+    """The rows of a shard.
+
+    where     columns of `trials` that are not results: sweep, shard_id, attempt_id, hostname,
+              device, torch_version, git_commit
+    metadata  of every file, beside the schema's version
+    """
+    rows = {
+        "trials": [_trial_row(trial, result, where) for trial in result.trials],
+        "epochs": [row for trial in result.trials for row in _epoch_rows(trial)],
+        "weights": [row for trial in result.trials for row in _weight_rows(trial)],
+    }
+    return {
+        name: table(schema, rows[name], metadata) for name, schema in SHARD_TABLES.items()
+    }
+
+
+def table(
+    schema: pa.Schema, rows: Iterable[Mapping[str, Any]], metadata: Mapping[str, str]
+) -> pa.Table:
+    """Rows as a table of exactly these columns; raises ValueError for a column it does not know."""
+    rows = list(rows)
+    for row in rows:
+        if unknown := set(row) - set(schema.names):
+            raise ValueError(f"no such columns: {sorted(unknown)}")
+    described = schema.with_metadata({"schema_version": str(SCHEMA_VERSION), **metadata})
+    return pa.Table.from_pylist(rows, schema=described)
+
+
+def to_parquet(rows: pa.Table) -> bytes:
+    """A table as the bytes of a Parquet file."""
+    sink = pa.BufferOutputStream()
+    weights = "value" in rows.column_names
+    pq.write_table(
+        rows,
+        sink,
+        compression="zstd",
+        # weights are numbers without repeats: their bytes split by significance pack best
+        use_dictionary=not weights,
+        column_encoding={"value.list.element": "BYTE_STREAM_SPLIT"} if weights else None,
+    )
+    return sink.getvalue().to_pybytes()
+
+
+def from_parquet(data: bytes) -> pa.Table:
+    """The table in the bytes of a Parquet file; raises pyarrow.ArrowException if it is damaged."""
+    return pq.read_table(pa.BufferReader(data))
+
+
+def result_digest(result: ShardResult) -> str:
+    """A digest of the results alone: equal for two attempts if and only if every value is, bit for
+    bit, whatever ran them, in whatever order."""
+    values = [
+        [
+            trial.trial.trial_id,
+            trial.nonfinite_epoch,
+            trial.updates,
+            [[_bits(v) for v in asdict(metrics).values()] for metrics in trial.epochs],
+            [[parameter_sha256(p) for p in layer] for layer in trial.parameters],
+        ]
+        for trial in sorted(result.trials, key=lambda trial: trial.trial.trial_id)
+    ]
+    return fingerprint([values, dict(sorted(result.twins.items()))])
+
+
+def configuration_columns(config: Configuration) -> dict[str, object]:
+    """The columns of a configuration."""
+    return {**asdict(config), "hidden_layers": config.hidden_layers}
+
+
+def _trial_row(
+    trial: TrialResult, result: ShardResult, where: Mapping[str, object]
+) -> dict[str, object]:
+    return {
+        "trial_id": trial.trial.trial_id,
+        "seed": trial.trial.seed,
+        **configuration_columns(trial.trial.configuration),
+        "status": trial.status,
+        "nonfinite_epoch": trial.nonfinite_epoch,
+        "updates": trial.updates,
+        "final_test_error": trial.epochs[-1].test_error,
+        "wall_seconds": result.wall_seconds,
+        "engine_version": ENGINE_VERSION,
+        "packing_invariant": result.packing != "irreproducible",
+        **where,
+    }
+
+
+def _epoch_rows(trial: TrialResult) -> list[dict[str, object]]:
+    identity = {"trial_id": trial.trial.trial_id, "seed": trial.trial.seed}
+    return [
+        {**identity, "epoch": epoch, **asdict(metrics)}
+        for epoch, metrics in enumerate(trial.epochs, 1)
+    ]
+
+
+def _weight_rows(trial: TrialResult) -> list[dict[str, object]]:
+    return [
+        {
+            "trial_id": trial.trial.trial_id,
+            "layer": l + 1,
+            "parameter": name,
+            "dtype": str(values.dtype),
+            "shape": list(values.shape),
+            "value": values.astype(np.float64).ravel(),
+            "sha256": parameter_sha256(values),
+        }
+        for l, layer in enumerate(trial.parameters)
+        for name, values in zip(("weight", "bias"), layer, strict=False)
+    ]
+
+
+def _bits(value: float | None) -> str | None:
+    return None if value is None else value.hex()
