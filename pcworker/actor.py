@@ -60,9 +60,7 @@ class Worker:
         report(0.0)
         result = self._engine.run(trials, max_width=max_width, report=report)
         where = {"sweep": sweep, "device": self._device_name, **provenance()}
-        outcome = commit_shard(
-            self._store, SweepKeys(sweep), shard_id, attempt_id, result, where
-        )
+        outcome = commit_shard(self._store, SweepKeys(sweep), shard_id, attempt_id, result, where)
         return {
             "outcome": outcome,
             "packing": result.packing,

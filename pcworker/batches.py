@@ -49,7 +49,7 @@ def epoch_batches(
     source = generator(seed, "noise", epoch)
     hidden = config.widths[-2:0:-1]
     dtype = getattr(torch, config.dtype)
-    for chosen in order.split(config.batch_size):
+    for chosen in torch.split(order, config.batch_size):
         drawn = noise(source, len(chosen), hidden) if noisy else []
         yield Batch(
             pixels(images[chosen], dtype),

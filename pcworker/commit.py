@@ -135,15 +135,13 @@ def read_commit(store: Store, keys: SweepKeys, shard_id: str) -> Commit | None:
 def read_file(store: Store, file: CommittedFile, commit_key: str) -> pa.Table:
     """The rows of a committed file; DamagedError unless it is the very file that was committed."""
     data = store.get(file.key)
-    remedy = (
-        f"delete {store.describe(commit_key)} and submit the sweep again: the shard will be run anew"
-    )
+    remedy = f"delete {store.describe(commit_key)} and submit the sweep again to run its shard anew"
     if data is None:
         raise DamagedError(f"{store.describe(file.key)} is missing; {remedy}")
     if _sha256(data) != file.sha256:
         raise DamagedError(
-            f"{store.describe(file.key)} is damaged: {len(data)} bytes of sha256 "
-            f"{_sha256(data)[:12]}..., committed were {file.size} of {file.sha256[:12]}...; {remedy}"
+            f"{store.describe(file.key)} is damaged: it has {len(data)} bytes, sha256 "
+            f"{_sha256(data)[:12]}; committed were {file.size}, {file.sha256[:12]}; {remedy}"
         )
     return from_parquet(data)
 

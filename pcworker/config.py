@@ -1,9 +1,10 @@
 """Configurations and trials: frozen values, validated when made, with an identity of their own."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pcworker.errors import InputError
 from pcworker.fingerprint import fingerprint
@@ -167,7 +168,7 @@ def configuration(
         arithmetic=arithmetic,
         schedule=schedule,
     )
-    unused: dict[str, None] = {}
+    unused: dict[str, Any] = {}
     if rule != "IL":
         unused |= {"t": None}
     if rule != "Fa-Z-IL":
@@ -183,7 +184,8 @@ def twin_of(config: Configuration) -> Configuration:
     """The BP configuration equal in everything but rule, t, gamma, sigma, t_d, horizon, schedule
     and arithmetic: what `config`'s divergence is measured from."""
     names = ("t", "t_d", "horizon", "gamma", "sigma", "arithmetic", "schedule")
-    return replace(config, rule="BP", **dict.fromkeys(names))
+    unused: dict[str, Any] = dict.fromkeys(names)
+    return replace(config, rule="BP", **unused)
 
 
 def stack_key(config: Configuration) -> Configuration:
@@ -216,7 +218,7 @@ class Trial:
         return Trial(twin_of(self.configuration), self.seed)
 
 
-def configuration_from(values: dict) -> Configuration:
+def configuration_from(values: Mapping[str, Any]) -> Configuration:
     """The configuration that `dataclasses.asdict` gave as `values`; other keys are ignored.
 
     Raises KeyError if a field is missing, InputError if a value is not allowed.

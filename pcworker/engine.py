@@ -5,6 +5,7 @@ It knows tensors and trials; it knows nothing of Ray, of stores or of sweeps.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -33,9 +34,7 @@ class Engine:
         """Size of the training set."""
         return len(self._train_images)
 
-    def batches(
-        self, config: Configuration, seed: int, epoch: int, noisy: bool
-    ) -> Iterator[Batch]:
+    def batches(self, config: Configuration, seed: int, epoch: int, noisy: bool) -> Iterator[Batch]:
         """The training set in the seed's order of that epoch (from 1)."""
         return epoch_batches(config, seed, epoch, self._train_images, self._train_labels, noisy)
 
@@ -60,6 +59,11 @@ class Engine:
         training = Training(self, trials, max_width)
         epochs = training.config.epochs
         for epoch in range(1, epochs + 1):
-            training.train_epoch(epoch, lambda share, done=epoch - 1: report((done + share) / epochs))
+            training.train_epoch(epoch, partial(_report_epoch, report, epoch, epochs))
             training.measure(epoch)
         return training.result(time.monotonic() - started)
+
+
+def _report_epoch(report: Callable[[float], None], epoch: int, epochs: int, share: float) -> None:
+    """Of a share of one epoch, the share of all of them."""
+    report((epoch - 1 + share) / epochs)

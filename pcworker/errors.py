@@ -1,10 +1,10 @@
 """The exceptions of the project.
 
     ZilsweepError
-    ├── InputError            the user's input or environment; a job prints it as one line, exit code 2
+    ├── InputError            the user's input or environment; one line and exit code 2
     │   ├── DataError         MNIST is missing, truncated or not the canonical MNIST
     │   └── StoreError        the store cannot be read or written, or answers what it should not
-    │       └── DamagedError  one object in the store is corrupt; it is named, the rest stays readable
+    │       └── DamagedError  one object in the store is corrupt; the rest stays readable
     └── IncompleteError       a table was asked over cells that are not there
 
 Every message says what was received, what is allowed, and what to do.

@@ -1,4 +1,4 @@
-"""Content addresses: the same value has the same fingerprint in every process and on every machine."""
+"""Content addresses: a value has the same fingerprint in every process, on every machine."""
 
 import hashlib
 import json

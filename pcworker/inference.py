@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from pcworker.layers import Dense
-from pcworker.schedule import Part, Step
+from pcworker.schedule import Step
 
 
 class Activity(Protocol):
@@ -106,7 +106,7 @@ class Inference:
     def __init__(
         self, layers: Sequence[Dense], *, batch: int, gamma: Tensor, t_d: Tensor, arithmetic: str
     ) -> None:
-        """`layers[l]` predicts layer l. gamma and t_d: [R, 1, 1] (their unused entries are ignored)."""
+        """`layers[l]` predicts layer l. gamma and t_d: [R, 1, 1]."""
         self.layers = layers
         self.l_max = len(layers)
         self.gamma, self.t_d = gamma, t_d

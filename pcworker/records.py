@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pcworker.config import ENGINE_VERSION, Configuration
-from pcworker.fingerprint import fingerprint
 from pcworker.digests import parameter_sha256
+from pcworker.fingerprint import fingerprint
 from pcworker.results import ShardResult, TrialResult
 
 SCHEMA_VERSION = 1
@@ -90,7 +90,6 @@ WEIGHTS = pa.schema(
 
 DIVERGENCE = pa.schema(
     [
-        ("sweep", pa.string()),
         ("panel", pa.string()),
         *_CONFIGURATION,
         ("trial_ids", pa.list_(pa.string())),
@@ -140,9 +139,7 @@ def shard_tables(
         "epochs": [row for trial in result.trials for row in _epoch_rows(trial)],
         "weights": [row for trial in result.trials for row in _weight_rows(trial)],
     }
-    return {
-        name: table(schema, rows[name], metadata) for name, schema in SHARD_TABLES.items()
-    }
+    return {name: table(schema, rows[name], metadata) for name, schema in SHARD_TABLES.items()}
 
 
 def table(
@@ -153,8 +150,12 @@ def table(
     for row in rows:
         if unknown := set(row) - set(schema.names):
             raise ValueError(f"no such columns: {sorted(unknown)}")
-    described = schema.with_metadata({"schema_version": str(SCHEMA_VERSION), **metadata})
-    return pa.Table.from_pylist(rows, schema=described)
+    return with_metadata(pa.Table.from_pylist(rows, schema=schema), metadata)
+
+
+def with_metadata(rows: pa.Table, metadata: Mapping[str, str]) -> pa.Table:
+    """The table with this metadata and the schema's version, in the place of what it had."""
+    return rows.replace_schema_metadata({"schema_version": str(SCHEMA_VERSION), **metadata})
 
 
 def to_parquet(rows: pa.Table) -> bytes:
@@ -169,7 +170,8 @@ def to_parquet(rows: pa.Table) -> bytes:
         use_dictionary=not weights,
         column_encoding={"value.list.element": "BYTE_STREAM_SPLIT"} if weights else None,
     )
-    return sink.getvalue().to_pybytes()
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
 
 
 def from_parquet(data: bytes) -> pa.Table:

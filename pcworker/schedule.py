@@ -73,7 +73,7 @@ class _Needs:
     learn: set[int] = field(default_factory=set)
 
 
-def sort_key(kind: Kind, schedule: str) -> tuple:
+def sort_key(kind: Kind, schedule: str) -> tuple[bool, int, bool, str]:
     """Order of kinds in a stack in which neighbours mostly need the same work at the same t."""
     sparse = schedule == "layerwise" and not kind.noisy and kind.rule in ("Z-IL", "Fa-Z-IL")
     return (sparse, -kind.last_step, not kind.noisy, kind.rule)
@@ -114,7 +114,7 @@ def _literal(kind: Kind, l_max: int) -> list[_Needs]:
 
 def _layerwise(kind: Kind, l_max: int) -> list[_Needs]:
     def silent(l: int, t: int) -> bool:
-        return not kind.noisy and 1 <= l and t < l
+        return not kind.noisy and l >= 1 and t < l
 
     table = [_Needs() for _ in range(kind.last_step + 1)]
     later: set[int] = set()  # hidden layers whose activity is needed after t

@@ -42,14 +42,16 @@ class Stack:
         drawn = [initial_parameters(trial.configuration, trial.seed) for trial in ordered]
         layers = []
         for l in range(config.l_max):
-            parameters = [torch.stack(same).to(device) for same in zip(*(d[l] for d in drawn))]
+            parameters = [
+                torch.stack(same).to(device) for same in zip(*(d[l] for d in drawn), strict=True)
+            ]
             above = ACTIVATIONS[config.activation] if l < config.l_max - 1 else None
             layers.append(Dense(parameters[0], parameters[1] if config.bias else None, above))
         self._set(ordered, layers)
         self.squares = torch.zeros(
             len(trials), config.batch_size, config.widths[0], dtype=torch.float64, device=device
         )
-        """[R, B, n_0]: squares of the output errors at t = 0, added up until someone zeroes them."""
+        """[R, B, n_0]: squares of the output errors at t = 0, added up until they are zeroed."""
 
     def _set(self, trials: Sequence[Trial], layers: list[Dense]) -> None:
         config = trials[0].configuration

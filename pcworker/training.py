@@ -57,7 +57,8 @@ class Training:
 
     def train_epoch(self, epoch: int, report: Callable[[float], None]) -> None:
         """One pass over the training set; `report` is told the share of it that is done."""
-        for network in (*self.stacks, *self.twins.values()):
+        networks: list[Stack | Backprop] = [*self.stacks, *self.twins.values()]
+        for network in networks:
             network.squares.zero_()
         total = -(-self.engine.samples // self.config.batch_size)
         streams = {

@@ -1,4 +1,3 @@
-# ruff: noqa: E741  (l is the paper's layer index)
 """Predictive coding as Song, Lukasiewicz, Xu & Bogacz (NeurIPS 2020) write it: slow, to be read.
 
 The tests' oracle: NumPy, float64, one sample and one vector at a time, with the textbook's

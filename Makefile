@@ -1,0 +1,37 @@
+# Everything a user or a developer does, in one word each. Needs Python >= 3.11 with venv and pip.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python -m
+
+.PHONY: help mnist figure3 test check clean
+
+help:
+	@echo "make mnist    the full grid of Figure 3, one seed, one epoch, into ./results"
+	@echo "make figure3  the paper's whole sweep: 3 seeds, 64 epochs (hours on a laptop)"
+	@echo "make test     the tests        make check   format, lint, types, import rules"
+
+mnist: $(VENV)/installed
+	$(RUN) jobs.mnist_ablation --store results --sweep mnist
+
+figure3: $(VENV)/installed
+	$(RUN) jobs.mnist_ablation --store results --sweep figure3 --epochs 64 \
+		--seeds 1482555873,698841058,2283198659
+
+test: $(VENV)/installed
+	$(RUN) pytest
+
+check: $(VENV)/installed
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) mypy
+	$(VENV)/bin/lint-imports
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python >= 3.11 is needed; name one with: make PYTHON=python3.12 ..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,206 @@
+"""The collector: from what is committed to the tables that answer the paper's question.
+
+It may run at any time, also while the sweep runs: half-written and lost attempts are invisible.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from cluster.divergence import Outcome, divergence_row, outcome
+from cluster.plan import Plan, read_plan
+from cluster.reading import Committed, read_committed, read_failures
+from cluster.sweep import Cell
+from pcworker.commit import Commit
+from pcworker.config import ENGINE_VERSION, Trial, configuration_from
+from pcworker.digests import combine
+from pcworker.errors import InputError
+from pcworker.layout import SweepKeys
+from pcworker.provenance import code_sha256
+from pcworker.records import (
+    DIVERGENCE,
+    FAILURES,
+    SHARD_TABLES,
+    TRIALS,
+    configuration_columns,
+    table,
+    to_parquet,
+    with_metadata,
+)
+from pcworker.store import Store
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Every shard's copies of BP trials against the trials themselves, after every epoch."""
+
+    copies: int
+    differing: tuple[str, ...]
+    """Which copies are not bit-identical, and what ran them; one line each."""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The tables of one sweep, or of several together."""
+
+    keys: SweepKeys
+    """Where its tables and its report go."""
+    tables: dict[str, pa.Table]
+    missing: tuple[Trial, ...]
+    """Trials without a result."""
+    damaged: tuple[str, ...]
+    """What is wrong with which object, one line each."""
+    audit: Audit
+    alone: int
+    """Trials that were run one by one, because a stack would have changed their bits."""
+    not_invariant: int
+    """Trials whose results do not even repeat themselves."""
+
+    @property
+    def divergence(self) -> list[dict[str, Any]]:
+        """The rows of the table `divergence`."""
+        rows: list[dict[str, Any]] = self.tables["divergence"].to_pylist()
+        return rows
+
+
+def collect(store: Store, names: Sequence[str]) -> Collected:
+    """The tables of the sweeps `names` together; seeds of equal cells are joined.
+
+    What is damaged is left out and named. InputError if a sweep has no plan.
+    """
+    plans = [_plan(store, name) for name in names]
+    committed = read_committed(store, plans)
+    failures, damaged = _failures(store, plans)
+    trials = dict.fromkeys(trial for plan in plans for trial in plan.trials)
+    missing = tuple(trial for trial in trials if trial.trial_id not in committed.trial_ids)
+    return Collected(
+        keys=SweepKeys.joint(names),
+        tables=_tables(plans, committed, failures, missing),
+        missing=missing,
+        damaged=(*committed.damaged, *damaged),
+        audit=_audit(committed.commits),
+        alone=_packed(committed.commits, "alone"),
+        not_invariant=_packed(committed.commits, "irreproducible"),
+    )
+
+
+def write_tables(store: Store, collected: Collected) -> None:
+    """Writes the tables as Parquet."""
+    for name, rows in collected.tables.items():
+        store.put(collected.keys.table(name), to_parquet(rows))
+
+
+def _plan(store: Store, name: str) -> Plan:
+    plan = read_plan(store, name)
+    if plan is None:
+        raise InputError(f"there is no sweep {name} in the store {store.url}; check both names")
+    return plan
+
+
+def _tables(
+    plans: Sequence[Plan],
+    committed: Committed,
+    failures: list[dict[str, Any]],
+    missing: Iterable[Trial],
+) -> dict[str, pa.Table]:
+    metadata = {"code_sha256": code_sha256()}
+    made = {name: committed.rows(name) for name in SHARD_TABLES}
+    quarantined = {id for row in failures if row.get("quarantined") for id in row["trial_ids"]}
+    failed = [_failed_row(t, plans) for t in missing if t.trial_id in quarantined]
+    made["trials"] = pa.concat_tables(
+        [made["trials"], table(TRIALS, failed, {}).replace_schema_metadata(None)]
+    )
+    outcomes = _outcomes(made, committed.commits)
+    cells = tuple(dict.fromkeys(cell for plan in plans for cell in plan.cells))
+    seeds = tuple(dict.fromkeys(seed for plan in plans for seed in plan.seeds))
+    rows = [divergence_row(cell, _of_cell(cell, seeds, outcomes)) for cell in cells]
+    described = {name: with_metadata(part, metadata) for name, part in made.items()}
+    return described | {
+        "divergence": table(DIVERGENCE, rows, metadata),
+        "failures": table(FAILURES, failures, metadata),
+    }
+
+
+def _of_cell(
+    cell: Cell, seeds: Iterable[int], outcomes: Mapping[str, Outcome]
+) -> dict[str, Outcome]:
+    ids = (Trial(cell.configuration, seed).trial_id for seed in seeds)
+    return {trial_id: outcomes[trial_id] for trial_id in ids if trial_id in outcomes}
+
+
+def _outcomes(tables: Mapping[str, pa.Table], commits: Iterable[Commit]) -> dict[str, Outcome]:
+    """By trial id. A trial is exact if it has the digest of the twin that its own shard trained."""
+    twins = {
+        (commit.shard_id, commit.attempt_id, twin): digests[-1]
+        for commit in commits
+        for twin, digests in commit.twins.items()
+    }
+    shas = defaultdict(list)
+    weights = tables["weights"].select(["trial_id", "layer", "parameter", "sha256"]).to_pylist()
+    for row in sorted(weights, key=lambda row: (row["layer"], row["parameter"] != "weight")):
+        shas[row["trial_id"]].append(row["sha256"])
+    epochs = defaultdict(list)
+    for row in sorted(tables["epochs"].to_pylist(), key=lambda row: row["epoch"]):
+        epochs[row["trial_id"]].append(row)
+    outcomes = {}
+    for row in tables["trials"].to_pylist():
+        if row["status"] == "failed":
+            continue
+        trial_id = row["trial_id"]
+        twin = twins[row["shard_id"], row["attempt_id"], _twin_id(row)]
+        outcomes[trial_id] = outcome(epochs[trial_id], combine(shas[trial_id]) == twin)
+    return outcomes
+
+
+def _twin_id(row: Mapping[str, Any]) -> str:
+    return Trial(configuration_from(row), row["seed"]).twin.trial_id
+
+
+def _failures(store: Store, plans: Iterable[Plan]) -> tuple[list[dict[str, Any]], list[str]]:
+    read = [read_failures(store, plan) for plan in plans]
+    return [row for rows, _ in read for row in rows], [line for _, lines in read for line in lines]
+
+
+def _failed_row(trial: Trial, plans: Iterable[Plan]) -> dict[str, Any]:
+    """A row of `trials` for a trial whose shard is quarantined."""
+    plan = next(plan for plan in plans if trial in plan.trials)
+    shard = next(shard for shard in plan.shards if trial in shard.trials)
+    return {
+        "trial_id": trial.trial_id,
+        "sweep": plan.name,
+        "seed": trial.seed,
+        **configuration_columns(trial.configuration),
+        "status": "failed",
+        "shard_id": shard.shard_id,
+        "engine_version": ENGINE_VERSION,
+    }
+
+
+def _audit(commits: Iterable[Commit]) -> Audit:
+    """The owner of a BP trial is the commit that holds it as a trial."""
+    commits = list(commits)
+    owners = {id: commit for commit in commits for id in commit.trial_ids if id in commit.twins}
+    copies, differing = 0, []
+    for commit in commits:
+        for twin, digests in commit.twins.items():
+            owner = owners.get(twin)
+            if owner is None or owner is commit:
+                continue
+            copies += 1
+            if digests != owner.twins[twin]:
+                differing.append(
+                    f"BP trial {twin}: shard {commit.shard_id} ({_ran_on(commit)}) differs from "
+                    f"shard {owner.shard_id} ({_ran_on(owner)})"
+                )
+    return Audit(copies, tuple(differing))
+
+
+def _ran_on(commit: Commit) -> str:
+    return f"{commit.where.get('hostname')}, {commit.where.get('device')}"
+
+
+def _packed(commits: Iterable[Commit], packing: str) -> int:
+    return sum(len(commit.trial_ids) for commit in commits if commit.packing == packing)

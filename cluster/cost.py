@@ -1,0 +1,43 @@
+"""What trials cost: a fixed table, so that packing does not depend on any machine.
+
+Microseconds per weight update of one trial in a stack, fitted to one core of a 2-core AVX-512
+machine (float32, 784-32-..-10, batch 20). Only ratios matter for packing; the minutes that `--plan`
+prints are this machine's.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from pcworker.config import Configuration, Trial
+
+_UPDATE_PER_WEIGHT = 0.0022
+_STEP_PER_HIDDEN_UNIT = 0.29
+_BACKPROP_CALLS = 450.0
+"""BP runs unbatched: the calls cost more than the arithmetic."""
+_STACK_CALLS_PER_STEP = 100.0
+"""Per step of a whole stack."""
+_EXPLODING_SHARE = 0.02
+"""gamma >= 5 at t >= 64 is not finite after the first update, and leaves its stack."""
+
+
+def trial_cost(config: Configuration) -> float:
+    """Microseconds per weight update, in a wide stack."""
+    widths = config.widths
+    weights = sum(n * m for n, m in pairwise(widths))
+    update = _UPDATE_PER_WEIGHT * weights
+    if config.rule == "BP":
+        return _BACKPROP_CALLS + update
+    step = _STEP_PER_HIDDEN_UNIT * sum(widths[1:-1]) * (config.batch_size / 20)
+    exploding = (config.gamma or 0) >= 5 and config.last_step >= 64
+    return (update + step * config.last_step) * (_EXPLODING_SHARE if exploding else 1.0)
+
+
+def shard_seconds(trials: Sequence[Trial], samples: int) -> float:
+    """Seconds that a shard takes, with its twins, for a training set of `samples`."""
+    config = trials[0].configuration
+    updates = config.epochs * -(-samples // config.batch_size)
+    twins = dict.fromkeys(trial.twin for trial in trials)
+    distinct = dict.fromkeys([*trials, *twins])
+    longest = max(trial.configuration.last_step for trial in trials)
+    per_update = sum(trial_cost(trial.configuration) for trial in distinct)
+    return updates * (per_update + _STACK_CALLS_PER_STEP * (longest + 1)) / 1e6

@@ -1,0 +1,73 @@
+"""How far learning drifts from backpropagation: pure arithmetic on what the trials measured."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+from cluster.sweep import Cell
+from pcworker.records import configuration_columns
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one trial says about divergence."""
+
+    finite: bool
+    """Whether it and its twin are: otherwise the measures are None."""
+    exact: bool
+    """Every final weight equals the twin's, bit for bit."""
+    test_error: float | None = None
+    """Mean over epochs of |error - twin's error|, in percentage points."""
+    l2: float | None = None
+    """Sum over layers of the L2 norm of the difference of the final weights."""
+    l1: float | None = None
+    maxabs: float | None = None
+
+
+def outcome(epochs: Sequence[Mapping[str, Any]], exact: bool) -> Outcome:
+    """The outcome of a trial from its rows of the table `epochs`, in the order of the epochs."""
+    last = epochs[-1]
+    if any(row["test_error"] is None or row["twin_test_error"] is None for row in epochs):
+        return Outcome(finite=False, exact=False)
+    return Outcome(
+        finite=True,
+        exact=exact,
+        test_error=100 * fmean(abs(row["test_error"] - row["twin_test_error"]) for row in epochs),
+        l2=last["weight_l2_to_twin"],
+        l1=last["weight_l1_to_twin"],
+        maxabs=last["weight_maxabs_to_twin"],
+    )
+
+
+def divergence_row(cell: Cell, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+    """A row of the table `divergence`, from the outcomes of the cell's trials that are there.
+
+    Means are over finite seeds, None where there is none; sd is the sample's, None for one seed;
+    `exact` is None where no trial is there.
+    """
+    finite = [o for o in outcomes.values() if o.finite]
+    l1 = [o.l1 for o in finite if o.l1 is not None]
+    largest = [o.maxabs for o in finite if o.maxabs is not None]
+    return {
+        "panel": cell.panel,
+        **configuration_columns(cell.declared),
+        "trial_ids": list(outcomes),
+        "n_seeds": len(outcomes),
+        "n_nonfinite": len(outcomes) - len(finite),
+        **_statistics("test_error_divergence", (o.test_error for o in finite)),
+        **_statistics("weight_divergence_l2", (o.l2 for o in finite)),
+        "weight_divergence_l1_mean": fmean(l1) if l1 else None,
+        "weight_divergence_maxabs_max": max(largest, default=None),
+        "exact": all(o.exact for o in outcomes.values()) if outcomes else None,
+    }
+
+
+def _statistics(name: str, values: Iterable[float | None]) -> dict[str, float | None]:
+    there = [value for value in values if value is not None]
+    return {
+        f"{name}_mean": fmean(there) if there else None,
+        f"{name}_sd": stdev(there) if len(there) > 1 else None,
+        f"{name}_min": min(there, default=None),
+        f"{name}_max": max(there, default=None),
+    }

@@ -1,0 +1,177 @@
+"""The plan of a sweep: its trials, packed into shards. A pure function of the trial set.
+
+The first submission's plan is stored and is *the* plan. A later submission of the same trials
+adopts it, whatever the code would pack today; other trials under that name are refused.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cluster.cost import trial_cost
+from cluster.sweep import Cell, Sweep, trial_set_fingerprint
+from pcworker.config import ENGINE_VERSION, Trial, configuration_from, stack_key, twin_of
+from pcworker.errors import DamagedError, InputError, StoreError
+from pcworker.fingerprint import fingerprint
+from pcworker.layout import SweepKeys
+from pcworker.records import SCHEMA_VERSION
+from pcworker.store import Store
+
+MAX_WIDTH = 48
+"""Most trials in a shard: a stack hardly gets cheaper per trial beyond."""
+LONG = 16
+"""From this many inference steps on, trials of several seeds share a stack: then their steps cost
+so much more than the twins of their seeds that a wide stack is worth it."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The trials that one worker runs as one unit of work, of retry and of commit."""
+
+    shard_id: str
+    trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep, named and packed."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    seeds: tuple[int, ...]
+    shards: tuple[Shard, ...]
+    """The most expensive first."""
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        return tuple(trial for shard in self.shards for trial in shard.trials)
+
+    def shard(self, shard_id: str) -> Shard:
+        return next(shard for shard in self.shards if shard.shard_id == shard_id)
+
+
+def make_plan(sweep: Sweep, name: str) -> Plan:
+    """Packs the trials of `sweep`. Depends on the set of trials, not on their order."""
+    groups: dict[Any, list[Trial]] = {}
+    trials = sorted(sweep.trials, key=lambda trial: trial.trial_id)
+    for trial in sorted(trials, key=lambda trial: trial.configuration.rule == "BP"):
+        groups.setdefault(_group(trial, groups), []).append(trial)
+    packs = [pack for group in groups.values() for pack in _cut(group)]
+    packs.sort(key=lambda pack: (-_pack_cost(pack), pack[0].trial_id))
+    shards = (Shard(_shard_id(place, pack), tuple(pack)) for place, pack in enumerate(packs))
+    return Plan(name, sweep.cells, sweep.seeds, tuple(shards))
+
+
+def adopt_plan(store: Store, plan: Plan) -> Plan:
+    """The stored plan of that name, if its trials are `plan`'s; `plan` if there is none yet.
+
+    Raises InputError if the name is taken by another trial set, DamagedError if the stored plan
+    cannot be read.
+    """
+    stored = read_plan(store, plan.name)
+    if stored is None:
+        return plan
+    if trial_set_fingerprint(stored.trials) != trial_set_fingerprint(plan.trials):
+        raise InputError(
+            f"sweep {plan.name} already holds another plan ({len(stored.trials)} trials, not these "
+            f"{len(plan.trials)}); choose another --sweep, or leave it out to get a name of its own"
+        )
+    return stored
+
+
+def store_plan(store: Store, plan: Plan, provenance: dict[str, Any]) -> None:
+    """Makes `plan` the plan of its name, unless one has been stored in the meantime."""
+    body = plan_json(plan) | {"provenance": provenance}
+    store.put_if_absent(SweepKeys(plan.name).plan, json.dumps(body, indent=1).encode())
+
+
+def read_plan(store: Store, name: str) -> Plan | None:
+    """The stored plan of that name; DamagedError where it cannot be read."""
+    key = SweepKeys(name).plan
+    data = store.get(key)
+    if data is None:
+        return None
+    try:
+        return _from_json(json.loads(data), name)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, InputError) as error:
+        if isinstance(error, StoreError):
+            raise
+        raise DamagedError(
+            f"{store.describe(key)} is damaged or from another version "
+            f"({type(error).__name__}: {error}); choose another --sweep, or restore the file"
+        ) from error
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """The plan as JSON values."""
+    trials = plan.trials
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "engine_version": ENGINE_VERSION,
+        "sweep": plan.name,
+        "trial_set": trial_set_fingerprint(trials),
+        "seeds": list(plan.seeds),
+        "cells": [
+            {
+                "panel": cell.panel,
+                "gamma": cell.gamma,
+                "trial_ids": [Trial(cell.configuration, seed).trial_id for seed in plan.seeds],
+            }
+            for cell in plan.cells
+        ],
+        "shards": [
+            {"shard_id": shard.shard_id, "trial_ids": [t.trial_id for t in shard.trials]}
+            for shard in plan.shards
+        ],
+        "trials": [
+            {"trial_id": t.trial_id, "seed": t.seed, **asdict(t.configuration)} for t in trials
+        ],
+    }
+
+
+def _from_json(body: dict[str, Any], name: str) -> Plan:
+    if (body["schema_version"], body["engine_version"]) != (SCHEMA_VERSION, ENGINE_VERSION):
+        raise ValueError(
+            f"schema {body['schema_version']} and engine {body['engine_version']}, "
+            f"not {SCHEMA_VERSION} and {ENGINE_VERSION}"
+        )
+    trials = {
+        row["trial_id"]: Trial(configuration_from(row), row["seed"]) for row in body["trials"]
+    }
+    if any(trial.trial_id != trial_id for trial_id, trial in trials.items()):
+        raise ValueError("a trial is not what its id says")
+    shards = (
+        Shard(shard["shard_id"], tuple(trials[trial_id] for trial_id in shard["trial_ids"]))
+        for shard in body["shards"]
+    )
+    cells = (
+        Cell(cell["panel"], trials[cell["trial_ids"][0]].configuration, cell["gamma"])
+        for cell in body["cells"]
+    )
+    return Plan(name, tuple(cells), tuple(body["seeds"]), tuple(shards))
+
+
+def _group(trial: Trial, groups: Collection[Any]) -> Any:
+    """Trials with one group may share a shard. BP joins the first group that trains its twin."""
+    config = trial.configuration
+    if config.rule == "BP":
+        twins = [g for g in groups if twin_of(g[0]) == config and g[1] == trial.seed]
+        return twins[0] if twins else (config, trial.seed)
+    return stack_key(config), None if config.last_step >= LONG else trial.seed
+
+
+def _cut(group: Sequence[Trial]) -> Iterable[list[Trial]]:
+    """A group in stacks of at most MAX_WIDTH, about equally wide, like steps together."""
+    ordered = sorted(group, key=lambda t: (-t.configuration.last_step, t.seed, t.trial_id))
+    count = -(-len(ordered) // MAX_WIDTH)
+    for k in range(count):
+        yield ordered[len(ordered) * k // count : len(ordered) * (k + 1) // count]
+
+
+def _pack_cost(pack: Sequence[Trial]) -> float:
+    return sum(trial_cost(trial.configuration) for trial in pack)
+
+
+def _shard_id(place: int, pack: Sequence[Trial]) -> str:
+    return f"{place:04d}-{fingerprint([trial.trial_id for trial in pack])[:8]}"

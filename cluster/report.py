@@ -1,0 +1,91 @@
+"""What a person reads in the terminal: divergence tables, and the collector's remarks."""
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cluster.collect import Collected
+from cluster.panels import MEASURES, Grid, Value, sigma_grid, t_gamma_grids
+
+
+def print_report(console: Console, collected: Collected) -> None:
+    """Prints every panel for both measures, then what there is to say about the results."""
+    rows, seeds = collected.divergence, n_seeds(collected)
+    for measure, caption in MEASURES.items():
+        grids = t_gamma_grids(rows, measure, seeds)
+        sigma = sigma_grid(rows, measure, seeds)
+        console.print(
+            f"\n[bold]{caption[0].upper()}{caption[1:]}[/bold], mean over {seeds} seed(s)"
+        )
+        for grid in [*grids, *([sigma] if sigma else [])]:
+            console.print(_table(grid))
+    console.print(_rules(collected))
+    _print_remarks(console, collected)
+
+
+def n_seeds(collected: Collected) -> int:
+    """The most seeds that a cell has."""
+    return max((row["n_seeds"] for row in collected.divergence), default=0)
+
+
+def _table(grid: Grid) -> Table:
+    table = Table(title=grid.title, title_justify="left", box=box.SIMPLE_HEAD, title_style="")
+    table.add_column(f"{grid.row_name} \\ {grid.column_name}", justify="right", style="dim")
+    for column in grid.columns:
+        table.add_column(column, justify="right")
+    for name, values in zip(grid.rows, grid.values, strict=True):
+        table.add_row(name, *(_cell(value) for value in values))
+    return table
+
+
+def _cell(value: Value) -> Text:
+    if value.state == "missing":
+        return Text("missing", style="yellow")
+    if value.state == "nonfinite":
+        return Text("non-finite", style="red")
+    text = number(value.value) + ("*" if value.partial else "")
+    return Text(text, style="bold green" if value.exact else "")
+
+
+def number(value: float) -> str:
+    """Three digits; 0.0 for exactly zero and for nothing else."""
+    if value == 0:
+        return "0.0"
+    if 0.001 <= value < 10_000:
+        return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+    return f"{value:.1e}"
+
+
+def _rules(collected: Collected) -> Table:
+    table = Table(title="BP and Fa-Z-IL", title_justify="left", box=box.SIMPLE_HEAD, title_style="")
+    for name in ("network", "rule", "test error", "weights", "exact"):
+        table.add_column(name, justify="left" if name in ("network", "rule") else "right")
+    for row in sorted(collected.divergence, key=lambda row: row["hidden_layers"]):
+        if row["panel"] == "rule":
+            means = (row["test_error_divergence_mean"], row["weight_divergence_l2_mean"])
+            shown = ["-" if mean is None else number(mean) for mean in means]
+            table.add_row(row["network"], row["rule"], *shown, str(row["exact"]))
+    return table
+
+
+def _print_remarks(console: Console, collected: Collected) -> None:
+    audit = collected.audit
+    if audit.copies:
+        verdict = f"{len(audit.differing)} differ" if audit.differing else "all bit-identical"
+        console.print(f"Determinism audit: {audit.copies} copies of BP twins compared, {verdict}.")
+    for line in audit.differing:
+        console.print(f"[red]{line}[/red]", highlight=False)
+    if collected.alone:
+        console.print(
+            f"{collected.alone} trials ran one by one: in a stack their bits would have changed."
+        )
+    if collected.not_invariant:
+        console.print(
+            f"[red]{collected.not_invariant} trials do not repeat themselves bit for bit on the "
+            "machine that ran them (packing_invariant is false in their rows).[/red]"
+        )
+    if collected.missing:
+        console.print(f"[yellow]{len(collected.missing)} trials are missing.[/yellow]")
+    for line in collected.damaged:
+        console.print(f"[red]{line}[/red]", highlight=False)

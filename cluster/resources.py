@@ -1,0 +1,59 @@
+"""What one worker needs of the cluster, and Ray's environment: no ray is imported here."""
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pcworker.errors import InputError
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the user asked for."""
+
+    workers: int | None
+    """None: as many as fit."""
+    cpus: float
+    gpus: float
+    device: str
+    """"auto", "cpu" or "cuda"."""
+
+    def __str__(self) -> str:
+        gpus = f" and {self.gpus:g} GPU(s)" if self.gpus else ""
+        return f"{self.cpus:g} CPU core(s){gpus}"
+
+
+def workers_that_fit(total: Mapping[str, float], needs: Resources) -> int:
+    """How many workers a cluster with `total` resources holds; InputError if not one, or not as
+    many as were asked for."""
+    rooms = [
+        total.get(name, 0.0) / amount
+        for name, amount in (("CPU", needs.cpus), ("GPU", needs.gpus))
+        if amount > 0
+    ]
+    fit = math.floor(min(rooms, default=1.0) + 1e-9)
+    if fit < (needs.workers or 1):
+        has = f"{total.get('CPU', 0):g} CPU core(s) and {total.get('GPU', 0):g} GPU(s)"
+        raise InputError(
+            f"{needs.workers or 1} worker(s) of {needs} do not fit: the cluster has {has}; "
+            "lower --workers, --cpus-per-worker or --gpus-per-worker"
+        )
+    return needs.workers or fit
+
+
+def ray_environment(address: str | None) -> str | None:
+    """The address to connect to (None: start a local Ray), with the variables set that Ray reads
+    when it is imported.
+
+    address  what the user gave; without it RAY_ADDRESS counts, which a submitted job has
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # a worker without a GPU then keeps its CUDA_VISIBLE_DEVICES, as Ray will do by default
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if address is None:
+        # despite its name: off, a local Ray binds to 127.0.0.1 only, on Linux too
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    return address

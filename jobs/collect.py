@@ -1,0 +1,35 @@
+"""Recomputes the tables and the figure of a sweep, or of several, from what is stored.
+
+Runs at any time, also while the sweep runs (with --partial), and needs neither Ray nor torch.
+"""
+
+from collections.abc import Sequence
+
+import click
+
+from cluster.collect import collect
+from cluster.run import print_next, publish, require_complete
+from jobs.options import console, help_text, main, store, sweep_names
+from pcworker.errors import DamagedError
+from pcworker.store import open_store
+
+
+@click.command(help=help_text(__doc__), context_settings={"max_content_width": 100})
+@store
+@sweep_names
+@click.option("--partial", is_flag=True, help="Print tables with missing cells, and mark them.")
+def command(store: str, sweep: Sequence[str], partial: bool) -> int:
+    """The command line: see the module's docstring."""
+    opened = open_store(store)
+    collected = collect(opened, sweep)
+    if not partial:
+        if collected.damaged:
+            raise DamagedError("; ".join(collected.damaged))
+        require_complete(collected)
+    publish(opened, collected, console)
+    print_next(opened, sweep, console)
+    return 0
+
+
+if __name__ == "__main__":
+    main(command)

@@ -1,0 +1,127 @@
+"""The words that every job's command line shares, and how a job ends: exit codes, one-line errors.
+
+0 done    1 some shards failed    2 the user's input or environment    130 interrupted
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from rich.console import Console
+
+from cluster.resources import Resources
+from cluster.run import RunOptions
+from pcworker.config import CHOICES
+from pcworker.errors import IncompleteError, InputError
+
+console = Console(width=None if sys.stdout.isatty() else 120)
+errors = Console(stderr=True)
+
+
+class Listed(click.ParamType[Any]):
+    """Values with commas between them: `1,2,3`."""
+
+    def __init__(self, parse: Callable[[str], object], name: str) -> None:
+        self._parse, self.name = parse, name
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[object, ...]:
+        """A tuple of the parsed values."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(self._parse(part.strip()) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of {self.name} such as {param.default}", param, ctx)
+
+
+INTEGERS = Listed(int, "INTEGERS")
+NUMBERS = Listed(float, "NUMBERS")
+TEXTS = Listed(str, "NAMES")
+STEPS = Listed(lambda text: None if text == "l" else int(text), "STEPS")
+
+store = click.option("--store", default="results", show_default=True, help="Directory of results.")
+sweep_names = click.option(
+    "--sweep", required=True, type=TEXTS, help="Name of the sweep, or several with commas."
+)
+
+
+def help_text(docstring: str | None) -> str:
+    """A module's docstring for --help: indented paragraphs keep their lines."""
+    paragraphs = (docstring or "").split("\n\n")
+    return "\n\n".join("\b\n" + p if p.startswith("    ") else p for p in paragraphs)
+
+
+def choice(name: str, default: str, text: str) -> Callable[[Any], Any]:
+    """An option whose values a configuration limits."""
+    return click.option(
+        f"--{name}", default=default, show_default=True, type=click.Choice(CHOICES[name]), help=text
+    )
+
+
+_RUN = [
+    store,
+    click.option("--sweep", help="Name of the sweep.  [default: from the set of trials]"),
+    click.option("--data", type=click.Path(path_type=Path), help="Directory of the data set."),
+    click.option("--workers", type=click.IntRange(1), help="Workers.  [default: as many as fit]"),
+    click.option(
+        "--cpus-per-worker", type=click.FloatRange(0, min_open=True), default=1.0,
+        show_default=True, help="CPU cores, and threads, of a worker.",
+    ),
+    click.option(
+        "--gpus-per-worker", type=click.FloatRange(0), default=0.0, show_default=True,
+        help="GPUs of a worker; fractions share one.",
+    ),
+    click.option(
+        "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+        help="auto: the GPU that Ray assigned to the worker, else its CPU cores.",
+    ),
+    click.option(
+        "--address",
+        help="Ray cluster: auto or HOST:PORT.  [default: RAY_ADDRESS, else a local Ray]",
+    ),
+    click.option(
+        "--plan", "plan_only", is_flag=True,
+        help="Check everything, print the plan, start nothing.",
+    ),
+]  # fmt: skip
+
+
+def run_options(command: Any) -> Any:
+    """The options of every job that runs a sweep; `RunOptions` are made of them by `split`."""
+    for option in reversed(_RUN):
+        command = option(command)
+    return command
+
+
+def split(given: dict[str, Any]) -> RunOptions:
+    """Takes the run options out of a command's arguments."""
+    resources = Resources(
+        workers=given.pop("workers"),
+        cpus=given.pop("cpus_per_worker"),
+        gpus=given.pop("gpus_per_worker"),
+        device=given.pop("device"),
+    )
+    names = ("store", "sweep", "data", "address", "plan_only")
+    return RunOptions(resources=resources, **{name: given.pop(name) for name in names})
+
+
+def main(command: click.Command) -> NoReturn:
+    """Runs a command and exits. A user's mistake is one line, never a traceback."""
+    try:
+        code = command(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.ClickException as error:
+        _fail(error.format_message())
+    except (InputError, IncompleteError) as error:
+        _fail(str(error))
+    except (KeyboardInterrupt, click.Abort):
+        errors.print("interrupted: what is committed is kept; the same command goes on from there")
+        sys.exit(130)
+
+
+def _fail(message: str) -> NoReturn:
+    line = " ".join(message.split())
+    errors.print(f"error: {line}", style="red", soft_wrap=True, highlight=False, markup=False)
+    sys.exit(2)
