@@ -10,12 +10,14 @@ from itertools import pairwise
 
 from pcworker.config import Configuration, Trial
 
-_UPDATE_PER_WEIGHT = 0.0022
-_STEP_PER_HIDDEN_UNIT = 0.29
+_UPDATE_PER_WEIGHT = 0.0012
+_STEP_PER_HIDDEN_UNIT = 0.04
 _BACKPROP_CALLS = 450.0
 """BP runs unbatched: the calls cost more than the arithmetic."""
-_STACK_CALLS_PER_STEP = 100.0
-"""Per step of a whole stack."""
+_CALLS_PER_STEP_AND_LAYER = 16.0
+"""Of a whole stack."""
+_BATCH_CALLS = 100.0
+"""Making a seed's batch."""
 _EXPLODING_SHARE = 0.02
 """gamma >= 5 at t >= 64 is not finite after the first update, and leaves its stack."""
 
@@ -23,8 +25,7 @@ _EXPLODING_SHARE = 0.02
 def trial_cost(config: Configuration) -> float:
     """Microseconds per weight update, in a wide stack."""
     widths = config.widths
-    weights = sum(n * m for n, m in pairwise(widths))
-    update = _UPDATE_PER_WEIGHT * weights
+    update = _UPDATE_PER_WEIGHT * sum(n * m for n, m in pairwise(widths))
     if config.rule == "BP":
         return _BACKPROP_CALLS + update
     step = _STEP_PER_HIDDEN_UNIT * sum(widths[1:-1]) * (config.batch_size / 20)
@@ -36,8 +37,9 @@ def shard_seconds(trials: Sequence[Trial], samples: int) -> float:
     """Seconds that a shard takes, with its twins, for a training set of `samples`."""
     config = trials[0].configuration
     updates = config.epochs * -(-samples // config.batch_size)
-    twins = dict.fromkeys(trial.twin for trial in trials)
-    distinct = dict.fromkeys([*trials, *twins])
-    longest = max(trial.configuration.last_step for trial in trials)
+    distinct = dict.fromkeys([*trials, *(trial.twin for trial in trials)])
+    seeds = len({trial.seed for trial in trials})
+    steps = 1 + max(trial.configuration.last_step for trial in trials)
     per_update = sum(trial_cost(trial.configuration) for trial in distinct)
-    return updates * (per_update + _STACK_CALLS_PER_STEP * (longest + 1)) / 1e6
+    per_update += _CALLS_PER_STEP_AND_LAYER * steps * config.hidden_layers + _BATCH_CALLS * seeds
+    return updates * per_update / 1e6

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from cluster.panels import MEASURES, Grid, Value, positive, sigma_grid, t_gamma_grids
 
-EXACT, NONFINITE, MISSING = "#2ca25f", "#bdbdbd", "#ffffff"
+EXACT, ZERO, NONFINITE, MISSING = "#1a9850", "#91cf60", "#bdbdbd", "#ffffff"
 LABELS = {
     "test_error_divergence": "test error (pp)",
     "weight_divergence_l2": "final weights (L2)",
@@ -27,7 +27,7 @@ def draw_figure3(rows: Sequence[Mapping[str, Any]], seeds: int) -> dict[str, byt
     """The figure as {"png": ..., "svg": ...}; empty if there is no panel to draw.
 
     Rows of panels: the measures. Columns: one heat map of t x gamma per network, then C1. The
-    colours are logarithmic; exact zeros are green, non-finite cells hatched.
+    colours are logarithmic; zeros are green, non-finite cells hatched.
     """
     grids = {measure: _grids(rows, measure, seeds) for measure in MEASURES}
     width = len(next(iter(grids.values())))
@@ -83,20 +83,22 @@ def _draw(axis: Axes, grid: Grid, norm: LogNorm) -> None:
 
 
 def _draw_cell(axis: Axes, x: int, y: int, value: Value, norm: LogNorm) -> None:
-    exact = value.state == "value" and value.value == 0
+    zero = value.state == "value" and value.value == 0
     hatch = "xxx" if value.state == "nonfinite" else "..." if value.state == "missing" else None
-    flat = {"nonfinite": NONFINITE, "missing": MISSING}.get(value.state, EXACT)
+    flat = {"nonfinite": NONFINITE, "missing": MISSING}.get(
+        value.state, EXACT if value.exact else ZERO
+    )
     shade = float(norm(max(value.value, norm.vmin or 0.0)))
-    face = flat if exact or hatch else plt.get_cmap("magma")(shade)
+    face = flat if zero or hatch else plt.get_cmap("magma")(shade)
     axis.add_patch(
         Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=face, edgecolor="white", hatch=hatch, lw=0.8)
     )
     if value.state == "value":
-        text = "0" if exact else _short_number(value.value)
-        dark = exact or shade < 0.6
+        text = "0" if zero else _short_number(value.value)
+        dark = zero or shade < 0.6
         axis.text(
             x, y, text, ha="center", va="center", fontsize=6.5, color="white" if dark else "black",
-            fontweight="bold" if exact else "normal",
+            fontweight="bold" if zero else "normal",
         )  # fmt: skip
 
 
@@ -115,7 +117,8 @@ def _short(network: str) -> str:
 
 def _legend() -> list[Patch]:
     return [
-        Patch(facecolor=EXACT, label="exactly 0"),
+        Patch(facecolor=EXACT, label="0: every weight is BP's, bit for bit"),
+        Patch(facecolor=ZERO, label="0, but the weights differ"),
         Patch(facecolor=NONFINITE, hatch="xxx", edgecolor="white", label="non-finite"),
         Patch(facecolor=MISSING, hatch="...", edgecolor="grey", label="missing"),
     ]

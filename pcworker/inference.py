@@ -14,6 +14,7 @@ Shapes: R trials in the stack, B samples, n_l units: every activity is [R, B, n_
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -26,19 +27,22 @@ from pcworker.schedule import Step
 class Activity(Protocol):
     """How the activity x^l of a layer is held, and with it what eps = x - mu rounds to."""
 
+    def part(self, trials: slice) -> "Activity":
+        """The same activity, of some of the trials."""
+
     def start(self, mu: Tensor, shift: Tensor | None) -> None:
         """x^l_0 = mu^l_0 + shift (None: 0, condition C1)."""
 
     def clamp(self, mu: Tensor, x: Tensor) -> None:
         """x^l_0 is given; its prediction is `mu`."""
 
-    def value(self, part: slice, out: Tensor) -> None:
+    def value(self, out: Tensor) -> None:
         """out = x^l"""
 
-    def error(self, part: slice, mu: Tensor, out: Tensor) -> None:
+    def error(self, mu: Tensor, out: Tensor) -> None:
         """out = x^l - mu^l"""
 
-    def move(self, part: slice, change: Tensor) -> None:
+    def move(self, change: Tensor) -> None:
         """x^l += change"""
 
 
@@ -49,142 +53,207 @@ class Displacement:
     a rounding. In the paper's own form, (mu + d) - mu, the last bits of d are lost.
     """
 
-    def __init__(self, like: Tensor) -> None:
-        self.anchor, self.shift = torch.empty_like(like), torch.empty_like(like)
+    def __init__(self, anchor: Tensor, displacement: Tensor) -> None:
+        self._a, self._d = anchor, displacement
+
+    def part(self, trials: slice) -> "Displacement":
+        return Displacement(self._a[trials], self._d[trials])
 
     def start(self, mu: Tensor, shift: Tensor | None) -> None:
-        self.anchor.copy_(mu)
-        self.shift.zero_() if shift is None else self.shift.copy_(shift)
+        self._a.copy_(mu)
+        self._d.zero_() if shift is None else self._d.copy_(shift)
 
     def clamp(self, mu: Tensor, x: Tensor) -> None:
-        self.anchor.copy_(mu)
-        torch.sub(x, mu, out=self.shift)
+        self._a.copy_(mu)
+        torch.sub(x, mu, out=self._d)
 
-    def value(self, part: slice, out: Tensor) -> None:
-        torch.add(self.anchor[part], self.shift[part], out=out)
+    def value(self, out: Tensor) -> None:
+        torch.add(self._a, self._d, out=out)
 
-    def error(self, part: slice, mu: Tensor, out: Tensor) -> None:
-        torch.sub(mu, self.anchor[part], out=out)
-        torch.sub(self.shift[part], out, out=out)
+    def error(self, mu: Tensor, out: Tensor) -> None:
+        torch.sub(mu, self._a, out=out)
+        torch.sub(self._d, out, out=out)
 
-    def move(self, part: slice, change: Tensor) -> None:
-        self.shift[part].add_(change)
+    def move(self, change: Tensor) -> None:
+        self._d.add_(change)
 
 
 class Textbook:
     """x itself, as the paper and other implementations have it: eps = x - mu."""
 
-    def __init__(self, like: Tensor) -> None:
-        self.x = torch.empty_like(like)
+    def __init__(self, x: Tensor) -> None:
+        self._x = x
+
+    def part(self, trials: slice) -> "Textbook":
+        return Textbook(self._x[trials])
 
     def start(self, mu: Tensor, shift: Tensor | None) -> None:
-        self.x.copy_(mu) if shift is None else torch.add(mu, shift, out=self.x)
+        self._x.copy_(mu) if shift is None else torch.add(mu, shift, out=self._x)
 
     def clamp(self, mu: Tensor, x: Tensor) -> None:
         del mu
-        self.x.copy_(x)
+        self._x.copy_(x)
 
-    def value(self, part: slice, out: Tensor) -> None:
-        out.copy_(self.x[part])
+    def value(self, out: Tensor) -> None:
+        out.copy_(self._x)
 
-    def error(self, part: slice, mu: Tensor, out: Tensor) -> None:
-        torch.sub(self.x[part], mu, out=out)
+    def error(self, mu: Tensor, out: Tensor) -> None:
+        torch.sub(self._x, mu, out=out)
 
-    def move(self, part: slice, change: Tensor) -> None:
-        self.x[part].add_(change)
+    def move(self, change: Tensor) -> None:
+        self._x.add_(change)
 
 
-ARITHMETICS: dict[str, type[Displacement] | type[Textbook]] = {
-    "displacement": Displacement,
-    "textbook": Textbook,
-}
+def new_activity(arithmetic: str, like: Tensor) -> Activity:
+    """An activity of the shape of `like`: "displacement" or "textbook"."""
+    if arithmetic == "textbook":
+        return Textbook(torch.zeros_like(like))
+    return Displacement(torch.zeros_like(like), torch.zeros_like(like))
+
+
+@dataclass
+class State:
+    """Everything that inference reads and writes, of all trials of a stack or of some.
+
+    Lists are indexed by the layer l; each tensor is [R, B, n_l]. A part of a state shares its
+    memory: slicing it once, and not in every operation, halves the time of a small stack.
+    """
+
+    layers: list[Dense]
+    """layers[l] predicts layer l."""
+    activity: list[Activity]
+    fx: list[Tensor]
+    """f(x^l); fx[l_max] is the input itself, and fx[0] is not used."""
+    mu: list[Tensor]
+    eps: list[Tensor]
+    phi: list[Tensor]
+    quiet: list[Tensor]
+    """int32: for how many steps in a row eps^l has been exactly 0."""
+    buffer: list[Tensor]
+    gamma: Tensor
+    """[R, 1, 1]"""
+    t_d: Tensor
+    """[R, 1, 1], int32"""
+
+    def part(self, trials: slice) -> "State":
+        """The state of some of the trials."""
+        cut = {
+            name: [each[trials] for each in getattr(self, name)]
+            for name in ("fx", "mu", "eps", "phi", "quiet", "buffer")
+        }
+        return State(
+            layers=[layer.part(trials) for layer in self.layers],
+            activity=[activity.part(trials) for activity in self.activity],
+            gamma=self.gamma[trials],
+            t_d=self.t_d[trials],
+            **cut,
+        )
+
+    def activate(self, l: int) -> None:
+        """f(x^l)"""
+        f = self.layers[l - 1].above
+        assert f is not None, "the input layer is clamped"
+        self.activity[l].value(out=self.buffer[l])
+        f.apply(self.buffer[l], self.fx[l])
+
+    def predict(self, l: int) -> None:
+        """mu^l = theta^{l+1} f(x^{l+1})                                              (Eq. 5)"""
+        self.layers[l].predict(self.fx[l + 1], out=self.mu[l])
+
+    def compare(self, l: int) -> None:
+        """eps^l = x^l - mu^l                                                      (Eq. 5, 8)"""
+        self.activity[l].error(self.mu[l], out=self.eps[l])
+
+    def listen(self, l: int) -> None:
+        """phi = 1 where eps^l was exactly 0 for the t_d steps before and now is not  (Sec. 4)"""
+        zero, quiet = self.eps[l] == 0, self.quiet[l]
+        self.phi[l].copy_((quiet >= self.t_d) & ~zero)
+        quiet.add_(1).mul_(zero)
+
+    def move(self, l: int) -> None:
+        """x^l += gamma (f'(x^l) * (theta^l)^T eps^{l-1} - eps^l)                       (Eq. 7)
+
+        As one product and one sum an element: a fused multiply-add, which some elements of a
+        buffer get and others do not, would make a value depend on its place."""
+        change = self.buffer[l]
+        self.layers[l - 1].pull_back(self.eps[l - 1], self.fx[l], out=change)
+        change.sub_(self.eps[l]).mul_(self.gamma)
+        self.activity[l].move(change)
+
+    def learn(self, l: int, rate: float, gated: bool) -> None:
+        """theta^{l+1} += rate eps^l f(x^{l+1})^T; gated: rate phi(eps^l) per neuron    (Eq. 9)"""
+        eps = self.eps[l] * self.phi[l] if gated else self.eps[l]
+        self.layers[l].learn(eps, self.fx[l + 1], rate)
 
 
 class Inference:
-    """The state of a stack during one minibatch, and the operations that a `Step` asks for."""
+    """Inference of a stack on minibatches of one size."""
 
     def __init__(
-        self, layers: Sequence[Dense], *, batch: int, gamma: Tensor, t_d: Tensor, arithmetic: str
+        self,
+        layers: Sequence[Dense],
+        *,
+        inputs: Tensor,
+        gamma: Tensor,
+        t_d: Tensor,
+        arithmetic: str,
     ) -> None:
-        """`layers[l]` predicts layer l. gamma and t_d: [R, 1, 1]."""
-        self.layers = layers
-        self.l_max = len(layers)
-        self.gamma, self.t_d = gamma, t_d
-        weights = [layer.weight for layer in layers]
-        self.mu = [w.new_zeros(len(w), batch, w.shape[1]) for w in weights]
-        self.eps = [torch.zeros_like(mu) for mu in self.mu]
-        self.phi = [torch.zeros_like(mu) for mu in self.mu]
-        self.quiet = [torch.zeros_like(mu, dtype=torch.int32) for mu in self.mu]
-        self.activity: list[Activity] = [ARITHMETICS[arithmetic](mu) for mu in self.mu]
-        self.fx = [torch.zeros_like(mu) for mu in self.mu]  # of l = 1 .. l_max; fx[0] is not used
-        self._x = [torch.empty_like(mu) for mu in self.mu]
-        self._change = [torch.empty_like(mu) for mu in self.mu]
+        """`inputs` [R, B, n_{l_max}] is where the caller puts each batch's input."""
+        self.inputs = inputs
+        mu = [
+            inputs.new_zeros(inputs.shape[0], inputs.shape[1], layer.weight.shape[1])
+            for layer in layers
+        ]
+        self._everyone = State(
+            layers=list(layers),
+            activity=[new_activity(arithmetic, like) for like in mu],
+            fx=[*(torch.zeros_like(like) for like in mu), inputs],
+            mu=mu,
+            eps=[torch.zeros_like(like) for like in mu],
+            phi=[torch.zeros_like(like) for like in mu],
+            quiet=[torch.zeros_like(like, dtype=torch.int32) for like in mu],
+            buffer=[torch.zeros_like(like) for like in mu],
+            gamma=gamma,
+            t_d=t_d,
+        )
+        self._parts: dict[tuple[int, int], State] = {}
 
-    def start(self, inputs: Tensor, targets: Tensor, shifts: Sequence[Tensor] | None) -> None:
-        """t = 0: inputs [R, B, n_{l_max}] and targets [R, B, n_0] are clamped, and every hidden
-        activity is its prediction plus `shifts[l]` [R, B, n_l] (C1 holds where that is 0; None: 0
-        for all; shifts[0] is not used), from the input side to the output side."""
-        everyone = slice(0, len(inputs))
-        self.fx = [*self.fx[: self.l_max], inputs]
-        for l in reversed(range(self.l_max)):
-            self.predict(l, everyone)
+    def start(self, targets: Tensor, shifts: Sequence[Tensor] | None) -> Tensor:
+        """t = 0, from the input side to the output side.
+
+        targets  [R, B, n_0], clamped
+        shifts   by l, [R, B, n_l]: what is added to the predictions of the hidden activities
+                 (C1 holds where that is 0; None: 0 for all; shifts[0] is not used)
+        Returns the output errors s_out - mu^0 [R, B, n_0].
+        """
+        state = self._everyone
+        for l in reversed(range(len(state.layers))):
+            state.predict(l)
             if l > 0:
-                self.activity[l].start(self.mu[l], None if shifts is None else shifts[l])
-                self.activate(l, everyone)
-        self.activity[0].clamp(self.mu[0], targets)
-        for quiet in self.quiet:  # before t = 0 every error counts as 0
-            quiet.copy_(self.t_d.expand_as(quiet))
+                state.activity[l].start(state.mu[l], None if shifts is None else shifts[l])
+                state.activate(l)
+        state.activity[0].clamp(state.mu[0], targets)
+        for quiet in state.quiet:  # before t = 0 every error counts as 0
+            quiet.copy_(state.t_d.expand_as(quiet))
+        return targets - state.mu[0]
 
     def step(self, step: Step, rate: float) -> None:
         """One inference step; `rate` is the learning rate of a sum over the batch."""
         for l, start, stop, _ in step.activate:
-            self.activate(l, slice(start, stop))
+            self._part(start, stop).activate(l)
         for l, start, stop, _ in step.predict:
-            self.predict(l, slice(start, stop))
+            self._part(start, stop).predict(l)
         for l, start, stop, _ in step.compare:
-            self.compare(l, slice(start, stop))
+            self._part(start, stop).compare(l)
         for l, start, stop, _ in step.listen:
-            self.listen(l, slice(start, stop))
+            self._part(start, stop).listen(l)
         for l, start, stop, _ in step.move:
-            self.move(l, slice(start, stop))
+            self._part(start, stop).move(l)
         for l, start, stop, gated in step.learn:
-            self.learn(l, slice(start, stop), rate, gated)
+            self._part(start, stop).learn(l, rate, gated)
 
-    def activate(self, l: int, part: slice) -> None:
-        """f(x^l)"""
-        f = self.layers[l - 1].above
-        assert f is not None, "the input layer is clamped"
-        x = self._x[l][part]
-        self.activity[l].value(part, out=x)
-        f.apply(x, self.fx[l][part])
-
-    def predict(self, l: int, part: slice) -> None:
-        """mu^l = theta^{l+1} f(x^{l+1})                                              (Eq. 5)"""
-        self.layers[l].predict(part, self.fx[l + 1][part], out=self.mu[l][part])
-
-    def compare(self, l: int, part: slice) -> None:
-        """eps^l = x^l - mu^l                                                        (Eq. 5, 8)"""
-        self.activity[l].error(part, self.mu[l][part], out=self.eps[l][part])
-
-    def listen(self, l: int, part: slice) -> None:
-        """phi = 1 where eps^l was exactly 0 for the t_d steps before and now is not   (Sec. 4)"""
-        zero, quiet = self.eps[l][part] == 0, self.quiet[l][part]
-        self.phi[l][part].copy_((quiet >= self.t_d[part]) & ~zero)
-        quiet.add_(1).mul_(zero)
-
-    def move(self, l: int, part: slice) -> None:
-        """x^l += gamma (f'(x^l) * (theta^l)^T eps^{l-1} - eps^l)                        (Eq. 7)
-
-        Written as one product and one sum an element, so that no fused operation of a vector unit
-        makes a value depend on its place in the buffer."""
-        change = self._change[l][part]
-        self.layers[l - 1].pull_back(part, self.eps[l - 1][part], self.fx[l][part], out=change)
-        change.sub_(self.eps[l][part]).mul_(self.gamma[part])
-        self.activity[l].move(part, change)
-
-    def learn(self, l: int, part: slice, rate: float, gated: bool) -> None:
-        """theta^{l+1} += rate eps^l f(x^{l+1})^T; gated: rate phi(eps^l) per neuron    (Eq. 9)"""
-        eps = self.eps[l][part]
-        if gated:
-            eps = eps * self.phi[l][part]
-        self.layers[l].learn(part, eps, self.fx[l + 1][part], rate)
+    def _part(self, start: int, stop: int) -> State:
+        part = self._parts.get((start, stop))
+        if part is None:
+            part = self._parts[start, stop] = self._everyone.part(slice(start, stop))
+        return part

@@ -19,39 +19,48 @@ class Dense:
     gets the bits that autograd gets.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, above: Activation | None) -> None:
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        above: Activation | None,
+        change: Tensor | None = None,
+    ) -> None:
         self.weight = weight
         """[R, n, m]"""
         self.bias = bias
         """[R, n], or None"""
         self.above = above
-        self._change = torch.empty_like(weight)
+        self._change = torch.zeros_like(weight) if change is None else change
+        self._transposed = weight.transpose(1, 2)
 
-    def predict(self, part: slice, fx: Tensor, out: Tensor) -> None:
-        """out [r, B, n] = mu^l for fx = f(x^{l+1}) [r, B, m], the r trials of `part` (Eq. 5)."""
-        theta_t = self.weight[part].transpose(1, 2)
+    def part(self, trials: slice) -> "Dense":
+        """The layers of some of the trials, in the same memory."""
+        bias = None if self.bias is None else self.bias[trials]
+        return Dense(self.weight[trials], bias, self.above, self._change[trials])
+
+    def predict(self, fx: Tensor, out: Tensor) -> None:
+        """out [R, B, n] = mu^l for fx = f(x^{l+1}) [R, B, m] (Eq. 5)."""
         if self.bias is None:
-            _product(fx, theta_t, out)
-        elif len(fx) == 1:
-            torch.addmm(self.bias[part][0], fx[0], theta_t[0], out=out[0])
+            _product(fx, self._transposed, out)
+        elif fx.shape[0] == 1:
+            torch.addmm(self.bias[0], fx[0], self._transposed[0], out=out[0])
         else:
-            torch.baddbmm(self.bias[part].unsqueeze(1), fx, theta_t, out=out)
+            torch.baddbmm(self.bias.unsqueeze(1), fx, self._transposed, out=out)
 
-    def pull_back(self, part: slice, eps: Tensor, fx: Tensor, out: Tensor) -> None:
-        """out [r, B, m] = f'(x^{l+1}) * (eps^l theta^{l+1}), for eps^l [r, B, n] (Eq. 7)."""
-        if self.above is None:
-            raise ValueError("the input layer is clamped: nothing is pulled back to it")
-        _product(eps, self.weight[part], out)
+    def pull_back(self, eps: Tensor, fx: Tensor, out: Tensor) -> None:
+        """out [R, B, m] = f'(x^{l+1}) * (eps^l theta^{l+1}), for eps^l [R, B, n] (Eq. 7)."""
+        assert self.above is not None, "nothing is pulled back to the clamped input"
+        _product(eps, self.weight, out)
         self.above.pull_back(out, fx, out)
 
-    def learn(self, part: slice, eps: Tensor, fx: Tensor, rate: float) -> None:
+    def learn(self, eps: Tensor, fx: Tensor, rate: float) -> None:
         """theta^{l+1} += rate * eps^l f(x^{l+1})^T, summed over the batch (Eq. 9)."""
-        change = self._change[part]
-        _product(eps.transpose(1, 2), fx, change)
-        self.weight[part].add_(change, alpha=rate)
+        _product(eps.transpose(1, 2), fx, self._change)
+        self.weight.add_(self._change, alpha=rate)
         if self.bias is not None:
-            # by trial: a sum over [r, B, n] may add in another order than one over [B, n]
-            for bias, trial_eps in zip(self.bias[part], eps, strict=True):
+            # by trial: a sum over [R, B, n] may add in another order than one over [B, n]
+            for bias, trial_eps in zip(self.bias, eps, strict=True):
                 bias.add_(trial_eps.sum(0), alpha=rate)
 
     def parameters(self, trial: int) -> list[Tensor]:
@@ -59,14 +68,14 @@ class Dense:
         return [p[trial] for p in (self.weight, self.bias) if p is not None]
 
     def keep(self, trials: Tensor) -> "Dense":
-        """A new stack with the trials whose indices are given (int64)."""
+        """New layers with the trials whose indices are given (int64)."""
         bias = None if self.bias is None else self.bias[trials]
         return Dense(self.weight[trials], bias, self.above)
 
 
 def _product(a: Tensor, b: Tensor, out: Tensor) -> None:
     """out = a @ b for each trial; alone, a trial uses the plain product, as nn.Linear does."""
-    if len(out) == 1:
+    if out.shape[0] == 1:
         torch.mm(a[0], b[0], out=out[0])
     else:
         torch.bmm(a, b, out=out)

@@ -77,12 +77,17 @@ class Stack:
     def update(self, batches: Mapping[int, Batch], rate: float) -> None:
         """One weight update of every trial, from the batch of its seed; `rate` is the learning
         rate of a sum over the batch."""
-        inputs = self._spread({seed: batch.inputs for seed, batch in batches.items()})
+        size = len(batches[self.seeds[0]].inputs)
+        inference = self._for_size(size)
+        if len(self.seeds) == 1:
+            inference.inputs[0].copy_(batches[self.seeds[0]].inputs)
+        else:
+            by_seed = torch.stack([batches[seed].inputs for seed in self.seeds])
+            torch.index_select(by_seed, 0, self._seed_index, out=inference.inputs)
         targets = self._spread({seed: batch.targets for seed, batch in batches.items()})
         shifts = self._shifts(batches) if self._noisy else None
-        inference = self._for_batch(inputs.shape[1])
-        inference.start(inputs, targets, shifts)
-        self.squares[:, : inputs.shape[1]] += (targets - inference.mu[0]).double().square_()
+        errors = inference.start(targets, shifts)
+        self.squares[:, :size] += errors.double().square_()
         for step in self._steps:
             inference.step(step, rate)
 
@@ -121,11 +126,14 @@ class Stack:
         ]
         return [self._sigma, *(self._sigma * normal for normal in normals)]
 
-    def _for_batch(self, batch: int) -> Inference:
+    def _for_size(self, batch: int) -> Inference:
         if batch not in self._inference:
+            like, trials = self.layers[-1].weight, len(self.trials)
+            alone = len(self.seeds) == 1  # then all trials look at one input
+            inputs = like.new_zeros(1 if alone else trials, batch, like.shape[2])
             self._inference[batch] = Inference(
                 self.layers,
-                batch=batch,
+                inputs=inputs.expand(trials, -1, -1),
                 gamma=self._gamma,
                 t_d=self._t_d,
                 arithmetic=self._arithmetic,

@@ -4,7 +4,6 @@
 """
 
 import os
-import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,19 +97,19 @@ class LocalStore:
         return self.root.joinpath(*parts)
 
     @contextmanager
-    def _written(self, key: str, data: bytes) -> Iterator[str]:
+    def _written(self, key: str, data: bytes) -> Iterator[Path]:
         """A file beside `key` with `data`, safe on the disk; gone afterwards."""
         folder = self._path(key).parent
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".")
+        temporary = folder / f".{uuid.uuid4().hex}"
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             yield temporary
         finally:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
     @contextmanager
     def _trouble(self, verb: str, key: str) -> Iterator[None]:
