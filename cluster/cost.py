@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from pcworker.config import Configuration, Trial
 
-_UPDATE_PER_WEIGHT = 0.0012
+_UPDATE_PER_WEIGHT = 0.0018
 _STEP_PER_HIDDEN_UNIT = 0.04
 _BACKPROP_CALLS = 450.0
 """BP runs unbatched: the calls cost more than the arithmetic."""

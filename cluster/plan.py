@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cluster.cost import trial_cost
+from cluster.cost import shard_seconds
 from cluster.sweep import Cell, Sweep, trial_set_fingerprint
 from pcworker.config import ENGINE_VERSION, Trial, configuration_from, stack_key, twin_of
 from pcworker.errors import DamagedError, InputError, StoreError
@@ -58,7 +58,7 @@ def make_plan(sweep: Sweep, name: str) -> Plan:
     for trial in sorted(trials, key=lambda trial: trial.configuration.rule == "BP"):
         groups.setdefault(_group(trial, groups), []).append(trial)
     packs = [pack for group in groups.values() for pack in _cut(group)]
-    packs.sort(key=lambda pack: (-_pack_cost(pack), pack[0].trial_id))
+    packs.sort(key=lambda pack: (-shard_seconds(pack, samples=60_000), pack[0].trial_id))
     shards = (Shard(_shard_id(place, pack), tuple(pack)) for place, pack in enumerate(packs))
     return Plan(name, sweep.cells, sweep.seeds, tuple(shards))
 
@@ -167,10 +167,6 @@ def _cut(group: Sequence[Trial]) -> Iterable[list[Trial]]:
     count = -(-len(ordered) // MAX_WIDTH)
     for k in range(count):
         yield ordered[len(ordered) * k // count : len(ordered) * (k + 1) // count]
-
-
-def _pack_cost(pack: Sequence[Trial]) -> float:
-    return sum(trial_cost(trial.configuration) for trial in pack)
 
 
 def _shard_id(place: int, pack: Sequence[Trial]) -> str:

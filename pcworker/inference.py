@@ -204,7 +204,7 @@ class Inference:
             inputs.new_zeros(inputs.shape[0], inputs.shape[1], layer.weight.shape[1])
             for layer in layers
         ]
-        self._everyone = State(
+        self.state = State(
             layers=list(layers),
             activity=[new_activity(arithmetic, like) for like in mu],
             fx=[*(torch.zeros_like(like) for like in mu), inputs],
@@ -226,7 +226,7 @@ class Inference:
                  (C1 holds where that is 0; None: 0 for all; shifts[0] is not used)
         Returns the output errors s_out - mu^0 [R, B, n_0].
         """
-        state = self._everyone
+        state = self.state
         for l in reversed(range(len(state.layers))):
             state.predict(l)
             if l > 0:
@@ -255,5 +255,5 @@ class Inference:
     def _part(self, start: int, stop: int) -> State:
         part = self._parts.get((start, stop))
         if part is None:
-            part = self._parts[start, stop] = self._everyone.part(slice(start, stop))
+            part = self._parts[start, stop] = self.state.part(slice(start, stop))
         return part

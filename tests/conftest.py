@@ -1,0 +1,42 @@
+"""What the numeric tests share: the real digits, and engines on all or on some of them."""
+
+import pytest
+import torch
+
+from pcworker.device import prepare_device
+from pcworker.digits import Digits
+from pcworker.engine import Engine
+from pcworker.mnist import load_digits
+
+
+@pytest.fixture(scope="session")
+def digits() -> Digits:
+    """All of MNIST."""
+    return load_digits(None)
+
+
+@pytest.fixture(scope="session")
+def cpu() -> torch.device:
+    """One thread and deterministic algorithms, as in a worker."""
+    return prepare_device("cpu", gpus=0, cpus=1)
+
+
+@pytest.fixture(scope="session")
+def engine(digits: Digits, cpu: torch.device) -> Engine:
+    """On all digits."""
+    return Engine(digits, cpu)
+
+
+@pytest.fixture(scope="session")
+def small_engine(digits: Digits, cpu: torch.device) -> Engine:
+    """On the first 1,000 training digits and the first 500 test digits."""
+    train, test = slice(0, 1000), slice(0, 500)
+    return Engine(
+        Digits(
+            digits.train_images[train],
+            digits.train_labels[train],
+            digits.test_images[test],
+            digits.test_labels[test],
+        ),
+        cpu,
+    )

@@ -1,0 +1,122 @@
+"""What to start next: a pure function, so every history can be tried."""
+
+import random
+from collections import Counter
+
+import pytest
+from builders import tiny
+
+from cluster.decide import LIMITS, Failure, FailureKind, Start, is_quarantined, next_start
+from cluster.plan import Shard
+from pcworker.config import Trial
+
+WIDTH = 13
+SHARDS = tuple(
+    Shard(name, tuple(Trial(tiny(), seed) for seed in range(WIDTH))) for name in ("a", "b", "c")
+)
+A, B, C = SHARDS
+
+
+def failures(*of: tuple[str, FailureKind, int]) -> list[Failure]:
+    return [Failure(shard_id, kind) for shard_id, kind, times in of for _ in range(times)]
+
+
+def test_shards_start_in_the_order_of_the_plan() -> None:
+    assert next_start(SHARDS, set(), set(), []) == Start(A, None)
+    assert next_start(SHARDS, set(), {"a"}, []) == Start(B, None)
+    assert next_start(SHARDS[::-1], set(), set(), []) == Start(C, None)
+
+
+def test_nothing_that_is_done_or_running_is_started() -> None:
+    assert next_start(SHARDS, {"a"}, {"b"}, []) == Start(C, None)
+    assert next_start(SHARDS, {"a", "c"}, {"b"}, []) is None
+    assert next_start(SHARDS, {"a", "b", "c"}, set(), []) is None
+    assert next_start((), set(), set(), []) is None
+
+
+@pytest.mark.parametrize("kind", ["error", "lost"])
+def test_a_shard_that_failed_goes_last_and_is_as_wide_as_before(kind: FailureKind) -> None:
+    once = failures(("a", kind, 1))
+    assert next_start(SHARDS, set(), set(), once) == Start(B, None)
+    assert next_start(SHARDS, {"b", "c"}, set(), once) == Start(A, None)
+    mixed = failures(("a", kind, 2), ("b", kind, 2), ("c", kind, 1))
+    assert next_start(SHARDS, set(), set(), mixed) == Start(C, None)
+    assert next_start(SHARDS, set(), {"c"}, mixed) == Start(A, None)
+
+
+@pytest.mark.parametrize("kind", LIMITS)
+def test_a_shard_is_quarantined_at_the_limit_of_a_kind_and_not_before(kind: FailureKind) -> None:
+    almost, enough = (failures(("a", kind, LIMITS[kind] - less)) for less in (1, 0))
+    assert not is_quarantined("a", almost)
+    assert next_start([A], set(), set(), almost) is not None
+    assert is_quarantined("a", enough)
+    assert next_start([A], set(), set(), enough) is None
+    assert not is_quarantined("b", enough)
+    assert next_start([A, B], set(), set(), enough) == Start(B, None)
+
+
+def test_failures_of_different_kinds_do_not_add_up() -> None:
+    mixed = [f for kind, limit in LIMITS.items() for f in failures(("a", kind, limit - 1))]
+    assert not is_quarantined("a", mixed)
+
+
+def test_a_lost_worker_is_forgiven_more_often_than_an_error() -> None:
+    assert LIMITS["lost"] > LIMITS["error"] > 1
+
+
+def test_every_time_memory_runs_out_the_width_is_halved_down_to_one() -> None:
+    widths = []
+    for times in range(LIMITS["memory"]):
+        start = next_start([A], set(), set(), failures(("a", "memory", times)))
+        assert start is not None
+        widths.append(start.max_width)
+    assert widths == [None, 6, 3, 1, 1, 1, 1, 1]  # 13 trials
+
+
+def test_another_shards_memory_does_not_change_the_width() -> None:
+    assert next_start(SHARDS, {"b", "c"}, set(), failures(("b", "memory", 2))) == Start(A, None)
+
+
+def test_deciding_changes_nothing_and_repeats_itself() -> None:
+    done, running, failed = {"c"}, {"b"}, failures(("a", "memory", 1), ("b", "error", 1))
+    before = (set(done), set(running), list(failed))
+    first = next_start(SHARDS, done, running, failed)
+    assert next_start(SHARDS, done, running, failed) == first
+    assert (done, running, failed) == before
+
+
+@pytest.mark.parametrize("history", range(40))
+def test_any_history_ends_with_every_shard_done_or_quarantined(history: int) -> None:
+    chance = random.Random(history)
+    count, workers = chance.randint(1, 12), chance.randint(1, 5)
+    success = chance.choice([0.0, 0.1, 0.5, 0.9])
+    shards = [Shard(str(k), A.trials[: chance.randint(1, WIDTH)]) for k in range(count)]
+    done: set[str] = set()
+    running: list[Start] = []
+    failed: list[Failure] = []
+    starts = Counter[str]()
+    while True:
+        while len(running) < workers:
+            at_work = {start.shard.shard_id for start in running}
+            start = next_start(shards, done, at_work, failed)
+            if start is None:
+                break
+            name = start.shard.shard_id
+            assert name not in at_work
+            assert name not in done
+            assert not is_quarantined(name, failed)
+            assert start.max_width is None or 1 <= start.max_width <= len(start.shard.trials)
+            starts[name] += 1
+            running.append(start)
+        if not running:
+            break
+        ended = running.pop(chance.randrange(len(running))).shard.shard_id
+        if chance.random() < success:
+            done.add(ended)
+        else:
+            failed.append(Failure(ended, chance.choice(list(LIMITS))))
+    tries = Counter(failure.shard_id for failure in failed)
+    for shard in shards:
+        name = shard.shard_id
+        assert (name in done) != is_quarantined(name, failed)
+        assert starts[name] == tries[name] + (name in done)
