@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 
-.PHONY: help mnist figure3 test check clean
+.PHONY: help mnist figure3 test check constraints clean
 
 help:
 	@echo "make mnist    the full grid of Figure 3, one seed, one epoch, into ./results"
@@ -32,6 +32,14 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
+
+# the versions that were tried together: what a fresh environment resolves to today
+constraints:
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) pip install --quiet --disable-pip-version-check -e '.[dev]'
+	{ echo "# the versions that were tried together; made by: make constraints"; \
+		$(RUN) pip freeze --exclude-editable; } > constraints.txt
 
 clean:
 	rm -rf $(VENV)
