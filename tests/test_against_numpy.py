@@ -44,9 +44,8 @@ def compare(engine: Engine, cells: list[dict], updates: list[int], **common: obj
     batches = islice(engine.batches(config, SEED, 1, noisy=True), max(updates))
     for update, batch in enumerate(batches, 1):
         stack.update({SEED: batch}, config.alpha)
-        noise = {
-            l: n.numpy() for l, n in zip(range(config.l_max - 1, 0, -1), batch.noise, strict=True)
-        }
+        hidden = range(config.l_max - 1, 0, -1)
+        noise = {l: normal.numpy() for l, normal in zip(hidden, batch.noise, strict=True)}
         for place, trial in enumerate(stack.trials):
             c = trial.configuration
             theta[trial], bias[trial] = oracle.pc_update(

@@ -185,7 +185,7 @@ def test_readers_see_all_of_the_old_or_all_of_the_new(store: LocalStore) -> None
             seen.add(store.get("a/b.bin"))
             listed.add(tuple(store.list("a/")))
 
-    reader = threading.Thread(target=read)
+    reader = threading.Thread(target=read, daemon=True)
     reader.start()
     for turn in range(60):
         store.put("a/b.bin", (new, old)[turn % 2])
@@ -206,7 +206,7 @@ def test_a_conditional_write_appears_whole(store: LocalStore) -> None:
                 pass
             seen.add(got)
 
-    reader = threading.Thread(target=read)
+    reader = threading.Thread(target=read, daemon=True)
     reader.start()
     for key in keys:
         assert store.put_if_absent(key, data)
