@@ -66,18 +66,22 @@ class Collected:
         return rows
 
 
-def collect(store: Store, names: Sequence[str]) -> Collected:
-    """The tables of the sweeps `names` together; seeds of equal cells are joined.
+def stored_plans(store: Store, names: Iterable[str]) -> list[Plan]:
+    """The plans of the sweeps `names`, each once. InputError if a sweep has no plan."""
+    return [_plan(store, name) for name in dict.fromkeys(names)]
 
-    What is damaged is left out and named. InputError if a sweep has no plan.
+
+def collect(store: Store, plans: Sequence[Plan]) -> Collected:
+    """The tables of sweeps together; seeds of equal cells are joined.
+
+    What is damaged is left out and named.
     """
-    plans = [_plan(store, name) for name in names]
     committed = read_committed(store, plans)
     failures, damaged = _failures(store, plans)
     trials = dict.fromkeys(trial for plan in plans for trial in plan.trials)
     missing = tuple(trial for trial in trials if trial.trial_id not in committed.trial_ids)
     return Collected(
-        keys=SweepKeys.joint(names),
+        keys=SweepKeys.joint([plan.name for plan in plans]),
         tables=_tables(plans, committed, failures, missing),
         missing=missing,
         damaged=(*committed.damaged, *damaged),
@@ -114,21 +118,17 @@ def _tables(
         [made["trials"], table(TRIALS, failed, {}).replace_schema_metadata(None)]
     )
     outcomes = _outcomes(made, committed.commits)
-    cells = tuple(dict.fromkeys(cell for plan in plans for cell in plan.cells))
-    seeds = tuple(dict.fromkeys(seed for plan in plans for seed in plan.seeds))
-    rows = [divergence_row(cell, _of_cell(cell, seeds, outcomes)) for cell in cells]
+    declared: dict[Cell, dict[str, Outcome | None]] = defaultdict(dict)
+    for plan in plans:
+        for cell in plan.cells:
+            ids = (Trial(cell.configuration, seed).trial_id for seed in plan.seeds)
+            declared[cell] |= {trial_id: outcomes.get(trial_id) for trial_id in ids}
+    rows = [divergence_row(cell, trials) for cell, trials in declared.items()]
     described = {name: with_metadata(part, metadata) for name, part in made.items()}
     return described | {
         "divergence": table(DIVERGENCE, rows, metadata),
         "failures": table(FAILURES, failures, metadata),
     }
-
-
-def _of_cell(
-    cell: Cell, seeds: Iterable[int], outcomes: Mapping[str, Outcome]
-) -> dict[str, Outcome]:
-    ids = (Trial(cell.configuration, seed).trial_id for seed in seeds)
-    return {trial_id: outcomes[trial_id] for trial_id in ids if trial_id in outcomes}
 
 
 def _outcomes(tables: Mapping[str, pa.Table], commits: Iterable[Commit]) -> dict[str, Outcome]:
@@ -150,7 +150,7 @@ def _outcomes(tables: Mapping[str, pa.Table], commits: Iterable[Commit]) -> dict
         if row["status"] == "failed":
             continue
         trial_id = row["trial_id"]
-        twin = twins[row["shard_id"], row["attempt_id"], _twin_id(row)]
+        twin = twins.get((row["shard_id"], row["attempt_id"], _twin_id(row)))
         outcomes[trial_id] = outcome(epochs[trial_id], combine(shas[trial_id]) == twin)
     return outcomes
 

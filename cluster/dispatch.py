@@ -6,6 +6,7 @@ is visible and counted in one place. What to start next is decided in `cluster.d
 `cluster.run` imports this module late, when it has set Ray's environment (`ray_environment`).
 """
 
+import socket
 import traceback
 import uuid
 from collections.abc import Callable, Collection, Iterator
@@ -24,6 +25,7 @@ from pcworker.digits import Digits
 from pcworker.errors import InputError
 
 START_TIMEOUT_S = 120
+REACH_S = 5
 POLL_S = 0.5
 
 
@@ -66,6 +68,8 @@ def connected(address: str | None) -> Iterator[str]:
              "auto" or HOST:PORT: that cluster. InputError if it cannot be reached.
     """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address not in (None, "auto"):
+        _check_reachable(address)
     try:
         if address is None:
             memory = 512 * 2**20  # the digits take 55 MB; weights never travel through Ray
@@ -84,10 +88,9 @@ def connected(address: str | None) -> Iterator[str]:
 
 
 class Dispatcher:
-    """Runs the shards of a plan that have no commit yet, on workers of one kind."""
+    """Workers of one kind, and what they are at."""
 
-    def __init__(self, plan: Plan, store_url: str, digits: Digits, resources: Resources) -> None:
-        self.plan = plan
+    def __init__(self, store_url: str, digits: Digits, resources: Resources) -> None:
         self._store_url = store_url
         self._digits = ray.put(digits)  # once for all workers
         self._resources = resources
@@ -116,45 +119,47 @@ class Dispatcher:
         except RayActorError as error:
             raise InputError(f"a worker cannot start: {_cause(error)}") from error
 
-    def run(self, done: Collection[str], tell: Callable[[Event], None]) -> int:
+    def run(self, plan: Plan, done: Collection[str], tell: Callable[[Event], None]) -> int:
         """Runs until every shard has a commit or is quarantined; returns how many are that.
 
-        done  shard ids with a commit
+        done  ids of the shards that have one already
         tell  hears every event, and `Running` about twice a second
         """
         finished, failures = set(done), list[Failure]()
         idle = list(self._workers)
         while True:
-            while idle and (start := self._next(finished, failures)):
-                self._start(idle.pop(), start)
+            while idle and (start := self._next(plan, finished, failures)):
+                self._start(idle.pop(), plan.name, start)
             if not self._running:
-                return len(self.plan.shards) - len(finished)
+                return len(plan.shards) - len(finished)
             ready, _ = ray.wait(list(self._running), num_returns=1, timeout=POLL_S)
             for ref in ready:
                 worker, start, attempt_id = self._running.pop(ref)
                 event = self._outcome(ref, start.shard, attempt_id, failures)
                 if isinstance(event, Finished):
                     finished.add(event.shard.shard_id)
-                elif event.kind == "lost" or event.kind == "memory":
+                else:  # whatever went wrong may have left the worker's process in a bad state
                     ray.kill(worker)
                     worker = self._new_worker()
                 idle.append(worker)
                 tell(event)
             tell(self._progress())
 
-    def _next(self, finished: Collection[str], failures: Collection[Failure]) -> Start | None:
+    def _next(
+        self, plan: Plan, finished: Collection[str], failures: Collection[Failure]
+    ) -> Start | None:
         running = {start.shard.shard_id for _, start, _ in self._running.values()}
-        return next_start(self.plan.shards, finished, running, failures)
+        return next_start(plan.shards, finished, running, failures)
 
     def _new_worker(self) -> Any:
         needs = self._resources
         options = self._class.options(num_cpus=needs.cpus, num_gpus=needs.gpus)
         return options.remote(self._digits, self._store_url, needs.device, int(needs.cpus))
 
-    def _start(self, worker: Any, start: Start) -> None:
+    def _start(self, worker: Any, sweep: str, start: Start) -> None:
         attempt_id = uuid.uuid4().hex[:12]
         ref = worker.run.remote(
-            self.plan.name,
+            sweep,
             start.shard.shard_id,
             attempt_id,
             start.shard.trials,
@@ -221,6 +226,23 @@ def _cause(error: BaseException) -> str:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself tries an address for minutes before it gives up."""
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdigit() and "/" not in address):
+        raise InputError(
+            f"Ray address {address!r}: give auto, or HOST:PORT of the cluster's head (port 6379 as "
+            "a rule; the address with http:// is the dashboard's)"
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S).close()
+    except OSError as error:
+        raise InputError(
+            f"Ray at {address} cannot be reached: {error}; check --address, RAY_ADDRESS, and "
+            "whether the cluster is up"
+        ) from error
 
 
 def _describe_cluster(address: str | None) -> str:

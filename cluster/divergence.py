@@ -1,8 +1,9 @@
 """How far learning drifts from backpropagation: pure arithmetic on what the trials measured."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import mean, stdev
 from typing import Any
 
 from cluster.sweep import Cell
@@ -33,41 +34,43 @@ def outcome(epochs: Sequence[Mapping[str, Any]], exact: bool) -> Outcome:
     return Outcome(
         finite=True,
         exact=exact,
-        test_error=100 * fmean(abs(row["test_error"] - row["twin_test_error"]) for row in epochs),
+        test_error=100 * mean(abs(row["test_error"] - row["twin_test_error"]) for row in epochs),
         l2=last["weight_l2_to_twin"],
         l1=last["weight_l1_to_twin"],
         maxabs=last["weight_maxabs_to_twin"],
     )
 
 
-def divergence_row(cell: Cell, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
-    """A row of the table `divergence`, from the outcomes of the cell's trials that are there.
+def divergence_row(cell: Cell, outcomes: Mapping[str, Outcome | None]) -> dict[str, Any]:
+    """A row of the table `divergence`, from the outcomes of the cell's trials by trial id; None for
+    a trial that has no result yet.
 
     Means are over finite seeds, None where there is none; sd is the sample's, None for one seed;
     `exact` is None where no trial is there.
     """
-    finite = [o for o in outcomes.values() if o.finite]
+    there = [o for o in outcomes.values() if o is not None]
+    finite = [o for o in there if o.finite]
     l1 = [o.l1 for o in finite if o.l1 is not None]
     largest = [o.maxabs for o in finite if o.maxabs is not None]
     return {
         "panel": cell.panel,
         **configuration_columns(cell.declared),
         "trial_ids": list(outcomes),
-        "n_seeds": len(outcomes),
-        "n_nonfinite": len(outcomes) - len(finite),
+        "n_seeds": len(there),
+        "n_nonfinite": len(there) - len(finite),
         **_statistics("test_error_divergence", (o.test_error for o in finite)),
         **_statistics("weight_divergence_l2", (o.l2 for o in finite)),
-        "weight_divergence_l1_mean": fmean(l1) if l1 else None,
+        "weight_divergence_l1_mean": mean(l1) if l1 else None,
         "weight_divergence_maxabs_max": max(largest, default=None),
-        "exact": all(o.exact for o in outcomes.values()) if outcomes else None,
+        "exact": all(o.exact for o in there) if there else None,
     }
 
 
 def _statistics(name: str, values: Iterable[float | None]) -> dict[str, float | None]:
     there = [value for value in values if value is not None]
     return {
-        f"{name}_mean": fmean(there) if there else None,
-        f"{name}_sd": stdev(there) if len(there) > 1 else None,
+        f"{name}_mean": mean(there) if there else None,
+        f"{name}_sd": stdev(there) if len(there) > 1 and max(there) < math.inf else None,
         f"{name}_min": min(there, default=None),
         f"{name}_max": max(there, default=None),
     }

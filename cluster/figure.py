@@ -1,6 +1,7 @@
 """Figure 3 of the paper: heat maps of divergence, from the table `divergence`."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.patches import Patch, Rectangle
 
-from cluster.panels import MEASURES, Grid, Value, positive, sigma_grid, t_gamma_grids
+from cluster.panels import MEASURES, Grid, Value, n_seeds, positive, sigma_grid, t_gamma_grids
 
 EXACT, ZERO, NONFINITE, MISSING = "#1a9850", "#91cf60", "#bdbdbd", "#ffffff"
 LABELS = {
@@ -23,13 +24,13 @@ LABELS = {
 }
 
 
-def draw_figure3(rows: Sequence[Mapping[str, Any]], seeds: int) -> dict[str, bytes]:
+def draw_figure3(rows: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
     """The figure as {"png": ..., "svg": ...}; empty if there is no panel to draw.
 
     Rows of panels: the measures. Columns: one heat map of t x gamma per network, then C1. The
     colours are logarithmic; zeros are green, non-finite cells hatched.
     """
-    grids = {measure: _grids(rows, measure, seeds) for measure in MEASURES}
+    grids = {measure: _grids(rows, measure) for measure in MEASURES}
     width = len(next(iter(grids.values())))
     if width == 0:
         return {}
@@ -43,16 +44,16 @@ def draw_figure3(rows: Sequence[Mapping[str, Any]], seeds: int) -> dict[str, byt
                 _draw(axis, grid, norm)
             colours = ScalarMappable(norm, "magma")
             figure.colorbar(colours, ax=list(line), label=LABELS[measure], pad=0.01)
-        figure.suptitle(f"Divergence from backpropagation (mean over {seeds} seed(s))")
+        figure.suptitle(f"Divergence from backpropagation (mean over {n_seeds(rows)} seed(s))")
         figure.legend(handles=_legend(), loc="outside lower center", ncols=4, frameon=False)
         files = {kind: _saved(figure, kind) for kind in ("png", "svg")}
         plt.close(figure)
     return files
 
 
-def _grids(rows: Sequence[Mapping[str, Any]], measure: str, seeds: int) -> list[Grid]:
-    sigma = sigma_grid(rows, measure, seeds)
-    return [*t_gamma_grids(rows, measure, seeds), *([sigma] if sigma else [])]
+def _grids(rows: Sequence[Mapping[str, Any]], measure: str) -> list[Grid]:
+    sigma = sigma_grid(rows, measure)
+    return [*t_gamma_grids(rows, measure), *([sigma] if sigma else [])]
 
 
 def _norm(values: Sequence[float]) -> LogNorm:
@@ -61,7 +62,8 @@ def _norm(values: Sequence[float]) -> LogNorm:
     if not values:
         return LogNorm(0.1, 1.0)
     median = sorted(values)[len(values) // 2]
-    low, high = min(values), min(max(values), 1000 * median)
+    high = min(max(values), 1000 * median)
+    low = max(min(values), high / 1e12)
     return LogNorm(low, high if high > low else low * 10, clip=True)
 
 
@@ -103,6 +105,8 @@ def _draw_cell(axis: Axes, x: int, y: int, value: Value, norm: LogNorm) -> None:
 
 
 def _short_number(value: float) -> str:
+    if value == math.inf:
+        return "inf"
     if 0.01 <= value < 1000:
         return f"{value:.2g}" if value < 100 else f"{value:.0f}"
     mantissa, exponent = f"{value:.0e}".split("e")

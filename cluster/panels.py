@@ -1,5 +1,6 @@
 """The panels of Figure 3 as grids of values: what the terminal tables and the figure both draw."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -45,7 +46,7 @@ _MISSING = Value("missing")
 Rows = Sequence[Mapping[str, Any]]
 
 
-def t_gamma_grids(rows: Rows, measure: str, seeds: int) -> list[Grid]:
+def t_gamma_grids(rows: Rows, measure: str) -> list[Grid]:
     """One grid per network (and further settings, if the sweep has several): t down, gamma across.
 
     The row t = l stands between l_max - 2 and l_max - 1, where the paper draws it.
@@ -55,7 +56,7 @@ def t_gamma_grids(rows: Rows, measure: str, seeds: int) -> list[Grid]:
         l_max = mine[0]["hidden_layers"] + 1
         ts = sorted({row["t"] for row in mine}, key=lambda t: l_max - 1.5 if t is None else t)
         gammas = sorted({row["gamma"] for row in mine})
-        found = {(row["t"], row["gamma"]): _value(row, measure, seeds) for row in mine}
+        found = {(row["t"], row["gamma"]): _value(row, measure) for row in mine}
         grids.append(
             Grid(
                 title=variant,
@@ -69,16 +70,14 @@ def t_gamma_grids(rows: Rows, measure: str, seeds: int) -> list[Grid]:
     return grids
 
 
-def sigma_grid(rows: Rows, measure: str, seeds: int) -> Grid | None:
+def sigma_grid(rows: Rows, measure: str) -> Grid | None:
     """The panel of C1: sigma down, networks across; None if the sweep has no such cells."""
     variants = _variants(rows, "sigma")
     if not variants:
         return None
     sigmas = sorted({row["sigma"] for _, mine in variants for row in mine})
     found = {
-        (variant, row["sigma"]): _value(row, measure, seeds)
-        for variant, mine in variants
-        for row in mine
+        (variant, row["sigma"]): _value(row, measure) for variant, mine in variants for row in mine
     }
     names = [variant for variant, _ in variants]
     return Grid(
@@ -94,7 +93,8 @@ def sigma_grid(rows: Rows, measure: str, seeds: int) -> Grid | None:
 def _variants(rows: Rows, panel: str) -> list[tuple[str, Rows]]:
     """The rows of a panel by network, and by whatever else differs between them."""
     mine = [row for row in rows if row["panel"] == panel]
-    differing = [name for name in _SETTINGS if len({row[name] for row in mine}) > 1]
+    settings = (*_SETTINGS, "sigma") if panel == "t-gamma" else _SETTINGS
+    differing = [name for name in settings if len({row[name] for row in mine}) > 1]
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in sorted(mine, key=lambda row: row["hidden_layers"]):
         name = ", ".join([row["network"], *(f"{n} {row[n]}" for n in differing)])
@@ -102,17 +102,22 @@ def _variants(rows: Rows, panel: str) -> list[tuple[str, Rows]]:
     return list(groups.items())
 
 
-def _value(row: Mapping[str, Any], measure: str, seeds: int) -> Value:
+def _value(row: Mapping[str, Any], measure: str) -> Value:
     if row["n_seeds"] == 0:
         return _MISSING
     mean = row[f"{measure}_mean"]
     if mean is None:
         return Value("nonfinite")
-    partial = row["n_nonfinite"] > 0 or row["n_seeds"] < seeds
+    partial = row["n_nonfinite"] > 0 or row["n_seeds"] < len(row["trial_ids"])
     return Value("value", mean, bool(row["exact"]), partial)
+
+
+def n_seeds(rows: Rows) -> int:
+    """The most seeds that a cell is declared for."""
+    return max((len(row["trial_ids"]) for row in rows), default=0)
 
 
 def positive(grids: Iterable[Grid]) -> list[float]:
     """All values above zero: what a logarithmic scale must span."""
     cells = (cell for grid in grids for line in grid.values for cell in line)
-    return [cell.value for cell in cells if cell.state == "value" and cell.value > 0]
+    return [c.value for c in cells if c.state == "value" and 0 < c.value < math.inf]

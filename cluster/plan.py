@@ -4,7 +4,6 @@ The first submission's plan is stored and is *the* plan. A later submission of t
 adopts it, whatever the code would pack today; other trials under that name are refused.
 """
 
-import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from pcworker.errors import DamagedError, InputError, StoreError
 from pcworker.fingerprint import fingerprint
 from pcworker.layout import SweepKeys
 from pcworker.records import SCHEMA_VERSION
+from pcworker.sealed import seal, unseal
 from pcworker.store import Store
 
 MAX_WIDTH = 48
@@ -64,7 +64,7 @@ def make_plan(sweep: Sweep, name: str) -> Plan:
 
 
 def adopt_plan(store: Store, plan: Plan) -> Plan:
-    """The stored plan of that name, if its trials are `plan`'s; `plan` if there is none yet.
+    """`plan` in the shards of the stored plan of its name; `plan` itself if there is none yet.
 
     Raises InputError if the name is taken by another trial set, DamagedError if the stored plan
     cannot be read.
@@ -77,13 +77,15 @@ def adopt_plan(store: Store, plan: Plan) -> Plan:
             f"sweep {plan.name} already holds another plan ({len(stored.trials)} trials, not these "
             f"{len(plan.trials)}); choose another --sweep, or leave it out to get a name of its own"
         )
-    return stored
+    # the same trials may be declared as other cells: what is reported is what was asked for now
+    return Plan(plan.name, plan.cells, plan.seeds, stored.shards)
 
 
-def store_plan(store: Store, plan: Plan, provenance: dict[str, Any]) -> None:
-    """Makes `plan` the plan of its name, unless one has been stored in the meantime."""
+def store_plan(store: Store, plan: Plan, provenance: dict[str, Any]) -> Plan:
+    """Makes `plan` the plan of its name, unless there is one by now; then as `adopt_plan`."""
     body = plan_json(plan) | {"provenance": provenance}
-    store.put_if_absent(SweepKeys(plan.name).plan, json.dumps(body, indent=1).encode())
+    stored = store.put_if_absent(SweepKeys(plan.name).plan, seal(body))
+    return plan if stored else adopt_plan(store, plan)
 
 
 def read_plan(store: Store, name: str) -> Plan | None:
@@ -93,7 +95,7 @@ def read_plan(store: Store, name: str) -> Plan | None:
     if data is None:
         return None
     try:
-        return _from_json(json.loads(data), name)
+        return _from_json(unseal(data), name)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, InputError) as error:
         if isinstance(error, StoreError):
             raise

@@ -1,17 +1,18 @@
 """Reading what is committed: exactly the files that commits name, each checked."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cluster.plan import Plan, Shard
 from pcworker.commit import Commit, read_commit, read_file
 from pcworker.errors import DamagedError
 from pcworker.layout import SweepKeys
-from pcworker.records import SHARD_TABLES
+from pcworker.records import FAILURES, SHARD_TABLES, table
+from pcworker.sealed import unseal
 from pcworker.store import Store
 
 
@@ -58,11 +59,10 @@ def read_failures(store: Store, plan: Plan) -> tuple[list[dict[str, Any]], list[
     rows, damaged = [], []
     for key in store.list(SweepKeys(plan.name).failures):
         try:
-            row = json.loads(store.get(key) or b"")
-            if not isinstance(row, dict):
-                raise ValueError("not a record")
+            row = unseal(store.get(key) or b"")
+            table(FAILURES, [row], {})  # raises unless the record is a row
             rows.append(row)
-        except ValueError as error:
+        except (ValueError, pa.ArrowException) as error:
             damaged.append(f"{store.describe(key)} is damaged ({error}); delete it")
     return rows, damaged
 
@@ -72,12 +72,15 @@ def _read_shard(store: Store, plan: Plan, shard: Shard, committed: Committed) ->
     commit = read_commit(store, keys, shard.shard_id)
     if commit is None:
         return
+    if sorted(commit.trial_ids) != sorted(trial.trial_id for trial in shard.trials):
+        where = store.describe(keys.commit(shard.shard_id))
+        raise DamagedError(f"{where} holds other trials than the plan's shard; delete it")
     parts = {
         file.table: read_file(store, file, keys.commit(shard.shard_id)) for file in commit.files
     }
     committed.commits.append(commit)
     fresh = [trial_id for trial_id in commit.trial_ids if trial_id not in committed.trial_ids]
     for name, part in parts.items():
-        mine = pa.compute.is_in(part["trial_id"], value_set=pa.array(fresh, pa.string()))
+        mine = pc.is_in(part["trial_id"], value_set=pa.array(fresh, pa.string()))
         committed.tables[name].append(part.filter(mine))
     committed.trial_ids.update(fresh)

@@ -6,15 +6,16 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.collect import Collected
-from cluster.panels import MEASURES, Grid, Value, sigma_grid, t_gamma_grids
+from cluster.panels import MEASURES, Grid, Value, n_seeds, sigma_grid, t_gamma_grids
 
 
 def print_report(console: Console, collected: Collected) -> None:
     """Prints every panel for both measures, then what there is to say about the results."""
-    rows, seeds = collected.divergence, n_seeds(collected)
+    rows = collected.divergence
+    seeds = n_seeds(rows)
     for measure, caption in MEASURES.items():
-        grids = t_gamma_grids(rows, measure, seeds)
-        sigma = sigma_grid(rows, measure, seeds)
+        grids = t_gamma_grids(rows, measure)
+        sigma = sigma_grid(rows, measure)
         console.print(
             f"\n[bold]{caption[0].upper()}{caption[1:]}[/bold], mean over {seeds} seed(s)"
         )
@@ -22,11 +23,6 @@ def print_report(console: Console, collected: Collected) -> None:
             console.print(_table(grid))
     console.print(_rules(collected))
     _print_remarks(console, collected)
-
-
-def n_seeds(collected: Collected) -> int:
-    """The most seeds that a cell has."""
-    return max((row["n_seeds"] for row in collected.divergence), default=0)
 
 
 def _table(grid: Grid) -> Table:
@@ -65,7 +61,10 @@ def _rules(collected: Collected) -> Table:
         if row["panel"] == "rule":
             means = (row["test_error_divergence_mean"], row["weight_divergence_l2_mean"])
             shown = ["-" if mean is None else number(mean) for mean in means]
-            table.add_row(row["network"], row["rule"], *shown, str(row["exact"]))
+            rule = row["rule"]
+            if rule == "Fa-Z-IL":
+                rule += f" (t_d {row['t_d']}, T {row['horizon']})"
+            table.add_row(row["network"], rule, *shown, str(row["exact"]))
     return table
 
 

@@ -1,6 +1,5 @@
 """From a declared sweep to tables: every check first, then the work, then the report."""
 
-import json
 import os
 import socket
 import sys
@@ -20,13 +19,14 @@ from cluster.figure import draw_figure3
 from cluster.plan import Plan, Shard, adopt_plan, make_plan, store_plan
 from cluster.progress import SweepProgress
 from cluster.reading import committed_shards
-from cluster.report import n_seeds, print_report
+from cluster.report import print_report
 from cluster.resources import Resources, ray_environment
 from cluster.sweep import Sweep
 from pcworker.errors import IncompleteError
 from pcworker.layout import SweepKeys
 from pcworker.mnist import load_digits
 from pcworker.provenance import provenance
+from pcworker.sealed import seal
 from pcworker.store import Store, open_store
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def run_sweep(sweep: Sweep, options: RunOptions, console: Console) -> int:
         quarantined = _work(store, plan, done, options, console)
     else:
         console.print(f"Sweep {plan.name}: all {len(plan.shards)} shards are committed already.")
-    collected = collect(store, [plan.name])
+    collected = collect(store, [plan])
     publish(store, collected, console)
     print_next(store, [plan.name], console)
     if quarantined:
@@ -89,7 +89,7 @@ def publish(store: Store, collected: Collected, console: Console) -> None:
     """Stores the tables and the figure, and prints them."""
     write_tables(store, collected)
     print_report(console, collected)
-    for kind, data in draw_figure3(collected.divergence, n_seeds(collected)).items():
+    for kind, data in draw_figure3(collected.divergence).items():
         key = collected.keys.report(f"figure3.{kind}")
         store.put(key, data)
         console.print(f"Figure: {store.describe(key)}", soft_wrap=True, highlight=False)
@@ -119,9 +119,9 @@ def _work(store: Store, plan: Plan, done: set[str], options: RunOptions, console
     costs = {s.shard_id: shard_seconds(s.trials, TRAINING_SAMPLES) for s in plan.shards}
     with dispatch.connected(address) as cluster:
         console.print(f"Running on {cluster}.", highlight=False)
-        store_plan(store, plan, {**provenance(), "argv": sys.argv[1:]})
-        dispatcher = dispatch.Dispatcher(plan, store.url, digits, options.resources)
+        dispatcher = dispatch.Dispatcher(store.url, digits, options.resources)
         workers = dispatcher.start(len(plan.shards) - len(done))
+        plan = store_plan(store, plan, {**provenance(), "argv": sys.argv[1:]})
         for device in sorted({f"{w['hostname']}: {w['device']}" for w in workers}):
             console.print(f"  {len(workers)} worker(s), {device}", highlight=False)
         console.print(
@@ -141,7 +141,7 @@ def _work(store: Store, plan: Plan, done: set[str], options: RunOptions, console
                     _record_failure(store, keys, event)
                     progress.failed(_failure_line(event))
 
-            return dispatcher.run(done, hear)
+            return dispatcher.run(plan, done, hear)
 
 
 def _record_failure(store: Store, keys: SweepKeys, event: "dispatch.Failed") -> None:
@@ -158,7 +158,7 @@ def _record_failure(store: Store, keys: SweepKeys, event: "dispatch.Failed") -> 
         "trial_ids": [trial.trial_id for trial in event.shard.trials],
     }
     key = keys.failure(event.shard.shard_id, event.attempt_id)
-    store.put(key, json.dumps(record, indent=1).encode())
+    store.put(key, seal(record))
 
 
 def _failure_line(event: "dispatch.Failed") -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import click
 
-from cluster.collect import collect
+from cluster.collect import collect, stored_plans
 from cluster.run import print_next, publish, require_complete
 from jobs.options import console, help_text, main, store, sweep_names
 from pcworker.errors import DamagedError
@@ -21,7 +21,7 @@ from pcworker.store import open_store
 def command(store: str, sweep: Sequence[str], partial: bool) -> int:
     """The command line: see the module's docstring."""
     opened = open_store(store)
-    collected = collect(opened, sweep)
+    collected = collect(opened, stored_plans(opened, sweep))
     if not partial:
         if collected.damaged:
             raise DamagedError("; ".join(collected.damaged))

@@ -59,7 +59,8 @@ def mnist_ablation(
 
     def cells(network: str) -> Iterator[Cell]:
         def cell(panel: str, rule: str, gamma: float | None = 1.0, **values: Any) -> Cell:
-            made = configuration(network=network, rule=rule, gamma=gamma or 1.0, **values, **common)
+            used = 1.0 if gamma is None else gamma
+            made = configuration(network=network, rule=rule, gamma=used, **values, **common)
             return Cell(panel, made, gamma)
 
         single = len(t) == len(gamma) == len(sigma) == 1

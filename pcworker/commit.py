@@ -14,8 +14,16 @@ import pyarrow as pa
 
 from pcworker.errors import DamagedError
 from pcworker.layout import SweepKeys
-from pcworker.records import SCHEMA_VERSION, from_parquet, result_digest, shard_tables, to_parquet
+from pcworker.records import (
+    SCHEMA_VERSION,
+    SHARD_TABLES,
+    from_parquet,
+    result_digest,
+    shard_tables,
+    to_parquet,
+)
 from pcworker.results import ShardResult
+from pcworker.sealed import seal, unseal
 from pcworker.store import Store
 
 
@@ -95,7 +103,7 @@ def commit_shard(
         "wall_seconds": result.wall_seconds,
         "where": dict(where),
     }
-    if store.put_if_absent(keys.commit(shard_id), json.dumps(commit, indent=1).encode()):
+    if store.put_if_absent(keys.commit(shard_id), seal(commit)):
         return "committed"
     winner = read_commit(store, keys, shard_id)
     if winner is not None and winner.attempt_id == attempt_id:
@@ -111,9 +119,11 @@ def read_commit(store: Store, keys: SweepKeys, shard_id: str) -> Commit | None:
     if data is None:
         return None
     try:
-        values = json.loads(data)
+        values = unseal(data)
         if values["schema_version"] != SCHEMA_VERSION or values["shard_id"] != shard_id:
             raise ValueError("another schema version or shard")
+        if sorted(file["table"] for file in values["files"]) != sorted(SHARD_TABLES):
+            raise ValueError("other tables than a shard has")
         return Commit(
             shard_id=shard_id,
             attempt_id=values["attempt_id"],

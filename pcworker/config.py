@@ -1,6 +1,7 @@
 """Configurations and trials: frozen values, validated when made, with an identity of their own."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
@@ -201,8 +202,8 @@ class Trial:
     seed: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed <= MAX_SEED:
-            raise InputError(f"seed {self.seed}: must lie between 0 and 2^63 - 1")
+        if type(self.seed) is not int or not 0 <= self.seed <= MAX_SEED:
+            raise InputError(f"seed {self.seed}: must be a whole number from 0 to 2^63 - 1")
 
     @cached_property
     def trial_id(self) -> str:
@@ -227,19 +228,15 @@ def configuration_from(values: Mapping[str, Any]) -> Configuration:
 
 
 def _widths(network: str) -> tuple[int, ...]:
-    try:
-        widths = tuple(int(width) for width in network.split("-"))
-    except ValueError:
-        widths = ()
-    if len(widths) < 2 or min(widths) < 1:
+    if not re.fullmatch(r"[1-9][0-9]*(-[1-9][0-9]*)+", network):  # one spelling: it is identity
         raise InputError(
             f"network {network!r}: give the widths from the input to the output, as in 784-32-32-10"
         )
-    return widths
+    return tuple(int(width) for width in network.split("-"))
 
 
 def _at_least(name: str, value: int | None, least: int) -> None:
-    if value is not None and value < least:
+    if value is not None and (type(value) is not int or value < least):
         raise InputError(f"{name} {value}: must be a whole number of at least {least}")
 
 

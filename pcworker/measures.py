@@ -3,6 +3,7 @@
 Everything is computed trial by trial, on fresh copies: a metric does not depend on the stack.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -47,10 +48,20 @@ def distance(ours: Parameters, theirs: Parameters) -> Distance:
             np.subtract(a, b, dtype=np.float64).ravel() for a, b in zip(layer, other, strict=True)
         ]
         difference = np.concatenate(parts)
-        l2 += float(np.sqrt(np.square(difference).sum()))
+        l2 += _norm(difference)
         l1 += float(np.abs(difference).sum())
         largest = max(largest, float(np.abs(difference).max()))
     return Distance(l2, l1, largest)
+
+
+def _norm(values: np.ndarray) -> float:
+    """L2 norm of float64 values, also where their squares overflow."""
+    with np.errstate(over="ignore"):
+        norm = float(np.sqrt(np.square(values).sum()))
+    if math.isfinite(norm):
+        return norm
+    scale = float(np.abs(values).max())
+    return scale * float(np.sqrt(np.square(values / scale).sum()))
 
 
 def energy(squares: Tensor, samples: int) -> float:

@@ -26,6 +26,8 @@ def code_sha256() -> str:
 def git_state() -> tuple[str | None, bool | None]:
     """The commit of the sources' repository, and whether it has changes; None without one."""
     try:
+        if Path(_git("rev-parse", "--show-toplevel")) != _ROOT:
+            return None, None  # installed inside somebody else's repository
         commit = _git("rev-parse", "HEAD")
         return commit, bool(_git("status", "--porcelain"))
     except (OSError, subprocess.CalledProcessError):

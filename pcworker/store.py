@@ -62,6 +62,7 @@ class LocalStore:
     def put(self, key: str, data: bytes) -> None:
         with self._trouble("write", key), self._written(key, data) as temporary:
             os.replace(temporary, self._path(key))
+            _sync(self._path(key).parent)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         with self._trouble("write", key), self._written(key, data) as temporary:
@@ -92,7 +93,7 @@ class LocalStore:
 
     def _path(self, key: str) -> Path:
         parts = key.rstrip("/").split("/")
-        if any(part in ("", ".", "..") for part in parts):
+        if any(part in ("", ".", "..") or "\0" in part for part in parts):
             raise StoreError(f"key {key!r} leaves the store {self.url}")
         return self.root.joinpath(*parts)
 

@@ -45,13 +45,16 @@ def where(sweep: str = "tiny", **changes: Any) -> dict[str, Any]:
 
 
 def base_weights(trial: Trial) -> list[list[np.ndarray]]:
-    """The twin's final weights: they depend on the seed and the widths only."""
+    """The twin's final weights: they depend on the seed and the widths only; the first is 0.0."""
     config = trial.configuration
     random = np.random.default_rng(trial.seed)
-    return [
-        [(random.integers(-512, 512, (n, m)) / 1024).astype(config.dtype)]
+    layers = [
+        (random.integers(-512, 512, (n, m)) / 1024).astype(config.dtype)
         for n, m in pairwise(config.widths)
     ]
+    for weight in layers:
+        weight[0, 0] = 0.0
+    return [[weight] for weight in layers]
 
 
 def weights(trial: Trial, drift: float) -> list[list[np.ndarray]]:
@@ -109,7 +112,7 @@ def shard_result(trials: Sequence[Trial], drift: Drift = lambda trial: 0.0) -> S
 
 def ablation(**changes: Any) -> Sweep:
     """`mnist_ablation` of a small network with small axes: 8 trials per seed."""
-    axes = {
+    axes: dict[str, Any] = {
         "networks": ["784-2-10"],
         "seeds": [1],
         "t": [None, 0, 16],

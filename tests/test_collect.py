@@ -26,6 +26,7 @@ from cluster.collect import Collected, collect, write_tables
 from cluster.plan import Plan, Shard
 from cluster.report import n_seeds, print_report
 from pcworker.config import Trial, configuration
+from pcworker.digests import network_digest
 from pcworker.errors import DamagedError, InputError
 from pcworker.layout import SweepKeys
 from pcworker.provenance import code_sha256
@@ -164,9 +165,7 @@ def test_the_sign_of_one_zero_is_enough_not_to_be_exact(
         made = shard_result(shard.trials, paper_drift)
         for result in made.trials:
             if result.trial.configuration.rule == "Fa-Z-IL":
-                weight = result.parameters[layer][0]
-                place = tuple(axis[0] for axis in (weight == 0).nonzero())
-                weight[place] = -0.0
+                result.parameters[layer][0][0, 0] = -0.0  # it is 0.0
         commit(store, plan, shard, result=made)
     found = cell(collect(store, ["a"]), rule="Fa-Z-IL")
     assert found["weight_divergence_l2_mean"] == 0.0
@@ -312,7 +311,7 @@ def test_a_damaged_plan_is_an_error_that_names_it(store: LocalStore, plan: Plan)
 def test_two_sweeps_together_join_their_seeds(store: LocalStore) -> None:
     """Oracle: means and sample sd of drifts 1/8 and 1/4, that is 12.5 and 25 points."""
     one, other = (planned(store, ablation(seeds=[k]), name) for k, name in ((1, "A"), (2, "B")))
-    commit_all(store, one, lambda trial: paper_drift(trial))
+    commit_all(store, one, paper_drift)
     commit_all(store, other, lambda trial: (paper_drift(trial) or 0.0) * 2)
     made = collect(store, ["A", "B"])
     assert made.missing == ()
@@ -514,8 +513,6 @@ def test_a_trial_with_biases_can_be_exact(store: LocalStore) -> None:
     result = trial_result(trial)
     biased = [[weight, weight[:, 0].copy()] for (weight,) in result.parameters]
     made = shard_result([trial])
-    from pcworker.digests import network_digest
-
     told = replace(
         made,
         trials=[replace(result, parameters=biased)],

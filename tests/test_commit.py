@@ -93,8 +93,9 @@ def test_the_committed_files_hold_the_rows(store: LocalStore) -> None:
     assert [row["nonfinite_epoch"] for row in read["trials"]] == [None, None, 1, None]
     assert [row["updates"] for row in read["trials"]] == [100, 100, 1, 100]
     assert [row["final_test_error"] for row in read["trials"]] == [0.25, 0.25, None, 0.375]
-    assert {(row["sweep"], row["shard_id"], row["attempt_id"], row["hostname"], row["device"])
-            for row in read["trials"]} == {("tiny", SHARD, "first", "here", "cpu: by hand")}  # fmt: skip
+    origin = ("sweep", "shard_id", "attempt_id", "hostname", "device")
+    for row in read["trials"]:
+        assert [row[name] for name in origin] == ["tiny", SHARD, "first", "here", "cpu: by hand"]
     assert [(row["trial_id"], row["epoch"]) for row in read["epochs"]] == [
         (trial.trial_id, epoch) for trial in TRIALS for epoch in (1, 2)
     ]
@@ -165,8 +166,12 @@ def test_an_attempt_whose_first_answer_was_lost_has_committed(store: LocalStore)
 # Damage
 
 
+def without(values: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != name}
+
+
 def broken_commits() -> dict[str, bytes]:
-    store_less = {
+    whole: dict[str, Any] = {
         "schema_version": 1,
         "shard_id": SHARD,
         "attempt_id": "first",
@@ -178,12 +183,12 @@ def broken_commits() -> dict[str, bytes]:
         "wall_seconds": 1.0,
         "where": {},
     }
-    good = json.dumps(store_less).encode()
-    file = {"table": "trials", "key": "a", "size": 1, "sha256": ""}
+    good = json.dumps(whole).encode()
+    file: dict[str, Any] = {"table": "trials", "key": "a", "size": 1, "sha256": ""}
     changes: dict[str, dict[str, Any]] = {
         "another-schema": {"schema_version": 99},
         "another-shard": {"shard_id": "0001-bbbbbbbb"},
-        "files-without-sha256": {"files": [{k: v for k, v in file.items() if k != "sha256"}]},
+        "files-without-sha256": {"files": [without(file, "sha256")]},
         "files-with-more": {"files": [file | {"more": 1}]},
         "files-of-text": {"files": ["trials"]},
         "twins-as-a-list": {"twins": ["a"]},
@@ -195,10 +200,9 @@ def broken_commits() -> dict[str, bytes]:
         "a-list": b"[]",
         "null": b"null",
         "another-object": b'{"hello": 1}',
-        **{f"without-{name}": json.dumps({k: v for k, v in store_less.items() if k != name}).encode()
-           for name in store_less},
-        **{name: json.dumps(store_less | change).encode() for name, change in changes.items()},
-    }  # fmt: skip
+        **{f"without-{name}": json.dumps(without(whole, name)).encode() for name in whole},
+        **{name: json.dumps(whole | change).encode() for name, change in changes.items()},
+    }
 
 
 @pytest.mark.parametrize("damage", broken_commits())

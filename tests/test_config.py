@@ -42,7 +42,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", NAMED)
 def test_an_unknown_choice_is_refused_with_what_is_allowed(name: str) -> None:
     with pytest.raises(InputError) as caught:
-        configuration(**{"rule": "Z-IL", name: "guess"})
+        tiny(**{name: "guess"})
     assert name in str(caught.value)
     assert "'guess'" in str(caught.value)
     assert NAMED[name] in str(caught.value)
@@ -261,5 +261,10 @@ def test_trials_of_all_rules_may_share_a_stack_but_not_two_schedules_or_networks
         tiny("Fa-Z-IL", t_d=1, horizon=9),
     ]
     assert len({stack_key(config) for config in mixed}) == 1
-    changes = ({}, {"schedule": "literal"}, {"arithmetic": "textbook"}, {"network": "3-3-2"})
+    changes: tuple[dict[str, Any], ...] = (
+        {},
+        {"schedule": "literal"},
+        {"arithmetic": "textbook"},
+        {"network": "3-3-2"},
+    )
     assert len({stack_key(tiny(**change)) for change in changes}) == 4

@@ -128,9 +128,7 @@ def test_without_a_repository_the_git_metadata_are_absent(tmp_path: Path) -> Non
     commit = read_commit(store, SweepKeys("a"), "s")
     assert commit is not None
     for file in commit.files:
-        assert not {b"git_commit", b"git_dirty"} & set(
-            pq.read_schema(tmp_path / file.key).metadata
-        )
+        assert not {b"git_commit", b"git_dirty"} & set(pq.read_schema(tmp_path / file.key).metadata)
 
 
 def test_a_column_that_is_not_in_the_contract_is_refused() -> None:

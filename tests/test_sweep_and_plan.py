@@ -25,7 +25,7 @@ SIGMAS = (0.0, 0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 
 
 def figure3(**changes: Any) -> Sweep:
-    axes = {
+    axes: dict[str, Any] = {
         "networks": NETWORKS[:1],
         "seeds": (1,),
         "t": STEPS,

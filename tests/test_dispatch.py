@@ -1,0 +1,267 @@
+"""The dispatcher on a real Ray, when workers die, shards fail and two drivers do the same work.
+
+The data are a few hundred made-up digits, so that a shard takes moments where it may.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cluster.plan import Plan, Shard, make_plan
+from cluster.resources import Resources, ray_environment
+from cluster.sweep import Cell, declare
+from jobs.mnist_ablation import mnist_ablation
+from pcworker.config import configuration
+from pcworker.digits import Digits
+from pcworker.errors import InputError
+
+pytestmark = pytest.mark.xdist_group("ray")
+
+ROOT = Path(__file__).resolve().parent.parent
+ONE_WORKER = Resources(workers=1, cpus=0.25, gpus=0, device="cpu")
+"""A quarter of a core, so that workers that are just ending never stand in the way."""
+RULES = ("BP", "IL", "Z-IL", "Fa-Z-IL")
+
+
+@pytest.fixture(scope="module")
+def dispatch() -> Iterator[ModuleType]:
+    """The module `cluster.dispatch`, connected to a Ray of its own."""
+    ray_environment(None)  # before ray is imported
+    from cluster import dispatch
+
+    with dispatch.connected(None) as cluster:
+        assert cluster.startswith("a local Ray on this machine: 1 node(s)")
+        yield dispatch
+
+
+def made_up_digits(pixels: int = 784) -> Digits:
+    random = np.random.default_rng(0)
+
+    def images(count: int) -> np.ndarray:
+        return random.integers(256, size=(count, pixels), dtype=np.uint8)
+
+    def labels(count: int) -> np.ndarray:
+        return random.integers(10, size=count, dtype=np.uint8)
+
+    return Digits(images(400), labels(400), images(100), labels(100))
+
+
+def small_plan(*networks: str, epochs: int = 1, name: str = "small") -> Plan:
+    """A shard per network, of Z-IL, IL, Fa-Z-IL and BP."""
+    sweep = mnist_ablation(
+        networks=networks,
+        seeds=[1],
+        t=[None, 1],
+        gamma=[1.0],
+        sigma=[0.0],
+        rules=RULES,
+        epochs=epochs,
+    )
+    plan = make_plan(sweep, name)
+    assert len(plan.shards) == len(networks)
+    return plan
+
+
+def run(
+    dispatch: ModuleType,
+    plan: Plan,
+    store: Path,
+    *,
+    digits: Digits | None = None,
+    done: tuple[str, ...] = (),
+    on: Callable[[Any, list[dict[str, Any]]], None] = lambda event, workers: None,
+) -> tuple[int, list[Any]]:
+    """How many shards were quarantined, and every event; `on` hears them as they come."""
+    dispatcher = dispatch.Dispatcher(plan, str(store), digits or made_up_digits(), ONE_WORKER)
+    workers = dispatcher.start(len(plan.shards) - len(done))
+    events: list[Any] = []
+
+    def tell(event: Any) -> None:
+        events.append(event)
+        on(event, workers)
+
+    return dispatcher.run(done, tell), events
+
+
+def commit_path(store: Path, plan: Plan, shard: Shard) -> Path:
+    return store / "sweeps" / plan.name / "shards" / shard.shard_id / "commit.json"
+
+
+def commit(store: Path, plan: Plan, shard: Shard) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(commit_path(store, plan, shard).read_bytes())
+    return content
+
+
+def test_every_shard_is_committed_and_told_of(dispatch: ModuleType, tmp_path: Path) -> None:
+    plan = small_plan("784-16-10", "784-32-10")
+    quarantined, events = run(dispatch, plan, tmp_path)
+    assert quarantined == 0
+    finished = [event for event in events if isinstance(event, dispatch.Finished)]
+    assert [event.shard for event in finished] == list(plan.shards)
+    assert {event.report["outcome"] for event in finished} == {"committed"}
+    for shard in plan.shards:
+        trials = [trial.trial_id for trial in shard.trials]
+        assert sorted(commit(tmp_path, plan, shard)["trial_ids"]) == sorted(trials)
+    assert not [event for event in events if isinstance(event, dispatch.Failed)]
+
+
+def test_a_worker_says_what_it_is(dispatch: ModuleType, tmp_path: Path) -> None:
+    plan = small_plan("784-16-10")
+    dispatcher = dispatch.Dispatcher(plan, str(tmp_path), made_up_digits(), ONE_WORKER)
+    [worker] = dispatcher.start(1)
+    assert worker["device"].startswith("cpu: ")
+    assert worker["device"].endswith("1 thread(s)")
+    assert worker["pid"] != os.getpid()
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_everything_is_committed_nothing_is_started(
+    dispatch: ModuleType, tmp_path: Path
+) -> None:
+    plan = small_plan("784-16-10", "784-32-10")
+    done = tuple(shard.shard_id for shard in plan.shards)
+    quarantined, events = run(dispatch, plan, tmp_path, done=done)
+    assert (quarantined, events) == (0, [])
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_what_has_no_commit_is_run(dispatch: ModuleType, tmp_path: Path) -> None:
+    plan = small_plan("784-16-10", "784-32-10")
+    first, second = plan.shards
+    _, events = run(dispatch, plan, tmp_path, done=(first.shard_id,))
+    finished = [event.shard for event in events if isinstance(event, dispatch.Finished)]
+    assert finished == [second]
+    assert not commit_path(tmp_path, plan, first).exists()
+
+
+def test_a_killed_worker_is_replaced_and_its_shard_ends_with_the_same_bits(
+    dispatch: ModuleType, tmp_path: Path
+) -> None:
+    plan = small_plan("784-16-10", epochs=150)  # some seconds
+    [shard] = plan.shards
+    shares: list[float] = []
+
+    def kill(event: Any, workers: list[dict[str, Any]]) -> None:
+        if isinstance(event, dispatch.Running) and event.shares.get(shard.shard_id) and not shares:
+            shares.append(event.shares[shard.shard_id])
+            os.kill(workers[0]["pid"], signal.SIGKILL)
+
+    quarantined, events = run(dispatch, plan, tmp_path / "killed", on=kill)
+    assert quarantined == 0
+    assert 0 < shares[0] < 1
+    failed, finished = (event for event in events if not isinstance(event, dispatch.Running))
+    assert (failed.kind, failed.quarantined) == ("lost", False)
+    assert failed.error
+    assert finished.report["outcome"] == "committed"
+    survivor = commit(tmp_path / "killed", plan, shard)
+    assert survivor["attempt_id"] != failed.attempt_id
+
+    run(dispatch, plan, tmp_path / "undisturbed")
+    undisturbed = commit(tmp_path / "undisturbed", plan, shard)
+    assert survivor["result_digest"] == undisturbed["result_digest"]
+
+
+def test_a_shard_that_always_fails_is_quarantined_and_the_others_are_done(
+    dispatch: ModuleType, tmp_path: Path
+) -> None:
+    cells = [
+        Cell("rule", configuration(network=network, rule="Z-IL"), 1.0)
+        for network in ("784-16-10", "100-16-10")
+    ]
+    plan = make_plan(declare(cells, seeds=[1]), "poisoned")
+    [poisoned] = (s for s in plan.shards if s.trials[0].configuration.network == "784-16-10")
+    [sound] = (s for s in plan.shards if s is not poisoned)
+    quarantined, events = run(dispatch, plan, tmp_path, digits=made_up_digits(pixels=100))
+    assert quarantined == 1
+    failed = [event for event in events if isinstance(event, dispatch.Failed)]
+    assert {event.shard for event in failed} == {poisoned}
+    assert [event.kind for event in failed] == ["error"] * 3
+    assert [event.quarantined for event in failed] == [False, False, True]
+    assert len({event.attempt_id for event in failed}) == 3
+    for event in failed:
+        assert re.match(r"RuntimeError: .*784", event.error)
+        assert "\n" not in event.error
+        assert "pcworker/actor.py" in event.traceback
+    assert not commit_path(tmp_path, plan, poisoned).exists()
+    assert commit_path(tmp_path, plan, sound).exists()
+
+
+def test_after_a_quarantine_another_plan_runs(dispatch: ModuleType, tmp_path: Path) -> None:
+    plan = small_plan("784-16-10")
+    assert run(dispatch, plan, tmp_path, digits=made_up_digits(pixels=100))[0] == 1
+    quarantined, events = run(dispatch, plan, tmp_path)  # the next submission tries it anew
+    assert quarantined == 0
+    assert commit_path(tmp_path, plan, plan.shards[0]).exists()
+    assert not [event for event in events if isinstance(event, dispatch.Failed)]
+
+
+def test_who_loses_the_race_for_a_commit_finds_the_same_results_there(
+    dispatch: ModuleType, tmp_path: Path
+) -> None:
+    plan = small_plan("784-16-10", "784-32-10")
+    run(dispatch, plan, tmp_path)
+    before = {shard: commit_path(tmp_path, plan, shard).read_bytes() for shard in plan.shards}
+    quarantined, events = run(dispatch, plan, tmp_path)  # as if it had started at the same time
+    assert quarantined == 0
+    finished = [event for event in events if isinstance(event, dispatch.Finished)]
+    assert [event.report["outcome"] for event in finished] == ["lost", "lost"]
+    for shard, content in before.items():
+        assert commit_path(tmp_path, plan, shard).read_bytes() == content
+
+
+def test_more_workers_than_fit_are_refused_with_what_there_is(
+    dispatch: ModuleType, tmp_path: Path
+) -> None:
+    plan = small_plan("784-16-10")
+    many = Resources(workers=10_000, cpus=1, gpus=0, device="cpu")
+    dispatcher = dispatch.Dispatcher(plan, str(tmp_path), made_up_digits(), many)
+    with pytest.raises(InputError, match=r"10000 worker\(s\) .* do not fit: the cluster has \d+"):
+        dispatcher.start(1)
+
+
+def test_a_gpu_that_the_cluster_does_not_have_is_refused(
+    dispatch: ModuleType, tmp_path: Path
+) -> None:
+    plan = small_plan("784-16-10")
+    many = Resources(workers=None, cpus=0.25, gpus=1000, device="cuda")
+    dispatcher = dispatch.Dispatcher(plan, str(tmp_path), made_up_digits(), many)
+    with pytest.raises(InputError, match=r"1000 GPU\(s\) do not fit"):
+        dispatcher.start(1)
+
+
+def test_a_worker_that_cannot_start_says_why_in_one_line(
+    dispatch: ModuleType, tmp_path: Path
+) -> None:
+    store = "s3://bucket/results"  # the worker cannot open it
+    plan = small_plan("784-16-10")
+    dispatcher = dispatch.Dispatcher(plan, store, made_up_digits(), ONE_WORKER)
+    with pytest.raises(InputError, match=r"^a worker cannot start: .*s3://bucket/results") as said:
+        dispatcher.start(1)
+    assert "\n" not in str(said.value)
+
+
+def test_a_refused_number_of_workers_is_one_line_for_the_user(tmp_path: Path) -> None:
+    cell = ("--networks", "784-16-10", "--t", "l", "--gamma", "1", "--sigma", "0")
+    command = [sys.executable, "-m", "jobs.mnist_ablation", "--store", str(tmp_path), *cell]
+    done = subprocess.run(
+        [*command, "--workers", "10000"],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "10000 worker(s) of 1 CPU core(s) do not fit" in done.stderr
+    assert "lower --workers" in done.stderr
