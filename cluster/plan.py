@@ -143,15 +143,17 @@ def _from_json(body: dict[str, Any], name: str) -> Plan:
     }
     if any(trial.trial_id != trial_id for trial_id, trial in trials.items()):
         raise ValueError("a trial is not what its id says")
-    shards = (
+    shards = tuple(
         Shard(shard["shard_id"], tuple(trials[trial_id] for trial_id in shard["trial_ids"]))
         for shard in body["shards"]
     )
+    if sorted(id for shard in body["shards"] for id in shard["trial_ids"]) != sorted(trials):
+        raise ValueError("its shards are not its trials, each once")
     cells = (
         Cell(cell["panel"], trials[cell["trial_ids"][0]].configuration, cell["gamma"])
         for cell in body["cells"]
     )
-    return Plan(name, tuple(cells), tuple(body["seeds"]), tuple(shards))
+    return Plan(name, tuple(cells), tuple(body["seeds"]), shards)
 
 
 def _group(trial: Trial, groups: Collection[Any]) -> Any:

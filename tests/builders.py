@@ -5,12 +5,13 @@ in float32 and every distance to the twin follows from the drift and the widths 
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from cluster.collect import Collected, collect, stored_plans
 from cluster.plan import Plan, Shard, make_plan, store_plan
 from cluster.sweep import Sweep
 from jobs.mnist_ablation import mnist_ablation
@@ -19,6 +20,7 @@ from pcworker.config import CHOICES, Configuration, Trial, configuration
 from pcworker.digests import network_digest
 from pcworker.layout import SweepKeys
 from pcworker.results import EpochMetrics, ShardResult, TrialResult
+from pcworker.sealed import seal, unseal
 from pcworker.store import Store
 
 Drift = Callable[[Trial], float | None]
@@ -158,3 +160,23 @@ def commit(
 def commit_all(store: Store, plan: Plan, drift: Drift = paper_drift) -> None:
     for shard in plan.shards:
         commit(store, plan, shard, drift)
+
+
+def collected(store: Store, *names: str) -> Collected:
+    """The tables of stored sweeps."""
+    return collect(store, stored_plans(store, names))
+
+
+def rewrite(store: Store, key: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Replaces a sealed object by what `change` makes of it, sealed again: its sha256 fits."""
+    store.put(key, seal(change(unseal(store.get(key) or b""))))
+
+
+def flipped(data: bytes, place: int) -> bytes:
+    """`data` with one bit of the byte at `place` the other way."""
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+def flipped_digits(data: bytes) -> Iterator[bytes]:
+    """`data` with each of its digits in turn replaced by another one."""
+    return (flipped(data, place) for place, byte in enumerate(data) if byte in b"0123456789")

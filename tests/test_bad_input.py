@@ -56,6 +56,7 @@ def files(store: Path) -> list[Path]:
 
 MISTAKES = [
     ("--rules BP,EP", "'EP'", "BP, IL, Z-IL, Fa-Z-IL"),
+    ("--gamma 0", "gamma 0", "above 0"),
     ("--gamma 1,-0.5", "-0.5", "above 0"),
     ("--gamma nan", "nan", "finite"),
     ("--gamma 1,,2", "'1,,2'", "0.01,0.1,0.5,1,5,10"),
@@ -63,8 +64,8 @@ MISTAKES = [
     ("--t l,1.5", "'l,1.5'", "l,0,1,2,3,4,16,64"),
     ("--sigma -1", "-1", "at least 0"),
     ("--sigma inf", "inf", "finite"),
-    ("--seeds -1", "-1", "between 0 and 2^63 - 1"),
-    (f"--seeds 7,{2**63}", str(2**63), "between 0 and 2^63 - 1"),
+    ("--seeds -1", "-1", "from 0 to 2^63 - 1"),
+    (f"--seeds 7,{2**63}", str(2**63), "from 0 to 2^63 - 1"),
     ("--seeds seven", "'seven'", "1482555873"),
     ("--epochs 0", "epochs 0", "at least 1"),
     ("--epochs many", "'many'", "integer"),
@@ -76,6 +77,7 @@ MISTAKES = [
     ("--networks 784-32-10,100-32-10", "'100-32-10'", "784 inputs"),
     ("--networks 784-32", "'784-32'", "10 outputs"),
     ("--networks 784-0-10", "'784-0-10'", "784-32-32-10"),
+    ("--networks 784-032-10", "'784-032-10'", "784-32-32-10"),
     ("--networks 784-a-10", "'784-a-10'", "784-32-32-10"),
     ("--activation softplus", "'softplus'", "'sigmoid', 'tanh', 'relu'"),
     ("--device tpu", "'tpu'", "'auto', 'cpu', 'cuda'"),

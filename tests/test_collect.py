@@ -1,7 +1,7 @@
 """The collector, over small stores of made-up results (see `builders`)."""
 
 import io
-import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,25 +11,33 @@ import pyarrow.parquet as pq
 import pytest
 from builders import (
     ablation,
+    collected,
     commit,
     commit_all,
+    flipped,
+    flipped_digits,
     l1,
     l2,
     paper_drift,
     planned,
+    rewrite,
     shard_result,
     trial_result,
 )
 from rich.console import Console
 
-from cluster.collect import Collected, collect, write_tables
-from cluster.plan import Plan, Shard
-from cluster.report import n_seeds, print_report
+from cluster.collect import Collected, collect, stored_plans, write_tables
+from cluster.panels import n_seeds
+from cluster.plan import Plan, Shard, adopt_plan, make_plan
+from cluster.reading import read_failures
+from cluster.report import print_report
 from pcworker.config import Trial, configuration
 from pcworker.digests import network_digest
 from pcworker.errors import DamagedError, InputError
 from pcworker.layout import SweepKeys
 from pcworker.provenance import code_sha256
+from pcworker.records import FAILURES
+from pcworker.sealed import seal
 from pcworker.store import LocalStore
 
 TRIALS_PER_SEED = 8
@@ -53,15 +61,13 @@ def ids(trials: Any) -> set[str]:
     return {trial.trial_id for trial in trials}
 
 
-def rows(collected: Collected, name: str) -> list[dict[str, Any]]:
-    made: list[dict[str, Any]] = collected.tables[name].to_pylist()
-    return made
+def rows(made: Collected, name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = made.tables[name].to_pylist()
+    return found
 
 
-def cell(collected: Collected, **wanted: Any) -> dict[str, Any]:
-    (found,) = (
-        row for row in collected.divergence if all(row[name] == v for name, v in wanted.items())
-    )
+def cell(made: Collected, **wanted: Any) -> dict[str, Any]:
+    (found,) = (row for row in made.divergence if all(row[name] == v for name, v in wanted.items()))
     return found
 
 
@@ -73,13 +79,14 @@ def other_shard(plan: Plan) -> Shard:
     return next(shard for shard in plan.shards if shard is not owner_of_bp(plan))
 
 
-def printed(collected: Collected) -> str:
+def printed(made: Collected) -> str:
     sink = io.StringIO()
-    print_report(Console(file=sink, width=200), collected)
+    print_report(Console(file=sink, width=200), made)
     return sink.getvalue()
 
 
-def record_failure(store: LocalStore, plan: Plan, shard: Shard, **changes: Any) -> None:
+def record_failure(store: LocalStore, plan: Plan, shard: Shard, **changes: Any) -> str:
+    """Returns the key."""
     record = {
         "sweep": plan.name,
         "shard_id": shard.shard_id,
@@ -94,7 +101,8 @@ def record_failure(store: LocalStore, plan: Plan, shard: Shard, **changes: Any) 
         **changes,
     }
     key = SweepKeys(plan.name).failure(shard.shard_id, record["attempt_id"])
-    store.put(key, json.dumps(record).encode())
+    store.put(key, seal(record))
+    return key
 
 
 # Complete
@@ -102,7 +110,7 @@ def record_failure(store: LocalStore, plan: Plan, shard: Shard, **changes: Any) 
 
 def test_a_finished_sweep_has_all_its_rows(store: LocalStore, plan: Plan) -> None:
     commit_all(store, plan)
-    made = collect(store, ["a"])
+    made = collected(store, "a")
     assert (made.missing, made.damaged) == ((), ())
     assert ids(plan.trials) == {row["trial_id"] for row in rows(made, "trials")}
     counts = {name: part.num_rows for name, part in made.tables.items()}
@@ -120,7 +128,7 @@ def test_a_finished_sweep_has_all_its_rows(store: LocalStore, plan: Plan) -> Non
 def test_every_declared_cell_is_a_row_of_divergence(store: LocalStore, plan: Plan) -> None:
     commit_all(store, plan)
     made = [(row["panel"], row["rule"], row["t"], row["gamma"], row["sigma"])
-            for row in collect(store, ["a"]).divergence]  # fmt: skip
+            for row in collected(store, "a").divergence]  # fmt: skip
     assert made == [
         ("t-gamma", "Z-IL", None, 1.0, 0.0),
         ("t-gamma", "Z-IL", None, 10.0, 0.0),
@@ -138,7 +146,7 @@ def test_every_declared_cell_is_a_row_of_divergence(store: LocalStore, plan: Pla
 def test_a_drift_is_the_divergence_that_follows_from_it(store: LocalStore, plan: Plan) -> None:
     """Oracle: the closed forms of a drift that is 1/8 in every weight and every test error."""
     commit_all(store, plan)
-    made = cell(collect(store, ["a"]), panel="t-gamma", t=16, gamma=1.0)
+    made = cell(collected(store, "a"), panel="t-gamma", t=16, gamma=1.0)
     config = configuration(network="784-2-10", rule="BP")
     assert made["test_error_divergence_mean"] == 12.5
     assert made["weight_divergence_l2_mean"] == l2(config, 0.125)
@@ -151,7 +159,7 @@ def test_a_cell_is_exact_if_its_weights_have_the_twins_digest(
     store: LocalStore, plan: Plan
 ) -> None:
     commit_all(store, plan)
-    made = collect(store, ["a"])
+    made = collected(store, "a")
     exact = [(row["panel"], row["rule"]) for row in made.divergence if row["exact"]]
     assert exact == [("t-gamma", "Z-IL"), ("sigma", "Z-IL"), ("rule", "Fa-Z-IL"), ("rule", "BP")]
 
@@ -167,14 +175,14 @@ def test_the_sign_of_one_zero_is_enough_not_to_be_exact(
             if result.trial.configuration.rule == "Fa-Z-IL":
                 result.parameters[layer][0][0, 0] = -0.0  # it is 0.0
         commit(store, plan, shard, result=made)
-    found = cell(collect(store, ["a"]), rule="Fa-Z-IL")
+    found = cell(collected(store, "a"), rule="Fa-Z-IL")
     assert found["weight_divergence_l2_mean"] == 0.0
     assert found["exact"] is False
 
 
 def test_a_non_finite_trial_is_a_result(store: LocalStore, plan: Plan) -> None:
     commit_all(store, plan)
-    made = collect(store, ["a"])
+    made = collected(store, "a")
     found = cell(made, panel="t-gamma", rule="Z-IL", gamma=10.0)
     assert (found["n_seeds"], found["n_nonfinite"], found["exact"]) == (1, 1, False)
     assert found["test_error_divergence_mean"] is None
@@ -183,7 +191,7 @@ def test_a_non_finite_trial_is_a_result(store: LocalStore, plan: Plan) -> None:
 
 def test_every_gamma_at_t_0_has_a_cell_with_the_one_trial(store: LocalStore, plan: Plan) -> None:
     commit_all(store, plan)
-    made = collect(store, ["a"])
+    made = collected(store, "a")
     one, ten = (cell(made, t=0, gamma=gamma) for gamma in (1.0, 10.0))
     assert one == ten | {"gamma": 1.0}
     assert len(one["trial_ids"]) == 1
@@ -193,7 +201,7 @@ def test_the_tables_are_written_where_the_layout_says_and_can_be_queried(
     store: LocalStore, plan: Plan, tmp_path: Path
 ) -> None:
     commit_all(store, plan)
-    made = collect(store, ["a"])
+    made = collected(store, "a")
     write_tables(store, made)
     folder = tmp_path / "sweeps/a/tables"
     assert sorted(path.stem for path in folder.iterdir()) == [
@@ -209,13 +217,13 @@ def test_the_tables_are_written_where_the_layout_says_and_can_be_queried(
 
 def test_collecting_again_gives_the_same_tables(store: LocalStore, plan: Plan) -> None:
     commit_all(store, plan)
-    first, second = collect(store, ["a"]), collect(store, ["a"])
+    first, second = collected(store, "a"), collected(store, "a")
     assert first.tables == second.tables
 
 
 def test_a_sweep_that_is_not_there_is_refused_by_its_name(store: LocalStore) -> None:
     with pytest.raises(InputError, match="no sweep nowhere") as caught:
-        collect(store, ["nowhere"])
+        collected(store, "nowhere")
     assert store.url in str(caught.value)
 
 
@@ -225,16 +233,17 @@ def test_a_sweep_that_is_not_there_is_refused_by_its_name(store: LocalStore) -> 
 def test_before_anything_is_committed_every_cell_is_there_and_empty(
     store: LocalStore, plan: Plan
 ) -> None:
-    made = collect(store, ["a"])
+    made = collected(store, "a")
     assert ids(made.missing) == ids(plan.trials)
     assert [row["n_seeds"] for row in made.divergence] == [0] * len(plan.cells)
+    assert {len(row["trial_ids"]) for row in made.divergence} == {1}
     assert made.tables["trials"].num_rows == 0
     assert "missing" in printed(made)
 
 
 def test_the_trials_of_a_shard_without_a_commit_are_missing(store: LocalStore, plan: Plan) -> None:
     commit(store, plan, owner_of_bp(plan))
-    made = collect(store, ["a"])
+    made = collected(store, "a")
     absent = [trial for s in plan.shards if s is not owner_of_bp(plan) for trial in s.trials]
     assert ids(made.missing) == ids(absent)
     for row in made.divergence:
@@ -244,17 +253,17 @@ def test_the_trials_of_a_shard_without_a_commit_are_missing(store: LocalStore, p
 
 def test_an_attempt_without_a_commit_is_invisible(store: LocalStore, plan: Plan) -> None:
     commit_all(store, plan)
-    before = collect(store, ["a"])
+    before = collected(store, "a")
     for shard in plan.shards:
         assert commit(store, plan, shard, lambda trial: 0.5, attempt="late") == "differs"
-    assert collect(store, ["a"]).tables == before.tables
+    assert collected(store, "a").tables == before.tables
 
 
 def test_an_attempt_that_died_before_its_commit_is_invisible(store: LocalStore, plan: Plan) -> None:
     shard = owner_of_bp(plan)
     commit(store, plan, shard)
     Path(store.describe(SweepKeys("a").commit(shard.shard_id))).unlink()
-    assert ids(collect(store, ["a"]).missing) == ids(plan.trials)
+    assert ids(collected(store, "a").missing) == ids(plan.trials)
 
 
 # Damage
@@ -274,9 +283,8 @@ def test_a_damaged_file_is_named_and_the_rest_stays_readable(
     elif damage == "truncated":
         path.write_bytes(data[:100])
     else:
-        middle = len(data) // 2
-        path.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
-    made = collect(store, ["a"])
+        path.write_bytes(flipped(data, len(data) // 2))
+    made = collected(store, "a")
     (line,) = made.damaged
     assert str(path) in line
     assert ids(made.missing) == ids(shard.trials)
@@ -286,26 +294,105 @@ def test_a_damaged_file_is_named_and_the_rest_stays_readable(
     assert str(path) in printed(made).replace("\n", "")
 
 
+Body = dict[str, Any]
+Change = Callable[[Body], Body]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped"])
 def test_a_damaged_commit_is_named_and_the_rest_stays_readable(
-    store: LocalStore, plan: Plan
+    store: LocalStore, plan: Plan, damage: str
 ) -> None:
     commit_all(store, plan)
     shard = other_shard(plan)
     key = SweepKeys("a").commit(shard.shard_id)
-    store.put(key, (store.get(key) or b"")[:-10])
-    made = collect(store, ["a"])
+    data = store.get(key) or b""
+    digits = [*flipped_digits(data)]
+    store.put(key, data[:-10] if damage == "truncated" else digits[len(digits) // 2])
+    assert_damaged(store, plan, shard, key)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda body: body | {"trial_ids": body["trial_ids"][1:]},
+        lambda body: body | {"trial_ids": ["0" * 16, *body["trial_ids"][1:]]},
+        lambda body: body | {"trial_ids": [*body["trial_ids"], body["trial_ids"][0]]},
+        lambda body: body | {"files": body["files"][1:]},
+        lambda body: body | {"files": [{**body["files"][0], "table": "x"}, *body["files"][1:]]},
+    ],
+    ids=["trial-missing", "another-trial", "trial-twice", "table-missing", "another-table"],
+)
+def test_a_commit_of_other_trials_or_tables_is_damaged_even_if_its_sha256_fits(
+    store: LocalStore, plan: Plan, change: Change
+) -> None:
+    commit_all(store, plan)
+    shard = other_shard(plan)
+    key = SweepKeys("a").commit(shard.shard_id)
+    rewrite(store, key, change)
+    assert_damaged(store, plan, shard, key)
+
+
+def assert_damaged(store: LocalStore, plan: Plan, shard: Shard, key: str) -> None:
+    """That `key` is named, the shard's trials are missing, and all others are there."""
+    made = collected(store, "a")
     (line,) = made.damaged
     assert store.describe(key) in line
     assert ids(made.missing) == ids(shard.trials)
+    kept = ids(plan.trials) - ids(shard.trials)
+    assert {row["trial_id"] for row in rows(made, "trials")} == kept
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda body: body | {"twins": {}},
+        pytest.param(
+            lambda body: body | {"twins": {twin: [] for twin in body["twins"]}},
+            marks=pytest.mark.xfail(raises=IndexError, strict=True, reason="digests[-1] of none"),
+        ),
+    ],
+    ids=["no-twin", "no-digest"],
+)
+def test_a_commit_without_its_twins_keeps_nobody_from_the_rest(
+    store: LocalStore, plan: Plan, change: Change
+) -> None:
+    commit_all(store, plan)
+    shard = owner_of_bp(plan)
+    rewrite(store, SweepKeys("a").commit(shard.shard_id), change)
+    made = collected(store, "a")
+    kept = ids(plan.trials) - ids(shard.trials)
+    assert {row["trial_id"] for row in rows(made, "trials")} >= kept
+    assert cell(made, rule="BP")["exact"] is not True  # nothing says so any more
 
 
 def test_a_damaged_plan_is_an_error_that_names_it(store: LocalStore, plan: Plan) -> None:
     store.put(SweepKeys("a").plan, b"{")
     with pytest.raises(DamagedError, match=r"plan\.json is damaged"):
-        collect(store, ["a"])
+        collected(store, "a")
 
 
 # Several sweeps
+
+
+def test_the_plan_that_was_asked_for_is_reported_over_the_shards_that_are_stored(
+    store: LocalStore,
+) -> None:
+    """At t = 0 every gamma is the same trial: gamma = 5 was never declared, and needs no run."""
+    commit_all(store, planned(store, ablation(t=[0], gamma=[1.0, 10.0]), "a"))
+    asked = adopt_plan(store, make_plan(ablation(t=[0], gamma=[1.0, 5.0]), "a"))
+    made = collect(store, [asked])
+    assert made.missing == ()
+    assert [(r["gamma"], r["n_seeds"]) for r in made.divergence if r["t"] == 0] == [
+        (1.0, 1), (5.0, 1),
+    ]  # fmt: skip
+
+
+def test_a_sweep_that_is_named_twice_counts_once(store: LocalStore, plan: Plan) -> None:
+    commit_all(store, plan)
+    assert [plan.name for plan in stored_plans(store, ["a", "a"])] == ["a"]
+    once, twice = collected(store, "a"), collected(store, "a", "a")
+    assert twice.tables == once.tables
+    assert (twice.audit, twice.keys.root) == (once.audit, "sweeps/a")
 
 
 def test_two_sweeps_together_join_their_seeds(store: LocalStore) -> None:
@@ -313,10 +400,11 @@ def test_two_sweeps_together_join_their_seeds(store: LocalStore) -> None:
     one, other = (planned(store, ablation(seeds=[k]), name) for k, name in ((1, "A"), (2, "B")))
     commit_all(store, one, paper_drift)
     commit_all(store, other, lambda trial: (paper_drift(trial) or 0.0) * 2)
-    made = collect(store, ["A", "B"])
+    made = collected(store, "A", "B")
     assert made.missing == ()
     assert len(made.divergence) == len(one.cells)
     assert {row["n_seeds"] for row in made.divergence} == {2}
+    assert {len(row["trial_ids"]) for row in made.divergence} == {2}
     found = cell(made, t=16, gamma=1.0)
     assert found["test_error_divergence_mean"] == 18.75
     assert found["test_error_divergence_sd"] == pytest.approx(12.5 / 2**0.5, rel=1e-12)
@@ -325,13 +413,13 @@ def test_two_sweeps_together_join_their_seeds(store: LocalStore) -> None:
     ]
     exploded = cell(made, t=16, gamma=10.0)
     assert (exploded["n_seeds"], exploded["n_nonfinite"]) == (2, 1)
-    assert n_seeds(made) == 2
+    assert n_seeds(made.divergence) == 2
 
 
 def test_two_sweeps_together_have_a_folder_of_their_own(store: LocalStore, tmp_path: Path) -> None:
     for seed, name in ((1, "A"), (2, "B")):
         commit_all(store, planned(store, ablation(seeds=[seed]), name))
-    write_tables(store, collect(store, ["A", "B"]))
+    write_tables(store, collected(store, "A", "B"))
     written = sorted(path.name for path in (tmp_path / "sweeps").glob("*/tables"))
     assert written == ["tables"]
     trials = pq.read_table(tmp_path / "sweeps/A+B/tables/trials.parquet")
@@ -343,13 +431,13 @@ def test_a_sweep_of_several_seeds_equals_the_sweeps_of_each_together(store: Loca
     commit_all(store, planned(store, ablation(seeds=[1, 2]), "both"))
     for seed, name in ((1, "A"), (2, "B")):
         commit_all(store, planned(store, ablation(seeds=[seed]), name))
-    assert collect(store, ["both"]).divergence == collect(store, ["A", "B"]).divergence
+    assert collected(store, "both").divergence == collected(store, "A", "B").divergence
 
 
 def test_a_trial_that_two_sweeps_hold_counts_once(store: LocalStore) -> None:
     commit_all(store, planned(store, ablation(seeds=[1]), "A"))
     commit_all(store, planned(store, ablation(seeds=[1, 2]), "B"))
-    made = collect(store, ["A", "B"])
+    made = collected(store, "A", "B")
     for name, per_seed in (("trials", TRIALS_PER_SEED), ("epochs", TRIALS_PER_SEED),
                            ("weights", 2 * FINITE_PER_SEED)):  # fmt: skip
         assert made.tables[name].num_rows == 2 * per_seed
@@ -363,7 +451,7 @@ def test_what_is_damaged_in_one_sweep_is_taken_from_the_other(store: LocalStore)
     for key in store.list("sweeps/A/shards/"):
         if key.endswith("weights.parquet"):
             store.put(key, b"")
-    made = collect(store, ["A", "B"])
+    made = collected(store, "A", "B")
     assert made.missing == ()
     assert len(made.damaged) >= 2
     assert {row["sweep"] for row in rows(made, "trials")} == {"B"}
@@ -374,7 +462,7 @@ def test_what_is_damaged_in_one_sweep_is_taken_from_the_other(store: LocalStore)
 
 def test_every_copy_of_a_twin_is_compared_with_its_owner(store: LocalStore, plan: Plan) -> None:
     commit_all(store, plan)
-    audit = collect(store, ["a"]).audit
+    audit = collected(store, "a").audit
     assert (audit.copies, audit.differing) == (len(plan.shards) - 1, ())
 
 
@@ -389,17 +477,17 @@ def test_a_copy_that_differs_after_any_epoch_is_found_and_its_shards_are_named(
     changed = [*digests[:epoch], "another", *digests[epoch + 1 :]]
     told = replace(made, twins={twin: changed})
     commit(store, plan, other, result=told, hostname="two", device="a gpu")
-    audit = collect(store, ["a"]).audit
+    audit = collected(store, "a").audit
     (line,) = audit.differing
     assert audit.copies == 1
     for named in (twin, owner.shard_id, other.shard_id, "one", "two", "a gpu"):
         assert named in line
-    assert "1 differ" in printed(collect(store, ["a"]))
+    assert "1 differ" in printed(collected(store, "a"))
 
 
 def test_without_the_owner_there_is_nothing_to_compare(store: LocalStore, plan: Plan) -> None:
     commit(store, plan, other_shard(plan))
-    assert collect(store, ["a"]).audit.copies == 0
+    assert collected(store, "a").audit.copies == 0
 
 
 def test_two_sweeps_with_the_same_bp_trial_audit_each_other(store: LocalStore) -> None:
@@ -409,7 +497,7 @@ def test_two_sweeps_with_the_same_bp_trial_audit_each_other(store: LocalStore) -
         told = shard_result(trials)
         digests = {twin: [name] for twin in told.twins}
         commit(store, made, made.shards[0], result=replace(told, twins=digests))
-    audit = collect(store, ["A", "B"]).audit
+    audit = collected(store, "A", "B").audit
     assert (audit.copies, len(audit.differing)) == (1, 1)
 
 
@@ -418,7 +506,7 @@ def test_packing_is_counted_in_trials(store: LocalStore, plan: Plan) -> None:
     for shard, packing in ((owner, "alone"), (other, "irreproducible")):
         told = replace(shard_result(shard.trials, paper_drift), packing=packing)
         commit(store, plan, shard, result=told)
-    made = collect(store, ["a"])
+    made = collected(store, "a")
     assert (made.alone, made.not_invariant) == (len(owner.trials), len(other.trials))
     assert f"{len(owner.trials)} trials ran one by one" in printed(made)
 
@@ -432,7 +520,7 @@ def test_a_quarantined_shards_trials_are_failed_and_its_record_is_a_row(
     shard = other_shard(plan)
     commit(store, plan, owner_of_bp(plan))
     record_failure(store, plan, shard)
-    made = collect(store, ["a"])
+    made = collected(store, "a")
     failed = [row for row in rows(made, "trials") if row["status"] == "failed"]
     assert {row["trial_id"] for row in failed} == ids(shard.trials)
     for row in failed:
@@ -452,7 +540,7 @@ def test_a_failure_that_will_be_tried_again_is_a_record_but_no_failed_trial(
     store: LocalStore, plan: Plan
 ) -> None:
     record_failure(store, plan, other_shard(plan), quarantined=False)
-    made = collect(store, ["a"])
+    made = collected(store, "a")
     assert [row["quarantined"] for row in rows(made, "failures")] == [False]
     assert made.tables["trials"].num_rows == 0
 
@@ -462,7 +550,7 @@ def test_a_shard_that_was_committed_after_its_quarantine_is_done(
 ) -> None:
     record_failure(store, plan, other_shard(plan))
     commit_all(store, plan)
-    made = collect(store, ["a"])
+    made = collected(store, "a")
     assert "failed" not in {row["status"] for row in rows(made, "trials")}
     assert made.tables["trials"].num_rows == TRIALS_PER_SEED
     assert made.tables["failures"].num_rows == 1
@@ -476,14 +564,72 @@ def test_a_damaged_failure_record_is_named_and_the_others_are_read(
     record_failure(store, plan, other_shard(plan))
     key = SweepKeys("a").failure(owner_of_bp(plan).shard_id, "y")
     store.put(key, data)
-    made = collect(store, ["a"])
+    made = collected(store, "a")
     (line,) = made.damaged
     assert store.describe(key) in line
     assert made.tables["failures"].num_rows == 1
     assert made.tables["trials"].num_rows == TRIALS_PER_SEED
 
 
+def test_another_digit_anywhere_in_a_failure_record_is_noticed(
+    store: LocalStore, plan: Plan
+) -> None:
+    path = Path(store.describe(record_failure(store, plan, other_shard(plan))))
+    for data in flipped_digits(path.read_bytes()):
+        path.write_bytes(data)
+        rows_read, (line,) = read_failures(store, plan)
+        assert rows_read == []
+        assert str(path) in line
+
+
+COLUMNS = [name for name in FAILURES.names if name != "trial_ids"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *COLUMNS,
+        pytest.param(
+            "trial_ids",
+            marks=pytest.mark.xfail(raises=KeyError, strict=True, reason="collect needs them"),
+        ),
+    ],
+)
+def test_a_failure_record_that_lacks_a_column_keeps_nobody_from_the_rest(
+    store: LocalStore, plan: Plan, name: str
+) -> None:
+    commit_all(store, plan)
+    key = record_failure(store, plan, other_shard(plan))
+    rewrite(store, key, lambda body: {k: v for k, v in body.items() if k != name})
+    made = collected(store, "a")
+    named = any(store.describe(key) in line for line in made.damaged)
+    assert named or made.tables["failures"].num_rows == 1
+    assert made.tables["trials"].num_rows == TRIALS_PER_SEED
+
+
+@pytest.mark.parametrize(
+    "changes", [{"more": 1}, {"quarantined": 1}, {"kind": 2}, {"trial_ids": [1]}]
+)
+def test_a_failure_record_that_is_no_row_is_damaged_even_if_its_sha256_fits(
+    store: LocalStore, plan: Plan, changes: Body
+) -> None:
+    key = record_failure(store, plan, other_shard(plan), **changes)
+    made = collected(store, "a")
+    (line,) = made.damaged
+    assert store.describe(key) in line
+    assert made.tables["failures"].num_rows == 0
+
+
 # What is printed
+
+
+def test_the_report_says_with_which_t_d_and_horizon_fa_z_il_was_run(store: LocalStore) -> None:
+    """Of two joined sweeps that differ in nothing else, the lines must not look the same."""
+    for t_d in (1, 4):
+        commit_all(store, planned(store, ablation(t_d=t_d, horizon=3), f"t_d-{t_d}"))
+    text = printed(collected(store, "t_d-1", "t_d-4"))
+    assert "Fa-Z-IL (t_d 1, T 3)" in text
+    assert "Fa-Z-IL (t_d 4, T 3)" in text
 
 
 def test_a_mean_over_fewer_seeds_is_marked(store: LocalStore) -> None:
@@ -493,14 +639,14 @@ def test_a_mean_over_fewer_seeds_is_marked(store: LocalStore) -> None:
             commit(store, plan, shard)
     more = planned(store, ablation(seeds=[2], rules=["BP"]), "b")
     commit_all(store, more)
-    made = collect(store, ["a", "b"])
+    made = collected(store, "a", "b")
     assert cell(made, rule="BP")["n_seeds"] == 2
     assert "0.0*" in printed(made)
 
 
 def test_the_report_says_what_exploded_and_what_was_audited(store: LocalStore, plan: Plan) -> None:
     commit_all(store, plan)
-    text = printed(collect(store, ["a"]))
+    text = printed(collected(store, "a"))
     assert "non-finite" in text
     assert "mean over 1 seed(s)" in text
     assert f"{len(plan.shards) - 1} copies of BP twins compared, all bit-identical" in text
@@ -519,4 +665,4 @@ def test_a_trial_with_biases_can_be_exact(store: LocalStore) -> None:
         twins={trial.trial_id: [network_digest(biased)]},
     )
     commit(store, plan, plan.shards[0], result=told)
-    assert cell(collect(store, ["a"]), rule="BP")["exact"] is True
+    assert cell(collected(store, "a"), rule="BP")["exact"] is True

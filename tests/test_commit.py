@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import shard_result, tiny, where
+from builders import flipped, flipped_digits, rewrite, shard_result, tiny, where
 
 from pcworker.commit import Commit, commit_shard, read_commit, read_file
 from pcworker.config import Trial
@@ -16,6 +16,7 @@ from pcworker.errors import DamagedError
 from pcworker.layout import SweepKeys
 from pcworker.records import result_digest
 from pcworker.results import EpochMetrics, ShardResult, TrialResult
+from pcworker.sealed import seal
 from pcworker.store import LocalStore
 
 KEYS = SweepKeys("tiny")
@@ -171,26 +172,33 @@ def without(values: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def broken_commits() -> dict[str, bytes]:
+    """Commits that nobody would write, most of them with a sha256 that fits."""
+    file: dict[str, Any] = {"key": "a", "size": 1, "sha256": ""}
+    files = [file | {"table": table} for table in TABLES]
     whole: dict[str, Any] = {
         "schema_version": 1,
         "shard_id": SHARD,
         "attempt_id": "first",
         "trial_ids": [],
-        "files": [],
+        "files": files,
         "result_digest": "",
         "twins": {},
         "packing": "stacked",
         "wall_seconds": 1.0,
         "where": {},
     }
-    good = json.dumps(whole).encode()
-    file: dict[str, Any] = {"table": "trials", "key": "a", "size": 1, "sha256": ""}
+    good = seal(whole)
     changes: dict[str, dict[str, Any]] = {
         "another-schema": {"schema_version": 99},
         "another-shard": {"shard_id": "0001-bbbbbbbb"},
-        "files-without-sha256": {"files": [without(file, "sha256")]},
-        "files-with-more": {"files": [file | {"more": 1}]},
-        "files-of-text": {"files": ["trials"]},
+        "files-without-sha256": {"files": [without(file, "sha256") for file in files]},
+        "files-with-more": {"files": [file | {"more": 1} for file in files]},
+        "files-of-text": {"files": list(TABLES)},
+        "no-files": {"files": []},
+        "a-table-is-missing": {"files": files[1:]},
+        "a-table-twice": {"files": [*files, files[0]]},
+        "another-table": {"files": [*files[1:], file | {"table": "timings"}]},
+        "one-table-for-another": {"files": [*files[1:], files[1]]},
         "twins-as-a-list": {"twins": ["a"]},
     }
     return {
@@ -200,8 +208,9 @@ def broken_commits() -> dict[str, bytes]:
         "a-list": b"[]",
         "null": b"null",
         "another-object": b'{"hello": 1}',
-        **{f"without-{name}": json.dumps(without(whole, name)).encode() for name in whole},
-        **{name: json.dumps(whole | change).encode() for name, change in changes.items()},
+        "without-its-seal": json.dumps(whole).encode(),
+        **{f"without-{name}": seal(without(whole, name)) for name in whole},
+        **{name: seal(whole | change) for name, change in changes.items()},
     }
 
 
@@ -215,8 +224,21 @@ def test_a_damaged_commit_is_named_with_what_to_do(store: LocalStore, damage: st
     assert "\n" not in str(caught.value)
 
 
-def flipped(data: bytes, place: int) -> bytes:
-    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+def test_another_digit_anywhere_in_a_commit_is_noticed(store: LocalStore) -> None:
+    commit(store, made())
+    path = Path(store.describe(KEYS.commit(SHARD)))
+    for data in flipped_digits(path.read_bytes()):
+        path.write_bytes(data)
+        with pytest.raises(DamagedError):
+            read_commit(store, KEYS, SHARD)
+
+
+def test_what_is_sealed_again_without_a_change_is_the_same_commit(store: LocalStore) -> None:
+    """So that damaged commits with a fitting sha256 are refused for what they say."""
+    commit(store, made())
+    before = committed(store)
+    rewrite(store, KEYS.commit(SHARD), lambda body: body)
+    assert committed(store) == before
 
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {

@@ -78,7 +78,15 @@ def test_a_number_out_of_range_is_refused_by_every_rule_even_where_it_is_not_use
     assert allowed in str(caught.value)
 
 
-@pytest.mark.parametrize("network", ["", "784", "784-x-10", "784-0-10", "784--10", "-784-10"])
+@pytest.mark.parametrize(
+    "network",
+    [
+        "", "784", "784-x-10", "784-0-10", "784--10", "-784-10",
+        # other spellings of 784-32-10 would be trials of their own
+        "784-032-10", "784- 32-10", "784-3_2-10", "784-+32-10", "784-32-10\n",
+        "784-\u0663\u0662-10",
+    ],
+)  # fmt: skip
 def test_a_network_that_is_no_list_of_widths_is_refused_with_an_example(network: str) -> None:
     with pytest.raises(InputError) as caught:
         configuration(rule="BP", network=network)
@@ -91,7 +99,18 @@ def test_a_seed_that_does_not_fit_in_int64_is_refused(seed: int) -> None:
     with pytest.raises(InputError) as caught:
         Trial(tiny(), seed)
     assert str(seed) in str(caught.value)
-    assert "between 0 and 2^63 - 1" in str(caught.value)
+    assert "from 0 to 2^63 - 1" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [True, 2.0, 1.5, "2"])
+@pytest.mark.parametrize("name", ["t", "t_d", "horizon", "batch_size", "epochs", "seed"])
+def test_a_count_that_is_no_int_is_refused_because_its_trial_would_have_another_id(
+    name: str, value: Any
+) -> None:
+    with pytest.raises(InputError, match=f"{name} {value}: must be a whole number"):
+        Trial(tiny("Fa-Z-IL"), value) if name == "seed" else tiny(
+            "IL", **({"t": 1} | {name: value})
+        )
 
 
 def test_il_without_t_is_refused() -> None:

@@ -82,7 +82,7 @@ def run(
     on: Callable[[Any, list[dict[str, Any]]], None] = lambda event, workers: None,
 ) -> tuple[int, list[Any]]:
     """How many shards were quarantined, and every event; `on` hears them as they come."""
-    dispatcher = dispatch.Dispatcher(plan, str(store), digits or made_up_digits(), ONE_WORKER)
+    dispatcher = dispatch.Dispatcher(str(store), digits or made_up_digits(), ONE_WORKER)
     workers = dispatcher.start(len(plan.shards) - len(done))
     events: list[Any] = []
 
@@ -90,7 +90,7 @@ def run(
         events.append(event)
         on(event, workers)
 
-    return dispatcher.run(done, tell), events
+    return dispatcher.run(plan, done, tell), events
 
 
 def commit_path(store: Path, plan: Plan, shard: Shard) -> Path:
@@ -116,8 +116,7 @@ def test_every_shard_is_committed_and_told_of(dispatch: ModuleType, tmp_path: Pa
 
 
 def test_a_worker_says_what_it_is(dispatch: ModuleType, tmp_path: Path) -> None:
-    plan = small_plan("784-16-10")
-    dispatcher = dispatch.Dispatcher(plan, str(tmp_path), made_up_digits(), ONE_WORKER)
+    dispatcher = dispatch.Dispatcher(str(tmp_path), made_up_digits(), ONE_WORKER)
     [worker] = dispatcher.start(1)
     assert worker["device"].startswith("cpu: ")
     assert worker["device"].endswith("1 thread(s)")
@@ -222,9 +221,8 @@ def test_who_loses_the_race_for_a_commit_finds_the_same_results_there(
 def test_more_workers_than_fit_are_refused_with_what_there_is(
     dispatch: ModuleType, tmp_path: Path
 ) -> None:
-    plan = small_plan("784-16-10")
     many = Resources(workers=10_000, cpus=1, gpus=0, device="cpu")
-    dispatcher = dispatch.Dispatcher(plan, str(tmp_path), made_up_digits(), many)
+    dispatcher = dispatch.Dispatcher(str(tmp_path), made_up_digits(), many)
     with pytest.raises(InputError, match=r"10000 worker\(s\) .* do not fit: the cluster has \d+"):
         dispatcher.start(1)
 
@@ -232,9 +230,8 @@ def test_more_workers_than_fit_are_refused_with_what_there_is(
 def test_a_gpu_that_the_cluster_does_not_have_is_refused(
     dispatch: ModuleType, tmp_path: Path
 ) -> None:
-    plan = small_plan("784-16-10")
     many = Resources(workers=None, cpus=0.25, gpus=1000, device="cuda")
-    dispatcher = dispatch.Dispatcher(plan, str(tmp_path), made_up_digits(), many)
+    dispatcher = dispatch.Dispatcher(str(tmp_path), made_up_digits(), many)
     with pytest.raises(InputError, match=r"1000 GPU\(s\) do not fit"):
         dispatcher.start(1)
 
@@ -243,18 +240,27 @@ def test_a_worker_that_cannot_start_says_why_in_one_line(
     dispatch: ModuleType, tmp_path: Path
 ) -> None:
     store = "s3://bucket/results"  # the worker cannot open it
-    plan = small_plan("784-16-10")
-    dispatcher = dispatch.Dispatcher(plan, store, made_up_digits(), ONE_WORKER)
+    dispatcher = dispatch.Dispatcher(store, made_up_digits(), ONE_WORKER)
     with pytest.raises(InputError, match=r"^a worker cannot start: .*s3://bucket/results") as said:
         dispatcher.start(1)
     assert "\n" not in str(said.value)
 
 
-def test_a_refused_number_of_workers_is_one_line_for_the_user(tmp_path: Path) -> None:
+REFUSED = [
+    ("--workers 10000", "10000 worker(s) of 1 CPU core(s) do not fit", "lower --workers"),
+    ("--address 127.0.0.1:1", "127.0.0.1:1 cannot be reached", "check --address"),
+    ("--address nowhere", "'nowhere'", "HOST:PORT"),
+]
+
+
+@pytest.mark.parametrize(("options", "problem", "remedy"), REFUSED, ids=[r[0] for r in REFUSED])
+def test_what_the_cluster_cannot_give_is_one_line_and_leaves_no_plan(
+    tmp_path: Path, options: str, problem: str, remedy: str
+) -> None:
     cell = ("--networks", "784-16-10", "--t", "l", "--gamma", "1", "--sigma", "0")
     command = [sys.executable, "-m", "jobs.mnist_ablation", "--store", str(tmp_path), *cell]
     done = subprocess.run(
-        [*command, "--workers", "10000"],
+        [*command, *options.split()],
         cwd=ROOT,
         env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
         capture_output=True,
@@ -262,6 +268,7 @@ def test_a_refused_number_of_workers_is_one_line_for_the_user(tmp_path: Path) ->
         timeout=240,
     )
     assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert "10000 worker(s) of 1 CPU core(s) do not fit" in done.stderr
-    assert "lower --workers" in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert problem in done.stderr
+    assert remedy in done.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -3,11 +3,13 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from builders import tiny
 
 from cluster.divergence import Outcome, divergence_row, outcome
 from cluster.sweep import Cell
+from pcworker.measures import distance
 
 CELL = Cell("t-gamma", tiny("IL", t=1, gamma=0.5), 0.5)
 STATISTICS = [
@@ -34,7 +36,7 @@ def of(value: float, exact: bool = False) -> Outcome:
 NONFINITE = Outcome(finite=False, exact=False)
 
 
-def row(*outcomes: Outcome) -> dict[str, Any]:
+def row(*outcomes: Outcome | None) -> dict[str, Any]:
     return divergence_row(CELL, {str(k): outcome for k, outcome in enumerate(outcomes)})
 
 
@@ -71,7 +73,65 @@ def test_a_trial_that_is_not_finite_or_has_no_finite_twin_has_no_measures(
     assert outcome(epochs, exact=True) == NONFINITE
 
 
+# Two networks
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0**-500, 2.0**511, 2.0**532, 2.0**1000])
+def test_the_distance_of_two_networks_is_finite_also_where_its_squares_overflow(
+    scale: float,
+) -> None:
+    # per layer the differences are 3, 4, 0: |3| + |4| = 7, sqrt(9 + 16) = 5; 2^532 is about 1e160
+    zero = [[np.zeros((1, 2)), np.zeros(1)], [np.zeros((3, 1))]]
+    away = [[np.array([[3.0, -4.0]]), np.zeros(1)], [np.array([[0.0], [4.0], [3.0]])]]
+    made = distance([[p * scale for p in layer] for layer in away], zero)
+    assert made == (10 * scale, 14 * scale, 4 * scale)
+    assert distance(zero, [[p * scale for p in layer] for layer in away]) == made
+
+
+def test_the_distance_of_float32_networks_is_taken_in_float64() -> None:
+    # both are near the largest float32 number; their difference is none of float32
+    largest = np.full((2, 2), 2.0**127, np.float32)
+    assert distance([[largest]], [[-largest]]) == (2.0**129, 2.0**130, 2.0**128)
+
+
+def test_a_layers_bias_belongs_to_its_norm() -> None:
+    zero, away = np.zeros((1, 1)), np.array([[3.0]])
+    together = distance([[away, np.array([4.0])]], [[zero, np.zeros(1)]])
+    apart = distance([[away], [np.array([[4.0]])]], [[zero], [zero]])
+    assert (together.l2, apart.l2) == (5.0, 7.0)
+
+
 # One cell
+
+
+def test_seeds_without_a_result_are_declared_but_not_counted() -> None:
+    made, without = row(of(1.0), None, of(3.0), None), row(of(1.0), of(3.0))
+    assert made["trial_ids"] == ["0", "1", "2", "3"]
+    assert (made["n_seeds"], made["n_nonfinite"], made["exact"]) == (2, 0, False)
+    assert {name: made[name] for name in STATISTICS} == {n: without[n] for n in STATISTICS}
+    assert row(None, of(0.0, exact=True))["exact"] is True
+
+
+def test_a_cell_of_which_no_seed_has_a_result_is_a_row_of_nothing() -> None:
+    made = row(None, None)
+    assert made == row() | {"trial_ids": ["0", "1"]}
+
+
+def test_an_infinite_divergence_has_a_mean_and_extremes_but_no_sd() -> None:
+    made = row(of(1.0), of(math.inf))
+    for measure, least in (("test_error_divergence", 1.0), ("weight_divergence_l2", 2.0)):
+        assert made[f"{measure}_mean"] == made[f"{measure}_max"] == math.inf
+        assert (made[f"{measure}_min"], made[f"{measure}_sd"]) == (least, None)
+    assert made["weight_divergence_l1_mean"] == made["weight_divergence_maxabs_max"] == math.inf
+    assert (made["n_seeds"], made["n_nonfinite"], made["exact"]) == (2, 0, False)
+    assert row(of(math.inf), of(math.inf))["test_error_divergence_sd"] is None
+
+
+def test_the_statistics_of_huge_divergences_do_not_overflow() -> None:
+    # mean 2 and variance ((1-2)^2 + (3-2)^2) / 1 = 2, both scaled by 2^1000
+    made = row(of(2.0**1000), of(3 * 2.0**1000))
+    assert made["test_error_divergence_mean"] == 2.0**1001
+    assert made["test_error_divergence_sd"] == pytest.approx(math.sqrt(2) * 2.0**1000, rel=1e-15)
 
 
 def test_three_seeds_have_a_mean_a_sample_sd_and_extremes() -> None:

@@ -217,8 +217,11 @@ def test_a_conditional_write_appears_whole(store: LocalStore) -> None:
 # Trouble
 
 
-@pytest.mark.parametrize("key", ["../a", "a/../b", "/etc/passwd", "a//b", "./a", "", "..", "a/.."])
-def test_keys_that_leave_the_store_are_refused(store: LocalStore, key: str) -> None:
+@pytest.mark.parametrize(
+    "key",
+    ["../a", "a/../b", "/etc/passwd", "a//b", "./a", "", "..", "a/..", "a\0b", "a\0/b", "a/\0"],
+)
+def test_keys_that_leave_the_store_or_name_no_file_are_refused(store: LocalStore, key: str) -> None:
     for use in (
         lambda: store.get(key),
         lambda: store.put(key, b"1"),

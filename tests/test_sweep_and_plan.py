@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import ablation
+from builders import ablation, flipped_digits, planned, rewrite
 
 from cluster.plan import MAX_WIDTH, Plan, adopt_plan, make_plan, plan_json, read_plan, store_plan
 from cluster.sweep import Cell, Sweep, declare, trial_set_fingerprint
@@ -16,6 +16,7 @@ from jobs.mnist_ablation import mnist_ablation
 from pcworker.config import CHOICES, Configuration, Trial, configuration, stack_key
 from pcworker.errors import DamagedError, InputError
 from pcworker.layout import SweepKeys
+from pcworker.sealed import seal
 from pcworker.store import LocalStore
 
 NETWORKS = ("784-32-10", "784-32-32-10", "784-32-32-32-10")
@@ -148,6 +149,15 @@ def test_a_network_that_mnist_does_not_fit_is_refused(network: str) -> None:
         figure3(networks=(network,))
 
 
+@pytest.mark.parametrize("axes", [{}, {"t": (0,)}, {"t": (2,), "sigma": (0.1,)}])
+@pytest.mark.parametrize("gamma", [(0.0,), (1.0, 0.0), (0,)])
+def test_gamma_0_is_refused_and_not_taken_for_no_gamma(
+    axes: dict[str, Any], gamma: tuple[float, ...]
+) -> None:
+    with pytest.raises(InputError, match=r"gamma 0\.0: must be a finite number above 0"):
+        figure3(**axes, gamma=gamma)
+
+
 def test_further_settings_are_those_of_every_trial() -> None:
     sweep = figure3(dtype="float64", alpha=0.1, epochs=3, schedule="literal")
     settings = {(t.configuration.dtype, t.configuration.alpha, t.configuration.epochs)
@@ -267,11 +277,24 @@ def test_the_plan_is_public_json_with_its_trials_and_their_shards() -> None:
     }  # fmt: skip
 
 
-def test_storing_a_second_plan_under_a_name_leaves_the_first(tmp_path: Path) -> None:
+def test_storing_other_trials_under_a_name_is_refused_and_leaves_the_first(tmp_path: Path) -> None:
+    """Both found the name free when they asked; the second to store its plan comes too late."""
     store = LocalStore(tmp_path)
     first, second = make_plan(ablation(), "a"), make_plan(ablation(seeds=[2]), "a")
-    store_plan(store, first, {})
-    store_plan(store, second, {})
+    assert adopt_plan(store, first) == first
+    assert adopt_plan(store, second) == second
+    assert store_plan(store, first, {}) == first
+    with pytest.raises(InputError, match="sweep a already holds another plan"):
+        store_plan(store, second, {})
+    assert read_plan(store, "a") == first
+
+
+def test_storing_the_same_trials_again_gives_the_shards_that_are_stored(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    first = make_plan(ablation(), "a")
+    again = replace(first, shards=first.shards[::-1])
+    store_plan(store, first, {"argv": ["first"]})
+    assert store_plan(store, again, {"argv": ["again"]}) == first
     assert read_plan(store, "a") == first
 
 
@@ -292,6 +315,17 @@ def test_the_same_trials_adopt_the_stored_shards_even_if_packed_otherwise(tmp_pa
     assert adopted.shards == last_year.shards != today.shards
 
 
+def test_an_adopted_plan_has_the_cells_and_seeds_that_were_asked_for(tmp_path: Path) -> None:
+    """At t = 0 every gamma is the same trial: the trials are equal, the cells are not."""
+    store = LocalStore(tmp_path)
+    stored = planned(store, ablation(t=[0], gamma=[1.0, 10.0], seeds=[1, 2]), "a")
+    asked = make_plan(ablation(t=[0], gamma=[5.0, 1.0], seeds=[2, 1]), "a")
+    for adopted in (adopt_plan(store, asked), store_plan(store, asked, {})):
+        assert (adopted.cells, adopted.seeds) == (asked.cells, (2, 1))
+        assert adopted.shards == stored.shards
+    assert read_plan(store, "a") == stored
+
+
 @pytest.mark.parametrize(
     "changes", [{"seeds": [2]}, {"seeds": [1, 2]}, {"t": [None, 0]}, {"alpha": 0.5}]
 )
@@ -308,10 +342,26 @@ def test_other_trials_under_a_taken_name_are_refused(
 
 
 def damages() -> dict[str, bytes]:
+    """Plans that nobody would write, most of them with a sha256 that fits."""
     body = plan_json(make_plan(ablation(), "a"))
-    good = json.dumps(body).encode()
-    reseeded = [{**body["trials"][0], "seed": 99}, *body["trials"][1:]]
-    refused = [{**body["trials"][0], "alpha": -1.0}, *body["trials"][1:]]
+    good = seal(body)
+    first, *others = body["trials"]
+    shard, *shards = body["shards"]
+    left_out = set(shard["trial_ids"])
+    changes: dict[str, dict[str, Any]] = {
+        "another-schema": {"schema_version": 99},
+        "another-engine": {"engine_version": 99},
+        "another-seed": {"trials": [{**first, "seed": 99}, *others]},
+        "an-impossible-trial": {"trials": [{**first, "alpha": -1.0}, *others]},
+        "a-trial-is-missing": {"trials": others},
+        "a-shard-is-missing": {"shards": shards},
+        "a-shard-is-there-twice": {"shards": [shard, *body["shards"]]},
+        "a-shard-and-its-trials-are-missing": {
+            "shards": shards,
+            "trials": [row for row in body["trials"] if row["trial_id"] not in left_out],
+        },
+        "a-cell-without-trials": {"cells": [{**body["cells"][0], "trial_ids": []}]},
+    }
     return {
         "truncated": good[: len(good) // 2],
         "empty": b"",
@@ -319,13 +369,10 @@ def damages() -> dict[str, bytes]:
         "a-list": b"[]",
         "null": b"null",
         "another-object": b'{"hello": 1}',
-        "another-schema": json.dumps(body | {"schema_version": 99}).encode(),
-        "another-engine": json.dumps(body | {"engine_version": 99}).encode(),
-        "another-seed": json.dumps(body | {"trials": reseeded}).encode(),
-        "an-impossible-trial": json.dumps(body | {"trials": refused}).encode(),
-        "a-trial-is-missing": json.dumps(body | {"trials": body["trials"][1:]}).encode(),
+        "without-its-seal": json.dumps(body).encode(),
+        **{name: seal(body | change) for name, change in changes.items()},
         **{
-            f"without-{name}": json.dumps({k: v for k, v in body.items() if k != name}).encode()
+            f"without-{name}": seal({k: v for k, v in body.items() if k != name})
             for name in ("schema_version", "seeds", "cells", "shards", "trials")
         },
     }
@@ -344,6 +391,24 @@ def test_a_damaged_plan_is_named(tmp_path: Path, damage: str) -> None:
 
 def _plan_a() -> Plan:
     return make_plan(ablation(), "a")
+
+
+def test_another_digit_anywhere_in_a_plan_is_noticed(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    planned(store, ablation(rules=["BP"]), "a")
+    path = Path(store.describe(SweepKeys("a").plan))
+    for data in flipped_digits(path.read_bytes()):
+        path.write_bytes(data)
+        with pytest.raises(DamagedError):
+            read_plan(store, "a")
+
+
+def test_what_is_sealed_again_without_a_change_is_the_same_plan(tmp_path: Path) -> None:
+    """So that damaged plans with a fitting sha256 are refused for what they say."""
+    store = LocalStore(tmp_path)
+    plan = planned(store, ablation(), "a")
+    rewrite(store, SweepKeys("a").plan, lambda body: {**body, "provenance": {"argv": ["other"]}})
+    assert read_plan(store, "a") == plan
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", ".a", "-a", "a b", "a+b", "é", "a" * 101, "a\n"])
