@@ -112,8 +112,12 @@ def _tables(
 ) -> dict[str, pa.Table]:
     metadata = {"code_sha256": code_sha256()}
     made = {name: committed.rows(name) for name in SHARD_TABLES}
-    quarantined = {id for row in failures if row.get("quarantined") for id in row["trial_ids"]}
-    failed = [_failed_row(t, plans) for t in missing if t.trial_id in quarantined]
+    quarantined = {id: row for row in failures if row["quarantined"] for id in row["trial_ids"]}
+    failed = [
+        _failed_row(trial, quarantined[trial.trial_id])
+        for trial in missing
+        if trial.trial_id in quarantined
+    ]
     made["trials"] = pa.concat_tables(
         [made["trials"], table(TRIALS, failed, {}).replace_schema_metadata(None)]
     )
@@ -164,17 +168,15 @@ def _failures(store: Store, plans: Iterable[Plan]) -> tuple[list[dict[str, Any]]
     return [row for rows, _ in read for row in rows], [line for _, lines in read for line in lines]
 
 
-def _failed_row(trial: Trial, plans: Iterable[Plan]) -> dict[str, Any]:
+def _failed_row(trial: Trial, failure: Mapping[str, Any]) -> dict[str, Any]:
     """A row of `trials` for a trial whose shard is quarantined."""
-    plan = next(plan for plan in plans if trial in plan.trials)
-    shard = next(shard for shard in plan.shards if trial in shard.trials)
     return {
         "trial_id": trial.trial_id,
-        "sweep": plan.name,
+        "sweep": failure["sweep"],
         "seed": trial.seed,
         **configuration_columns(trial.configuration),
         "status": "failed",
-        "shard_id": shard.shard_id,
+        "shard_id": failure["shard_id"],
         "engine_version": ENGINE_VERSION,
     }
 

@@ -10,6 +10,8 @@ from itertools import pairwise
 
 from pcworker.config import Configuration, Trial
 
+TRAINING_SAMPLES = 60_000
+
 _UPDATE_PER_WEIGHT = 0.0018
 _STEP_PER_HIDDEN_UNIT = 0.04
 _BACKPROP_CALLS = 450.0

@@ -6,7 +6,9 @@ is visible and counted in one place. What to start next is decided in `cluster.d
 `cluster.run` imports this module late, when it has set Ray's environment (`ray_environment`).
 """
 
+import signal
 import socket
+import threading
 import traceback
 import uuid
 from collections.abc import Callable, Collection, Iterator
@@ -81,6 +83,9 @@ def connected(address: str | None) -> Iterator[str]:
             f"Ray at {address or 'this machine'} cannot be reached: {_first_line(error)}; "
             "check --address, RAY_ADDRESS and the cluster's token"
         ) from error
+    if threading.current_thread() is threading.main_thread():
+        # Ray has put its own there, which dumps a stack; a stopped job should end as by Ctrl-C
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield _describe_cluster(address)
     finally:

@@ -62,9 +62,9 @@ def _norm(values: Sequence[float]) -> LogNorm:
     if not values:
         return LogNorm(0.1, 1.0)
     median = sorted(values)[len(values) // 2]
-    high = min(max(values), 1000 * median)
-    low = max(min(values), high / 1e12)
-    return LogNorm(low, high if high > low else low * 10, clip=True)
+    high = min(max(max(values), 1e-290), max(1000 * median, 1e-290), 1e300)
+    low = min(max(min(values), high / 1e12), high / 10)
+    return LogNorm(low, high, clip=True)
 
 
 def _draw(axis: Axes, grid: Grid, norm: LogNorm) -> None:
@@ -90,13 +90,13 @@ def _draw_cell(axis: Axes, x: int, y: int, value: Value, norm: LogNorm) -> None:
     flat = {"nonfinite": NONFINITE, "missing": MISSING}.get(
         value.state, EXACT if value.exact else ZERO
     )
-    shade = float(norm(max(value.value, norm.vmin or 0.0)))
+    shade = float(norm(min(max(value.value, norm.vmin or 0.0), norm.vmax or 1.0)))
     face = flat if zero or hatch else plt.get_cmap("magma")(shade)
     axis.add_patch(
         Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=face, edgecolor="white", hatch=hatch, lw=0.8)
     )
     if value.state == "value":
-        text = "0" if zero else _short_number(value.value)
+        text = ("0" if zero else _short_number(value.value)) + ("*" if value.partial else "")
         dark = zero or shade < 0.6
         axis.text(
             x, y, text, ha="center", va="center", fontsize=6.5, color="white" if dark else "black",
@@ -124,7 +124,9 @@ def _legend() -> list[Patch]:
         Patch(facecolor=EXACT, label="0: every weight is BP's, bit for bit"),
         Patch(facecolor=ZERO, label="0, but the weights differ"),
         Patch(facecolor=NONFINITE, hatch="xxx", edgecolor="white", label="non-finite"),
-        Patch(facecolor=MISSING, hatch="...", edgecolor="grey", label="missing"),
+        Patch(
+            facecolor=MISSING, hatch="...", edgecolor="grey", label="missing (*: some seeds are)"
+        ),
     ]
 
 

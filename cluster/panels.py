@@ -52,7 +52,7 @@ def t_gamma_grids(rows: Rows, measure: str) -> list[Grid]:
     The row t = l stands between l_max - 2 and l_max - 1, where the paper draws it.
     """
     grids = []
-    for variant, mine in _variants(rows, "t-gamma"):
+    for variant, mine in variants(rows, "t-gamma"):
         l_max = mine[0]["hidden_layers"] + 1
         ts = sorted({row["t"] for row in mine}, key=lambda t: l_max - 1.5 if t is None else t)
         gammas = sorted({row["gamma"] for row in mine})
@@ -72,14 +72,14 @@ def t_gamma_grids(rows: Rows, measure: str) -> list[Grid]:
 
 def sigma_grid(rows: Rows, measure: str) -> Grid | None:
     """The panel of C1: sigma down, networks across; None if the sweep has no such cells."""
-    variants = _variants(rows, "sigma")
-    if not variants:
+    groups = variants(rows, "sigma")
+    if not groups:
         return None
-    sigmas = sorted({row["sigma"] for _, mine in variants for row in mine})
+    sigmas = sorted({row["sigma"] for _, mine in groups for row in mine})
     found = {
-        (variant, row["sigma"]): _value(row, measure) for variant, mine in variants for row in mine
+        (variant, row["sigma"]): _value(row, measure) for variant, mine in groups for row in mine
     }
-    names = [variant for variant, _ in variants]
+    names = [variant for variant, _ in groups]
     return Grid(
         title="t = l, gamma = 1",
         row_name="sigma",
@@ -90,8 +90,8 @@ def sigma_grid(rows: Rows, measure: str) -> Grid | None:
     )
 
 
-def _variants(rows: Rows, panel: str) -> list[tuple[str, Rows]]:
-    """The rows of a panel by network, and by whatever else differs between them."""
+def variants(rows: Rows, panel: str) -> list[tuple[str, Rows]]:
+    """The rows of a panel, by network and by whatever else differs between them."""
     mine = [row for row in rows if row["panel"] == panel]
     settings = (*_SETTINGS, "sigma") if panel == "t-gamma" else _SETTINGS
     differing = [name for name in settings if len({row[name] for row in mine}) > 1]

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cluster.cost import shard_seconds
+from cluster.cost import TRAINING_SAMPLES, shard_seconds
 from cluster.sweep import Cell, Sweep, trial_set_fingerprint
 from pcworker.config import ENGINE_VERSION, Trial, configuration_from, stack_key, twin_of
 from pcworker.errors import DamagedError, InputError, StoreError
@@ -58,7 +58,7 @@ def make_plan(sweep: Sweep, name: str) -> Plan:
     for trial in sorted(trials, key=lambda trial: trial.configuration.rule == "BP"):
         groups.setdefault(_group(trial, groups), []).append(trial)
     packs = [pack for group in groups.values() for pack in _cut(group)]
-    packs.sort(key=lambda pack: (-shard_seconds(pack, samples=60_000), pack[0].trial_id))
+    packs.sort(key=lambda pack: (-shard_seconds(pack, TRAINING_SAMPLES), pack[0].trial_id))
     shards = (Shard(_shard_id(place, pack), tuple(pack)) for place, pack in enumerate(packs))
     return Plan(name, sweep.cells, sweep.seeds, tuple(shards))
 
@@ -141,19 +141,25 @@ def _from_json(body: dict[str, Any], name: str) -> Plan:
     trials = {
         row["trial_id"]: Trial(configuration_from(row), row["seed"]) for row in body["trials"]
     }
-    if any(trial.trial_id != trial_id for trial_id, trial in trials.items()):
-        raise ValueError("a trial is not what its id says")
     shards = tuple(
         Shard(shard["shard_id"], tuple(trials[trial_id] for trial_id in shard["trial_ids"]))
         for shard in body["shards"]
     )
-    if sorted(id for shard in body["shards"] for id in shard["trial_ids"]) != sorted(trials):
-        raise ValueError("its shards are not its trials, each once")
     cells = (
         Cell(cell["panel"], trials[cell["trial_ids"][0]].configuration, cell["gamma"])
         for cell in body["cells"]
     )
-    return Plan(name, tuple(cells), tuple(body["seeds"]), shards)
+    plan = Plan(name, tuple(cells), tuple(body["seeds"]), shards)
+    body.pop("provenance")
+    if plan_json(plan) != body:
+        raise ValueError("its parts contradict each other")
+    if sorted(Sweep(plan.cells, plan.seeds).trials, key=_id) != sorted(plan.trials, key=_id):
+        raise ValueError("its shards are not the trials of its cells, each once")
+    return plan
+
+
+def _id(trial: Trial) -> str:
+    return trial.trial_id
 
 
 def _group(trial: Trial, groups: Collection[Any]) -> Any:

@@ -41,19 +41,25 @@ class SweepProgress:
         completed += sum(self._costs[shard] * share for shard, share in shares.items())
         self._bar.update(self._task, completed=completed, description=self._description())
 
-    def finished(self, shard_id: str, seconds: float) -> None:
-        """A shard has a commit."""
+    def finished(self, shard_id: str, outcome: str, seconds: float) -> None:
+        """A shard has a commit; `outcome` is `pcworker.commit.Outcome`."""
         self._done.add(shard_id)
-        if not self._console.is_terminal:
+        if outcome == "differs":
             self._console.print(
-                f"shard {shard_id} committed after {seconds:.0f} s: {self._description()}",
-                highlight=False,
+                f"shard {shard_id} had been committed by another attempt, with OTHER results: "
+                "this sweep does not repeat itself bit for bit; the first commit stands",
+                style="red",
+            )
+        elif not self._console.is_terminal:
+            what = "committed" if outcome == "committed" else "found committed, with equal results,"
+            self._console.print(
+                f"shard {shard_id} {what} after {seconds:.0f} s: {self._description()}"
             )
 
     def failed(self, message: str) -> None:
         """An attempt failed."""
         self._failures += 1
-        self._console.print(f"[yellow]{message}[/yellow]", highlight=False)
+        self._console.print(message, style="yellow")
 
     def _description(self) -> str:
-        return f"{len(self._done)}/{len(self._costs)} shards, {self._failures} failure(s)"
+        return f"{len(self._done)}/{len(self._costs)} shard(s), {self._failures} failure(s)"

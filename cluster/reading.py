@@ -60,7 +60,9 @@ def read_failures(store: Store, plan: Plan) -> tuple[list[dict[str, Any]], list[
     for key in store.list(SweepKeys(plan.name).failures):
         try:
             row = unseal(store.get(key) or b"")
-            table(FAILURES, [row], {})  # raises unless the record is a row
+            if set(row) != set(FAILURES.names) or not isinstance(row["trial_ids"], list):
+                raise ValueError("not a record of a failure")
+            table(FAILURES, [row], {})  # raises unless its values fit
             rows.append(row)
         except (ValueError, pa.ArrowException) as error:
             damaged.append(f"{store.describe(key)} is damaged ({error}); delete it")
@@ -72,7 +74,11 @@ def _read_shard(store: Store, plan: Plan, shard: Shard, committed: Committed) ->
     commit = read_commit(store, keys, shard.shard_id)
     if commit is None:
         return
-    if sorted(commit.trial_ids) != sorted(trial.trial_id for trial in shard.trials):
+    epochs = shard.trials[0].configuration.epochs
+    twins = {trial.twin.trial_id: epochs for trial in shard.trials}
+    trial_ids = [trial.trial_id for trial in shard.trials]
+    digests = {twin: len(each) for twin, each in commit.twins.items()}
+    if sorted(map(str, commit.trial_ids)) != sorted(trial_ids) or digests != twins:
         where = store.describe(keys.commit(shard.shard_id))
         raise DamagedError(f"{where} holds other trials than the plan's shard; delete it")
     parts = {

@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.collect import Collected
-from cluster.panels import MEASURES, Grid, Value, n_seeds, sigma_grid, t_gamma_grids
+from cluster.panels import MEASURES, Grid, Value, n_seeds, sigma_grid, t_gamma_grids, variants
 
 
 def print_report(console: Console, collected: Collected) -> None:
@@ -16,9 +16,8 @@ def print_report(console: Console, collected: Collected) -> None:
     for measure, caption in MEASURES.items():
         grids = t_gamma_grids(rows, measure)
         sigma = sigma_grid(rows, measure)
-        console.print(
-            f"\n[bold]{caption[0].upper()}{caption[1:]}[/bold], mean over {seeds} seed(s)"
-        )
+        heading = f"\n{caption[0].upper()}{caption[1:]}, mean over {seeds} seed(s)"
+        console.print(heading, style="bold")
         for grid in [*grids, *([sigma] if sigma else [])]:
             console.print(_table(grid))
     console.print(_rules(collected))
@@ -57,14 +56,14 @@ def _rules(collected: Collected) -> Table:
     table = Table(title="BP and Fa-Z-IL", title_justify="left", box=box.SIMPLE_HEAD, title_style="")
     for name in ("network", "rule", "test error", "weights", "exact"):
         table.add_column(name, justify="left" if name in ("network", "rule") else "right")
-    for row in sorted(collected.divergence, key=lambda row: row["hidden_layers"]):
-        if row["panel"] == "rule":
+    for variant, rows in variants(collected.divergence, "rule"):
+        for row in rows:
             means = (row["test_error_divergence_mean"], row["weight_divergence_l2_mean"])
             shown = ["-" if mean is None else number(mean) for mean in means]
             rule = row["rule"]
             if rule == "Fa-Z-IL":
                 rule += f" (t_d {row['t_d']}, T {row['horizon']})"
-            table.add_row(row["network"], rule, *shown, str(row["exact"]))
+            table.add_row(variant, rule, *shown, str(row["exact"]))
     return table
 
 
@@ -74,17 +73,18 @@ def _print_remarks(console: Console, collected: Collected) -> None:
         verdict = f"{len(audit.differing)} differ" if audit.differing else "all bit-identical"
         console.print(f"Determinism audit: {audit.copies} copies of BP twins compared, {verdict}.")
     for line in audit.differing:
-        console.print(f"[red]{line}[/red]", highlight=False)
+        console.print(line, style="red", soft_wrap=True)
     if collected.alone:
         console.print(
             f"{collected.alone} trials ran one by one: in a stack their bits would have changed."
         )
     if collected.not_invariant:
         console.print(
-            f"[red]{collected.not_invariant} trials do not repeat themselves bit for bit on the "
-            "machine that ran them (packing_invariant is false in their rows).[/red]"
+            f"{collected.not_invariant} trials do not repeat themselves bit for bit on the "
+            "machine that ran them (packing_invariant is false in their rows).",
+            style="red",
         )
     if collected.missing:
-        console.print(f"[yellow]{len(collected.missing)} trials are missing.[/yellow]")
+        console.print(f"{len(collected.missing)} trials are missing.", style="yellow")
     for line in collected.damaged:
-        console.print(f"[red]{line}[/red]", highlight=False)
+        console.print(line, style="red", soft_wrap=True)

@@ -19,6 +19,15 @@ class Resources:
     device: str
     """"auto", "cpu" or "cuda"."""
 
+    def __post_init__(self) -> None:
+        for name, amount in (("cpus", self.cpus), ("gpus", self.gpus)):
+            fraction, whole = 0.001 <= amount <= 1, amount >= 0 and amount == amount // 1
+            if not (fraction or whole) or amount == math.inf or (name == "cpus" and amount == 0):
+                raise InputError(
+                    f"{amount:g} {name} per worker: give a whole number, or a share of one from "
+                    "0.001 to 1"
+                )
+
     def __str__(self) -> str:
         gpus = f" and {self.gpus:g} GPU(s)" if self.gpus else ""
         return f"{self.cpus:g} CPU core(s){gpus}"

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import click
 
 from cluster.collect import collect, stored_plans
-from cluster.run import print_next, publish, require_complete
+from cluster.publish import print_next, publish, require_complete
 from jobs.options import console, help_text, main, store, sweep_names
-from pcworker.errors import DamagedError
 from pcworker.store import open_store
 
 
@@ -23,11 +22,9 @@ def command(store: str, sweep: Sequence[str], partial: bool) -> int:
     opened = open_store(store)
     collected = collect(opened, stored_plans(opened, sweep))
     if not partial:
-        if collected.damaged:
-            raise DamagedError("; ".join(collected.damaged))
         require_complete(collected)
     publish(opened, collected, console)
-    print_next(opened, sweep, console)
+    print_next(opened, collected, console)
     return 0
 
 

@@ -16,8 +16,11 @@ from cluster.run import RunOptions
 from pcworker.config import CHOICES
 from pcworker.errors import IncompleteError, InputError
 
-console = Console(width=None if sys.stdout.isatty() else 120)
-errors = Console(stderr=True)
+# no markup: paths and messages may contain brackets
+console = Console(
+    width=None if sys.stdout.isatty() else 120, markup=False, highlight=False, emoji=False
+)
+errors = Console(stderr=True, markup=False, highlight=False, emoji=False)
 
 
 class Listed(click.ParamType[Any]):
@@ -66,11 +69,11 @@ _RUN = [
     click.option("--data", type=click.Path(path_type=Path), help="Directory of the data set."),
     click.option("--workers", type=click.IntRange(1), help="Workers.  [default: as many as fit]"),
     click.option(
-        "--cpus-per-worker", type=click.FloatRange(0, min_open=True), default=1.0,
+        "--cpus-per-worker", type=float, default=1.0,
         show_default=True, help="CPU cores, and threads, of a worker.",
     ),
     click.option(
-        "--gpus-per-worker", type=click.FloatRange(0), default=0.0, show_default=True,
+        "--gpus-per-worker", type=float, default=0.0, show_default=True,
         help="GPUs of a worker; fractions share one.",
     ),
     click.option(
@@ -123,5 +126,5 @@ def main(command: click.Command) -> NoReturn:
 
 def _fail(message: str) -> NoReturn:
     line = " ".join(message.split())
-    errors.print(f"error: {line}", style="red", soft_wrap=True, highlight=False, markup=False)
+    errors.print(f"error: {line}", style="red", soft_wrap=True)
     sys.exit(2)

@@ -122,7 +122,8 @@ def read_commit(store: Store, keys: SweepKeys, shard_id: str) -> Commit | None:
         values = unseal(data)
         if values["schema_version"] != SCHEMA_VERSION or values["shard_id"] != shard_id:
             raise ValueError("another schema version or shard")
-        if sorted(file["table"] for file in values["files"]) != sorted(SHARD_TABLES):
+        expected = {t: keys.data(shard_id, values["attempt_id"], t) for t in SHARD_TABLES}
+        if {file["table"]: file["key"] for file in values["files"]} != expected:
             raise ValueError("other tables than a shard has")
         return Commit(
             shard_id=shard_id,
@@ -133,7 +134,7 @@ def read_commit(store: Store, keys: SweepKeys, shard_id: str) -> Commit | None:
             twins={twin: tuple(digests) for twin, digests in values["twins"].items()},
             packing=values["packing"],
             wall_seconds=values["wall_seconds"],
-            where=values["where"],
+            where=dict(values["where"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedError(

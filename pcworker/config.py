@@ -236,8 +236,8 @@ def _widths(network: str) -> tuple[int, ...]:
 
 
 def _at_least(name: str, value: int | None, least: int) -> None:
-    if value is not None and (type(value) is not int or value < least):
-        raise InputError(f"{name} {value}: must be a whole number of at least {least}")
+    if value is not None and (type(value) is not int or not least <= value < 2**31):
+        raise InputError(f"{name} {value}: must be a whole number of at least {least}, below 2^31")
 
 
 def _positive(name: str, value: float | None) -> None:

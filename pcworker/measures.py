@@ -41,26 +41,30 @@ def test_error(
 
 
 def distance(ours: Parameters, theirs: Parameters) -> Distance:
-    """The distance between two networks of one shape; a bias belongs to its layer."""
+    """The distance between two networks of one shape; a bias belongs to its layer.
+
+    Infinite where it is beyond float64."""
     l2 = l1 = largest = 0.0
     for layer, other in zip(ours, theirs, strict=True):
-        parts = [
-            np.subtract(a, b, dtype=np.float64).ravel() for a, b in zip(layer, other, strict=True)
-        ]
-        difference = np.concatenate(parts)
-        l2 += _norm(difference)
-        l1 += float(np.abs(difference).sum())
-        largest = max(largest, float(np.abs(difference).max()))
+        with np.errstate(over="ignore"):
+            parts = [
+                np.subtract(a, b, dtype=np.float64).ravel()
+                for a, b in zip(layer, other, strict=True)
+            ]
+            difference = np.abs(np.concatenate(parts))
+            l2 += _norm(difference)
+            l1 += float(difference.sum())
+            largest = max(largest, float(difference.max()))
     return Distance(l2, l1, largest)
 
 
 def _norm(values: np.ndarray) -> float:
-    """L2 norm of float64 values, also where their squares overflow."""
-    with np.errstate(over="ignore"):
-        norm = float(np.sqrt(np.square(values).sum()))
-    if math.isfinite(norm):
+    """L2 norm of absolute values in float64, also where their squares over- or underflow."""
+    norm, scale = float(np.sqrt(np.square(values).sum())), float(values.max())
+    if scale in (0.0, math.inf):
+        return scale
+    if 0 < norm < math.inf:
         return norm
-    scale = float(np.abs(values).max())
     return scale * float(np.sqrt(np.square(values / scale).sum()))
 
 

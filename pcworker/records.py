@@ -115,7 +115,7 @@ FAILURES = pa.schema(
         ("quarantined", pa.bool_()),
         ("error", pa.string()),
         ("traceback", pa.string()),
-        ("hostname", pa.string()),
+        ("driver", pa.string()),
         ("time", pa.string()),
         ("trial_ids", pa.list_(pa.string())),
     ]

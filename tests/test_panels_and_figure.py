@@ -269,16 +269,7 @@ def test_other_values_give_another_figure() -> None:
 
 
 @pytest.mark.parametrize(
-    "value",
-    [
-        *(None, 0.0, 1e-200, 1e-17, 1e-6, 3.0, 1e38, 1e160),
-        pytest.param(
-            1e308, marks=pytest.mark.xfail(raises=ValueError, strict=True, reason="ten times it")
-        ),
-        pytest.param(
-            math.inf, marks=pytest.mark.xfail(raises=UserWarning, strict=True, reason="shade nan")
-        ),
-    ],
+    "value", [None, 0.0, 1e-310, 1e-200, 1e-17, 1e-6, 3.0, 1e38, 1e160, 1e308, math.inf]
 )
 def test_a_figure_of_one_value_can_be_drawn(value: float | None) -> None:
     means = dict.fromkeys((f"{ERROR}_mean", f"{WEIGHTS}_mean"), value)

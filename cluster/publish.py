@@ -1,0 +1,46 @@
+"""What becomes of collected results: tables and figure in the store, and on the terminal."""
+
+from rich.console import Console
+
+from cluster.collect import Collected, write_tables
+from cluster.figure import draw_figure3
+from cluster.report import print_report
+from pcworker.errors import DamagedError, IncompleteError
+from pcworker.store import Store
+
+
+def require_complete(collected: Collected) -> None:
+    """Raises DamagedError if something is damaged, IncompleteError if a trial has no result: a
+    table with holes must be asked for."""
+    if collected.damaged:
+        raise DamagedError("; ".join(collected.damaged))
+    if collected.missing:
+        raise IncompleteError(
+            f"{len(collected.missing)} trials have no result yet; submit the sweep again to run "
+            "them, or ask for --partial tables, which mark the missing cells"
+        )
+
+
+def publish(store: Store, collected: Collected, console: Console) -> None:
+    """Stores the tables and the figure, and prints them."""
+    write_tables(store, collected)
+    print_report(console, collected)
+    for kind, data in draw_figure3(collected.divergence).items():
+        key = collected.keys.report(f"figure3.{kind}")
+        store.put(key, data)
+        console.print(f"Figure: {store.describe(key)}", soft_wrap=True)
+
+
+def print_next(store: Store, collected: Collected, console: Console) -> None:
+    """Says where everything is, and what to run next."""
+    divergence = store.describe(collected.keys.table("divergence"))
+    folder = divergence.rsplit("/", 1)[0]
+    sweeps = collected.keys.root.removeprefix("sweeps/").replace("+", ",")
+    for line in (
+        f"Tables: {folder}/{{{','.join(collected.tables)}}}.parquet",
+        "Next:",
+        f"  duckdb.sql(\"SELECT network, panel, rule FROM '{divergence}' WHERE exact\")",
+        f"  python -m jobs.collect --store {store.url} --sweep {sweeps}",
+        "  make figure3    (the paper's whole sweep: 3 seeds, 64 epochs)",
+    ):
+        console.print(line, soft_wrap=True)
