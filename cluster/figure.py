@@ -62,7 +62,7 @@ def _norm(values: Sequence[float]) -> LogNorm:
     if not values:
         return LogNorm(0.1, 1.0)
     median = sorted(values)[len(values) // 2]
-    high = min(max(max(values), 1e-290), max(1000 * median, 1e-290), 1e300)
+    high = min(max(min(max(values), 1000 * median), 1e-200), 1e300)
     low = min(max(min(values), high / 1e12), high / 10)
     return LogNorm(low, high, clip=True)
 
