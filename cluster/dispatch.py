@@ -11,7 +11,7 @@ import socket
 import threading
 import traceback
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ import ray
 from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayError, RayTaskError
 
 from cluster.decide import Failure, FailureKind, Start, is_quarantined, next_start
-from cluster.plan import Plan, Shard
+from cluster.plan import Shard
 from cluster.resources import Resources, workers_that_fit
 from pcworker.actor import Worker
 from pcworker.digits import Digits
@@ -36,8 +36,9 @@ class Finished:
     """A shard's attempt ended in a commit, its own or an earlier one."""
 
     shard: Shard
-    report: dict[str, Any]
-    """What `Worker.run` returned."""
+    outcome: str
+    """`pcworker.commit.Outcome`, or "elsewhere" if another driver's worker had committed it."""
+    wall_seconds: float
 
 
 @dataclass(frozen=True)
@@ -124,19 +125,30 @@ class Dispatcher:
         except RayActorError as error:
             raise InputError(f"a worker cannot start: {_cause(error)}") from error
 
-    def run(self, plan: Plan, done: Collection[str], tell: Callable[[Event], None]) -> int:
+    def run(
+        self,
+        sweep: str,
+        shards: Sequence[Shard],
+        is_committed: Callable[[str], bool],
+        tell: Callable[[Event], None],
+    ) -> int:
         """Runs until every shard has a commit or is quarantined; returns how many are that.
 
-        done  ids of the shards that have one already
-        tell  hears every event, and `Running` about twice a second
+        shards        in the order to start them in
+        is_committed  by shard id; asked before each start, for another driver may be at work
+        tell          hears every event, and `Running` about twice a second
         """
-        finished, failures = set(done), list[Failure]()
+        finished, failures = set[str](), list[Failure]()
         idle = list(self._workers)
         while True:
-            while idle and (start := self._next(plan, finished, failures)):
-                self._start(idle.pop(), plan.name, start)
+            while idle and (start := self._next(shards, finished, failures)):
+                if is_committed(start.shard.shard_id):
+                    finished.add(start.shard.shard_id)
+                    tell(Finished(start.shard, "elsewhere", 0.0))
+                else:
+                    self._start(idle.pop(), sweep, start)
             if not self._running:
-                return len(plan.shards) - len(finished)
+                return len(shards) - len(finished)
             ready, _ = ray.wait(list(self._running), num_returns=1, timeout=POLL_S)
             for ref in ready:
                 worker, start, attempt_id = self._running.pop(ref)
@@ -151,10 +163,10 @@ class Dispatcher:
             tell(self._progress())
 
     def _next(
-        self, plan: Plan, finished: Collection[str], failures: Collection[Failure]
+        self, shards: Sequence[Shard], finished: Collection[str], failures: Collection[Failure]
     ) -> Start | None:
         running = {start.shard.shard_id for _, start, _ in self._running.values()}
-        return next_start(plan.shards, finished, running, failures)
+        return next_start(shards, finished, running, failures)
 
     def _new_worker(self) -> Any:
         needs = self._resources
@@ -176,7 +188,8 @@ class Dispatcher:
         self, ref: Any, shard: Shard, attempt_id: str, failures: list[Failure]
     ) -> Finished | Failed:
         try:
-            return Finished(shard, ray.get(ref))
+            report = ray.get(ref)
+            return Finished(shard, report["outcome"], report["wall_seconds"])
         except RayError as error:
             kind = _kind(error)
             failures.append(Failure(shard.shard_id, kind))

@@ -42,7 +42,7 @@ class SweepProgress:
         self._bar.update(self._task, completed=completed, description=self._description())
 
     def finished(self, shard_id: str, outcome: str, seconds: float) -> None:
-        """A shard has a commit; `outcome` is `pcworker.commit.Outcome`."""
+        """A shard has a commit; `outcome` is that of `cluster.dispatch.Finished`."""
         self._done.add(shard_id)
         if outcome == "differs":
             self._console.print(
@@ -51,10 +51,12 @@ class SweepProgress:
                 style="red",
             )
         elif not self._console.is_terminal:
-            what = "committed" if outcome == "committed" else "found committed, with equal results,"
-            self._console.print(
-                f"shard {shard_id} {what} after {seconds:.0f} s: {self._description()}"
-            )
+            what = {
+                "committed": f"committed after {seconds:.0f} s",
+                "lost": f"found committed after {seconds:.0f} s, with the same results",
+                "elsewhere": "committed by another driver",
+            }[outcome]
+            self._console.print(f"shard {shard_id} {what}: {self._description()}")
 
     def failed(self, message: str) -> None:
         """An attempt failed."""

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from cluster.collect import collect
 from cluster.cost import TRAINING_SAMPLES, shard_seconds
+from cluster.heartbeat import Heartbeat
 from cluster.plan import Plan, adopt_plan, make_plan, store_plan
 from cluster.preview import print_plan
 from cluster.progress import SweepProgress
@@ -18,6 +19,7 @@ from cluster.publish import print_next, publish, require_complete
 from cluster.reading import committed_shards
 from cluster.resources import Resources, ray_environment
 from cluster.sweep import Sweep
+from pcworker.commit import read_commit
 from pcworker.layout import SweepKeys
 from pcworker.mnist import load_digits
 from pcworker.provenance import provenance
@@ -55,7 +57,8 @@ def run_sweep(sweep: Sweep, options: RunOptions, console: Console) -> int:
         return 0
     quarantined = 0
     if len(done) < len(plan.shards):
-        plan, quarantined = _work(store, plan, options, console)
+        missing = len(plan.shards) - len(done)
+        plan, quarantined = _work(store, plan, missing, options, console)
     else:
         console.print(f"Sweep {plan.name}: all {len(plan.shards)} shards are committed already.")
     collected = collect(store, [plan])
@@ -72,7 +75,9 @@ def run_sweep(sweep: Sweep, options: RunOptions, console: Console) -> int:
     return 1 if quarantined else 0
 
 
-def _work(store: Store, plan: Plan, options: RunOptions, console: Console) -> tuple[Plan, int]:
+def _work(
+    store: Store, plan: Plan, missing: int, options: RunOptions, console: Console
+) -> tuple[Plan, int]:
     """Dispatches the shards that have no commit; returns the plan that was followed, and how many
     of its shards were quarantined."""
     address = ray_environment(options.address)
@@ -82,11 +87,19 @@ def _work(store: Store, plan: Plan, options: RunOptions, console: Console) -> tu
     with dispatch.connected(address) as cluster:
         console.print(f"Running on {cluster}.")
         dispatcher = dispatch.Dispatcher(store.url, digits, options.resources)
-        workers = dispatcher.start(len(plan.shards))
+        workers = dispatcher.start(missing)
         for device in sorted({f"{w['hostname']}: {w['device']}" for w in workers}):
             console.print(f"  {len(workers)} worker(s), {device}")
         plan = store_plan(store, plan, {**provenance(), "argv": sys.argv[1:]})
         done = set(committed_shards(store, plan))
+        heartbeat = Heartbeat(store, plan.name)
+        shards = [shard for shard in plan.shards if shard.shard_id not in done]
+        if others := heartbeat.others():
+            console.print(
+                f"Another driver seems alive, on {', '.join(others)}: working from the last shard "
+                "on. (If it has just been killed, nothing is wrong.)"
+            )
+            shards.reverse()
         console.print(
             f"Sweep {plan.name}: {len(plan.trials)} trials in {len(plan.shards)} shard(s), "
             f"{len(done)} committed already, in {store.url}",
@@ -96,11 +109,19 @@ def _work(store: Store, plan: Plan, options: RunOptions, console: Console) -> tu
         with SweepProgress(console, costs, done) as progress:
 
             def hear(event: dispatch.Event) -> None:
+                heartbeat.beat()
                 if isinstance(event, dispatch.Failed):
                     _record_failure(store, plan.name, event)
                 _show(progress, event)
 
-            return plan, dispatcher.run(plan, done, hear)
+            def is_committed(shard_id: str) -> bool:
+                return read_commit(store, SweepKeys(plan.name), shard_id) is not None
+
+            heartbeat.beat()
+            try:
+                return plan, dispatcher.run(plan.name, shards, is_committed, hear)
+            finally:
+                heartbeat.end()
 
 
 def _show(progress: SweepProgress, event: "dispatch.Event") -> None:
@@ -109,8 +130,7 @@ def _show(progress: SweepProgress, event: "dispatch.Event") -> None:
     if isinstance(event, dispatch.Running):
         progress.update(event.shares)
     elif isinstance(event, dispatch.Finished):
-        report = event.report
-        progress.finished(event.shard.shard_id, report["outcome"], report["wall_seconds"])
+        progress.finished(event.shard.shard_id, event.outcome, event.wall_seconds)
     else:
         then = "quarantined" if event.quarantined else "it will be tried again"
         progress.failed(

@@ -50,7 +50,7 @@ class Worker:
         trials: Sequence[Trial],
         max_width: int | None,
     ) -> dict[str, Any]:
-        """Trains and commits a shard; returns the commit's outcome, the packing and the seconds."""
+        """Trains and commits a shard; returns the commit's outcome and the seconds of training."""
         from pcworker.commit import commit_shard
         from pcworker.provenance import provenance
 
@@ -61,9 +61,4 @@ class Worker:
         result = self._engine.run(trials, max_width=max_width, report=report)
         where = {"sweep": sweep, "device": self._device_name, **provenance()}
         outcome = commit_shard(self._store, SweepKeys(sweep), shard_id, attempt_id, result, where)
-        return {
-            "outcome": outcome,
-            "packing": result.packing,
-            "wall_seconds": result.wall_seconds,
-            "nonfinite": sum(trial.status == "nonfinite" for trial in result.trials),
-        }
+        return {"outcome": outcome, "wall_seconds": result.wall_seconds}

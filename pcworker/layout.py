@@ -1,6 +1,7 @@
 """Every key in a store, and nowhere else a key is put together.
 
 sweeps/<sweep>/plan.json
+sweeps/<sweep>/drivers/<driver>.json
 sweeps/<sweep>/shards/<shard>/attempts/<attempt>/{trials,epochs,weights}.parquet
 sweeps/<sweep>/shards/<shard>/commit.json
 sweeps/<sweep>/failures/<shard>/<attempt>.json
@@ -44,6 +45,14 @@ class SweepKeys:
     def failures(self) -> str:
         """Prefix of all failures."""
         return f"{self.root}/failures/"
+
+    @property
+    def drivers(self) -> str:
+        """Prefix of the drivers' signs of life."""
+        return f"{self.root}/drivers/"
+
+    def driver(self, driver: str) -> str:
+        return f"{self.drivers}{driver}.json"
 
     def commit(self, shard_id: str) -> str:
         return f"{self.root}/shards/{shard_id}/commit.json"

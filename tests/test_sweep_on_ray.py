@@ -481,6 +481,20 @@ def test_a_sweep_whose_plan_is_damaged_is_not_run(copy: Path) -> None:
         refused.says_one_line(str(path), "damaged")
 
 
+def test_two_drivers_at_once_know_of_each_other_and_give_the_same_tables(
+    undisturbed: Run, tmp_path: Path
+) -> None:
+    with sweeping(tmp_path, "--workers", "1") as first:
+        assert wait_until(lambda: any(tmp_path.glob("sweeps/*/drivers/*.json")), first)
+        second = sweep(tmp_path, "--workers", "1")
+        done = ended(first, tmp_path)
+    assert (done.code, second.code) == (0, 0), done.stderr + second.stderr
+    assert "Another driver seems alive" in second.stdout
+    assert "Another driver seems alive" not in done.stdout
+    assert "OTHER results" not in done.stdout + second.stdout
+    assert_equal_results(undisturbed, done)
+
+
 def test_nothing_of_a_killed_sweeps_ray_is_left_over(disturbed: Disturbed) -> None:
     # the last test, as Ray's agents take a minute to notice that the rest is gone
     assert len(disturbed.orphans) > 1
