@@ -19,7 +19,7 @@ from pcworker.config import ENGINE_VERSION, Trial, configuration_from
 from pcworker.digests import combine
 from pcworker.errors import InputError
 from pcworker.layout import SweepKeys
-from pcworker.provenance import code_sha256
+from pcworker.provenance import code_metadata, provenance
 from pcworker.records import (
     DIVERGENCE,
     FAILURES,
@@ -68,7 +68,7 @@ class Collected:
 
 def stored_plans(store: Store, names: Iterable[str]) -> list[Plan]:
     """The plans of the sweeps `names`, each once. InputError if a sweep has no plan."""
-    return [_plan(store, name) for name in dict.fromkeys(names)]
+    return [_plan(store, name) for name in sorted(set(names))]
 
 
 def collect(store: Store, plans: Sequence[Plan]) -> Collected:
@@ -110,7 +110,7 @@ def _tables(
     failures: list[dict[str, Any]],
     missing: Iterable[Trial],
 ) -> dict[str, pa.Table]:
-    metadata = {"code_sha256": code_sha256()}
+    metadata = _metadata(committed.commits)
     made = {name: committed.rows(name) for name in SHARD_TABLES}
     quarantined = {id: row for row in failures if row["quarantined"] for id in row["trial_ids"]}
     failed = [
@@ -133,6 +133,12 @@ def _tables(
         "divergence": table(DIVERGENCE, rows, metadata),
         "failures": table(FAILURES, failures, metadata),
     }
+
+
+def _metadata(commits: Iterable[Commit]) -> dict[str, str]:
+    """Of the code that collects, and of the code that trained."""
+    trained = sorted({str(commit.where.get("code_sha256")) for commit in commits})
+    return {**code_metadata(provenance()), "trained_code_sha256": ",".join(trained)}
 
 
 def _outcomes(tables: Mapping[str, pa.Table], commits: Iterable[Commit]) -> dict[str, Outcome]:

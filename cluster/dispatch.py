@@ -226,7 +226,8 @@ def _kind(error: RayError) -> FailureKind:
     cause = error.cause if isinstance(error, RayTaskError) else None
     if isinstance(error, OutOfMemoryError) or isinstance(cause, MemoryError):
         return "memory"
-    if type(cause).__name__ == "OutOfMemoryError":  # torch's, without importing torch
+    # torch's, on a GPU and on a CPU, without importing torch
+    if type(cause).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(cause):
         return "memory"
     return "error" if isinstance(error, RayTaskError) else "lost"
 

@@ -34,18 +34,29 @@ def draw_figure3(rows: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
     width = len(next(iter(grids.values())))
     if width == 0:
         return {}
+    widths = [max(3.1, 0.5 * len(grid.columns)) for grid in grids["weight_divergence_l2"]]
     with plt.rc_context({"font.size": 8, "svg.hashsalt": "zilsweep", "svg.fonttype": "none"}):
         figure, axes = plt.subplots(
-            len(grids), width, figsize=(3.1 * width + 1.2, 7.2), squeeze=False, layout="constrained"
+            len(grids),
+            width,
+            figsize=(sum(widths) + 1.2, 7.2),
+            squeeze=False,
+            layout="constrained",
+            width_ratios=widths,
         )
         for line, (measure, panels) in zip(axes, grids.items(), strict=True):
             norm = _norm(positive(panels))
             for axis, grid in zip(line, panels, strict=True):
                 _draw(axis, grid, norm)
             colours = ScalarMappable(norm, "magma")
-            figure.colorbar(colours, ax=list(line), label=LABELS[measure], pad=0.01)
+            figure.colorbar(colours, ax=list(line), label=LABELS[measure], pad=0.01, extend="max")
         figure.suptitle(f"Divergence from backpropagation (mean over {n_seeds(rows)} seed(s))")
-        figure.legend(handles=_legend(), loc="outside lower center", ncols=4, frameon=False)
+        figure.legend(
+            handles=_legend(),
+            loc="outside lower center",
+            ncols=4 if width > 1 else 1,
+            frameon=False,
+        )
         files = {kind: _saved(figure, kind) for kind in ("png", "svg")}
         plt.close(figure)
     return files
@@ -76,7 +87,11 @@ def _draw(axis: Axes, grid: Grid, norm: LogNorm) -> None:
     axis.set_xticks(range(len(grid.columns)), grid.columns)
     axis.set_yticks(range(len(grid.rows)), [f"t = {r}" if r == "l" else r for r in grid.rows])
     if grid.row_name == "sigma":
-        axis.set_xticks(range(len(grid.columns)), [_short(name) for name in grid.columns])
+        short = [_short(name) for name in grid.columns]
+        if len(set(short)) == len(short):
+            axis.set_xticks(range(len(short)), short)
+        else:
+            axis.set_xticks(range(len(short)), grid.columns, rotation=90)
     names = {"gamma": r"$\gamma$", "sigma": r"$\sigma$", "t": "t", "network": "hidden layers"}
     axis.set_xlabel(names[grid.column_name])
     axis.set_ylabel(names[grid.row_name])
@@ -92,8 +107,9 @@ def _draw_cell(axis: Axes, x: int, y: int, value: Value, norm: LogNorm) -> None:
     )
     shade = float(norm(min(max(value.value, norm.vmin or 0.0), norm.vmax or 1.0)))
     face = flat if zero or hatch else plt.get_cmap("magma")(shade)
+    edge = "grey" if value.state == "missing" else "white"
     axis.add_patch(
-        Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=face, edgecolor="white", hatch=hatch, lw=0.8)
+        Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=face, edgecolor=edge, hatch=hatch, lw=0.8)
     )
     if value.state == "value":
         text = ("0" if zero else _short_number(value.value)) + ("*" if value.partial else "")

@@ -8,8 +8,10 @@ import json
 import socket
 import time
 import uuid
+from contextlib import suppress
 from typing import Any
 
+from pcworker.errors import StoreError
 from pcworker.layout import SweepKeys
 from pcworker.store import Store
 
@@ -46,7 +48,8 @@ class Heartbeat:
 
     def _write(self, ended: bool) -> None:
         sign = {"hostname": socket.gethostname(), "time": time.time(), "ended": ended}
-        self._store.put(self._keys.driver(self._driver), json.dumps(sign).encode())
+        with suppress(StoreError):  # advice is not worth a sweep
+            self._store.put(self._keys.driver(self._driver), json.dumps(sign).encode())
 
     def _alive(self, key: str) -> str | None:
         """The host of a driver, or None if it has ended, is silent or left nothing readable."""

@@ -56,14 +56,14 @@ def t_gamma_grids(rows: Rows, measure: str) -> list[Grid]:
         l_max = mine[0]["hidden_layers"] + 1
         ts = sorted({row["t"] for row in mine}, key=lambda t: l_max - 1.5 if t is None else t)
         gammas = sorted({row["gamma"] for row in mine})
-        found = {(row["t"], row["gamma"]): _value(row, measure) for row in mine}
+        found = {(row["t"], row["gamma"]): cell_value(row, measure) for row in mine}
         grids.append(
             Grid(
                 title=variant,
                 row_name="t",
                 rows=tuple("l" if t is None else str(t) for t in ts),
                 column_name="gamma",
-                columns=tuple(f"{gamma:g}" for gamma in gammas),
+                columns=tuple(map(_label, gammas)),
                 values=tuple(tuple(found.get((t, g), _MISSING) for g in gammas) for t in ts),
             )
         )
@@ -77,13 +77,15 @@ def sigma_grid(rows: Rows, measure: str) -> Grid | None:
         return None
     sigmas = sorted({row["sigma"] for _, mine in groups for row in mine})
     found = {
-        (variant, row["sigma"]): _value(row, measure) for variant, mine in groups for row in mine
+        (variant, row["sigma"]): cell_value(row, measure)
+        for variant, mine in groups
+        for row in mine
     }
     names = [variant for variant, _ in groups]
     return Grid(
         title="t = l, gamma = 1",
         row_name="sigma",
-        rows=tuple(f"{sigma:g}" for sigma in sigmas),
+        rows=tuple(map(_label, sigmas)),
         column_name="network",
         columns=tuple(names),
         values=tuple(tuple(found.get((n, s), _MISSING) for n in names) for s in sigmas),
@@ -94,7 +96,7 @@ def variants(rows: Rows, panel: str) -> list[tuple[str, Rows]]:
     """The rows of a panel, by network and by whatever else differs between them."""
     mine = [row for row in rows if row["panel"] == panel]
     settings = (*_SETTINGS, "sigma") if panel == "t-gamma" else _SETTINGS
-    differing = [name for name in settings if len({row[name] for row in mine}) > 1]
+    differing = [name for name in settings if len({row[name] for row in mine} - {None}) > 1]
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in sorted(mine, key=lambda row: row["hidden_layers"]):
         name = ", ".join([row["network"], *(f"{n} {row[n]}" for n in differing)])
@@ -102,7 +104,13 @@ def variants(rows: Rows, panel: str) -> list[tuple[str, Rows]]:
     return list(groups.items())
 
 
-def _value(row: Mapping[str, Any], measure: str) -> Value:
+def _label(value: float) -> str:
+    """Short, but never the same for two values."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+
+
+def cell_value(row: Mapping[str, Any], measure: str) -> Value:
+    """What a row of the table `divergence` shows for a measure."""
     if row["n_seeds"] == 0:
         return _MISSING
     mean = row[f"{measure}_mean"]

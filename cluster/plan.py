@@ -47,9 +47,6 @@ class Plan:
     def trials(self) -> tuple[Trial, ...]:
         return tuple(trial for shard in self.shards for trial in shard.trials)
 
-    def shard(self, shard_id: str) -> Shard:
-        return next(shard for shard in self.shards if shard.shard_id == shard_id)
-
 
 def make_plan(sweep: Sweep, name: str) -> Plan:
     """Packs the trials of `sweep`. Depends on the set of trials, not on their order."""

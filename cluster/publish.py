@@ -1,9 +1,11 @@
 """What becomes of collected results: tables and figure in the store, and on the terminal."""
 
+import os
+import sys
+
 from rich.console import Console
 
 from cluster.collect import Collected, write_tables
-from cluster.figure import draw_figure3
 from cluster.report import print_report
 from pcworker.errors import DamagedError, IncompleteError
 from pcworker.store import Store
@@ -23,11 +25,17 @@ def require_complete(collected: Collected) -> None:
 
 def publish(store: Store, collected: Collected, console: Console) -> None:
     """Stores the tables and the figure, and prints them."""
+    from cluster.figure import draw_figure3  # matplotlib takes half a second to import
+
     write_tables(store, collected)
-    print_report(console, collected)
-    for kind, data in draw_figure3(collected.divergence).items():
-        key = collected.keys.report(f"figure3.{kind}")
+    figures = {
+        collected.keys.report(f"figure3.{kind}"): data
+        for kind, data in draw_figure3(collected.divergence).items()
+    }
+    for key, data in figures.items():
         store.put(key, data)
+    print_report(console, collected)
+    for key in figures:
         console.print(f"Figure: {store.describe(key)}", soft_wrap=True)
 
 
@@ -35,12 +43,13 @@ def print_next(store: Store, collected: Collected, console: Console) -> None:
     """Says where everything is, and what to run next."""
     divergence = store.describe(collected.keys.table("divergence"))
     folder = divergence.rsplit("/", 1)[0]
+    python = os.path.relpath(sys.executable)
     sweeps = collected.keys.root.removeprefix("sweeps/").replace("+", ",")
     for line in (
         f"Tables: {folder}/{{{','.join(collected.tables)}}}.parquet",
         "Next:",
         f"  duckdb.sql(\"SELECT network, panel, rule FROM '{divergence}' WHERE exact\")",
-        f"  python -m jobs.collect --store {store.url} --sweep {sweeps}",
+        f"  {python} -m jobs.collect --store {store.url} --sweep {sweeps}",
         "  make figure3    (the paper's whole sweep: 3 seeds, 64 epochs)",
     ):
         console.print(line, soft_wrap=True)

@@ -2,11 +2,21 @@
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from cluster.collect import Collected
-from cluster.panels import MEASURES, Grid, Value, n_seeds, sigma_grid, t_gamma_grids, variants
+from cluster.panels import (
+    MEASURES,
+    Grid,
+    Value,
+    cell_value,
+    n_seeds,
+    sigma_grid,
+    t_gamma_grids,
+    variants,
+)
 
 
 def print_report(console: Console, collected: Collected) -> None:
@@ -16,12 +26,22 @@ def print_report(console: Console, collected: Collected) -> None:
     for measure, caption in MEASURES.items():
         grids = t_gamma_grids(rows, measure)
         sigma = sigma_grid(rows, measure)
+        if not grids and sigma is None:
+            continue
         heading = f"\n{caption[0].upper()}{caption[1:]}, mean over {seeds} seed(s)"
         console.print(heading, style="bold")
         for grid in [*grids, *([sigma] if sigma else [])]:
-            console.print(_table(grid))
-    console.print(_rules(collected))
+            _print_whole(console, _table(grid))
+    _print_whole(console, _rules(collected))
     _print_remarks(console, collected)
+
+
+def _print_whole(console: Console, table: Table) -> None:
+    """On a narrow terminal a line may wrap; a number is never cut."""
+    width = console.width
+    console.width = max(width, Measurement.get(console, console.options, table).maximum, 500)
+    console.print(table, soft_wrap=True)
+    console.width = width
 
 
 def _table(grid: Grid) -> Table:
@@ -53,17 +73,17 @@ def number(value: float) -> str:
 
 
 def _rules(collected: Collected) -> Table:
-    table = Table(title="BP and Fa-Z-IL", title_justify="left", box=box.SIMPLE_HEAD, title_style="")
+    table = Table(title="By rule", title_justify="left", box=box.SIMPLE_HEAD, title_style="")
     for name in ("network", "rule", "test error", "weights", "exact"):
         table.add_column(name, justify="left" if name in ("network", "rule") else "right")
     for variant, rows in variants(collected.divergence, "rule"):
         for row in rows:
-            means = (row["test_error_divergence_mean"], row["weight_divergence_l2_mean"])
-            shown = ["-" if mean is None else number(mean) for mean in means]
             rule = row["rule"]
             if rule == "Fa-Z-IL":
-                rule += f" (t_d {row['t_d']}, T {row['horizon']})"
-            table.add_row(variant, rule, *shown, str(row["exact"]))
+                rule += f" (t_d {row['t_d']}, T {row['horizon']}, {row['schedule']})"
+            table.add_row(
+                variant, rule, *(_cell(cell_value(row, m)) for m in MEASURES), str(row["exact"])
+            )
     return table
 
 
@@ -85,6 +105,8 @@ def _print_remarks(console: Console, collected: Collected) -> None:
             style="red",
         )
     if collected.missing:
-        console.print(f"{len(collected.missing)} trials are missing.", style="yellow")
+        failed = sum(s == "failed" for s in collected.tables["trials"]["status"].to_pylist())
+        note = f", {failed} of them because their shard failed" if failed else ""
+        console.print(f"{len(collected.missing)} trials are missing{note}.", style="yellow")
     for line in collected.damaged:
         console.print(line, style="red", soft_wrap=True)

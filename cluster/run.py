@@ -93,6 +93,7 @@ def _work(
         plan = store_plan(store, plan, {**provenance(), "argv": sys.argv[1:]})
         done = set(committed_shards(store, plan))
         heartbeat = Heartbeat(store, plan.name)
+        heartbeat.beat()
         shards = [shard for shard in plan.shards if shard.shard_id not in done]
         if others := heartbeat.others():
             console.print(
@@ -117,7 +118,6 @@ def _work(
             def is_committed(shard_id: str) -> bool:
                 return read_commit(store, SweepKeys(plan.name), shard_id) is not None
 
-            heartbeat.beat()
             try:
                 return plan, dispatcher.run(plan.name, shards, is_committed, hear)
             finally:

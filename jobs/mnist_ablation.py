@@ -94,7 +94,12 @@ def _mnist_network(network: str) -> str:
 @click.option("--sigma", type=NUMBERS, default=SIGMAS, show_default=True)
 @click.option("--t-d", type=int, default=4, show_default=True, help="Of Fa-Z-IL's phi.")
 @click.option("--horizon", type=int, help="T of Fa-Z-IL.  [default: l_max - 1]")
-@choice("schedule", "layerwise", "literal: every neuron at every step; the same bits, slower.")
+@choice(
+    "schedule",
+    None,
+    "literal: every neuron at every step; layerwise: what can still reach a weight update, the "
+    "same bits for IL and Z-IL.  [default: layerwise; literal for Fa-Z-IL]",
+)
 @choice("arithmetic", "displacement", "textbook: eps = x - mu as printed, which rounds.")
 @choice("dtype", "float32", "")
 @choice("activation", "sigmoid", "")

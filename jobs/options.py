@@ -18,7 +18,7 @@ from pcworker.errors import IncompleteError, InputError
 
 # no markup: paths and messages may contain brackets
 console = Console(
-    width=None if sys.stdout.isatty() else 120, markup=False, highlight=False, emoji=False
+    width=None if sys.stdout.isatty() else 1000, markup=False, highlight=False, emoji=False
 )
 errors = Console(stderr=True, markup=False, highlight=False, emoji=False)
 
@@ -56,7 +56,7 @@ def help_text(docstring: str | None) -> str:
     return "\n\n".join("\b\n" + p if p.startswith("    ") else p for p in paragraphs)
 
 
-def choice(name: str, default: str, text: str) -> Callable[[Any], Any]:
+def choice(name: str, default: str | None, text: str) -> Callable[[Any], Any]:
     """An option whose values a configuration limits."""
     return click.option(
         f"--{name}", default=default, show_default=True, type=click.Choice(CHOICES[name]), help=text

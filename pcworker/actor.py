@@ -7,9 +7,11 @@ from typing import Any
 
 import ray
 
+from pcworker.commit import commit_shard
 from pcworker.config import Trial
 from pcworker.digits import Digits
 from pcworker.layout import SweepKeys
+from pcworker.provenance import provenance
 from pcworker.store import open_store
 
 
@@ -26,6 +28,7 @@ class Worker:
         self._engine = Engine(digits, chosen)
         self._device_name = device_name(chosen)
         self._store = open_store(store_url)
+        self._provenance = provenance()  # of the code that runs, should it be edited meanwhile
         self._progress: tuple[str, float] = ("", 0.0)
 
     def describe(self) -> dict[str, Any]:
@@ -51,14 +54,12 @@ class Worker:
         max_width: int | None,
     ) -> dict[str, Any]:
         """Trains and commits a shard; returns the commit's outcome and the seconds of training."""
-        from pcworker.commit import commit_shard
-        from pcworker.provenance import provenance
 
         def report(share: float) -> None:
             self._progress = (attempt_id, share)
 
         report(0.0)
         result = self._engine.run(trials, max_width=max_width, report=report)
-        where = {"sweep": sweep, "device": self._device_name, **provenance()}
+        where = {"sweep": sweep, "device": self._device_name, **self._provenance}
         outcome = commit_shard(self._store, SweepKeys(sweep), shard_id, attempt_id, result, where)
         return {"outcome": outcome, "wall_seconds": result.wall_seconds}

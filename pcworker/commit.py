@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from pcworker.errors import DamagedError
 from pcworker.layout import SweepKeys
+from pcworker.provenance import code_metadata
 from pcworker.records import (
     SCHEMA_VERSION,
     SHARD_TABLES,
@@ -79,12 +80,7 @@ def commit_shard(
         "torch_version": where["versions"]["torch"],
         "git_commit": where["git_commit"],
     }
-    metadata = {"provenance": json.dumps(where), "code_sha256": where["code_sha256"]}
-    metadata |= {
-        name: str(where[name]).lower() if name == "git_dirty" else str(where[name])
-        for name in ("git_commit", "git_dirty")
-        if where[name] is not None
-    }
+    metadata = {"provenance": json.dumps(where), **code_metadata(where)}
     files = []
     for table, rows in shard_tables(result, columns, metadata).items():
         data = to_parquet(rows)

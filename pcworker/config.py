@@ -140,12 +140,14 @@ def configuration(
     targets: str = "onehot",
     dtype: str = "float32",
     arithmetic: str = "displacement",
-    schedule: str = "layerwise",
+    schedule: str | None = None,
 ) -> Configuration:
     """The canonical configuration: parameters that `rule` does not use are dropped.
 
-    IL needs `t`. Fa-Z-IL's `horizon` is l_max - 1 by default. Every parameter is checked, also
-    those that are dropped. Raises InputError naming the parameter, its value and what is allowed.
+    IL needs `t`. Fa-Z-IL's `horizon` is l_max - 1 by default. The `schedule` is by default
+    layerwise where that gives the bits of the literal one, and literal for Fa-Z-IL, where it may
+    not. Every parameter is checked, also those that are dropped. Raises InputError naming the
+    parameter, its value and what is allowed.
     """
     if rule == "IL" and t is None:
         raise InputError("rule IL needs t, the inference step at which it moves the weights")
@@ -167,7 +169,7 @@ def configuration(
         targets=targets,
         dtype=dtype,
         arithmetic=arithmetic,
-        schedule=schedule,
+        schedule=schedule or ("literal" if rule == "Fa-Z-IL" else "layerwise"),
     )
     unused: dict[str, Any] = {}
     if rule != "IL":
@@ -190,8 +192,9 @@ def twin_of(config: Configuration) -> Configuration:
 
 
 def stack_key(config: Configuration) -> Configuration:
-    """What trials of one stack must share. (Each has its own rule, t, gamma, sigma and seed.)"""
-    return replace(twin_of(config), arithmetic=config.arithmetic, schedule=config.schedule)
+    """What trials of one stack must share. (Each has its own rule, t, gamma, sigma, t_d, horizon,
+    schedule and seed.)"""
+    return replace(twin_of(config), arithmetic=config.arithmetic)
 
 
 @dataclass(frozen=True)

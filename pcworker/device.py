@@ -7,8 +7,6 @@ import torch
 
 from pcworker.errors import InputError
 
-DEVICES = ("auto", "cpu", "cuda")
-
 
 def prepare_device(device: str, *, gpus: int, cpus: int) -> torch.device:
     """Sets this process up for reproducible numbers, and returns the device to compute on.

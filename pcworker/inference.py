@@ -181,8 +181,8 @@ class State:
         self.activity[l].move(change)
 
     def learn(self, l: int, rate: float, gated: bool) -> None:
-        """theta^{l+1} += rate eps^l f(x^{l+1})^T; gated: rate phi(eps^l) per neuron    (Eq. 9)"""
-        eps = self.eps[l] * self.phi[l] if gated else self.eps[l]
+        """theta^{l+1} += rate eps^l f(x^{l+1})^T; gated: only where phi = 1            (Eq. 9)"""
+        eps = self.eps[l].where(self.phi[l] != 0, 0.0) if gated else self.eps[l]
         self.layers[l].learn(eps, self.fx[l + 1], rate)
 
 

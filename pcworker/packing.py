@@ -1,8 +1,11 @@
 """Whether trials may be stacked: a trial's bits must not depend on its neighbours.
 
 Batched products and vectorised functions give the bits of a lone trial for the paper's shapes on
-the machines that we tried, but nothing promises it elsewhere: a sigmoid, for one, computes the end
-of a buffer by other code. So each shard is probed before it starts, by what it is about to do.
+the machines that we tried, but nothing promises it elsewhere. A sigmoid computes the end of a
+buffer by other code; with several threads a buffer has several ends; a batched product of small or
+odd matrices may add in another order. The differences are rare and in the last bit, so that trying
+is not enough to find them: on a CPU the shape decides first, and a probe of what the shard is about
+to do is the second net.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,38 +16,43 @@ import torch
 from torch import Tensor
 
 from pcworker.batches import Batch
-from pcworker.config import Trial
+from pcworker.config import Configuration, Trial
 from pcworker.stack import Stack
 
 Packing = Literal["stacked", "alone", "irreproducible"]
+"""How trials are run so that each has a result of its own:
+
+stacked         together: every trial has the bits that it has alone
+alone           one by one: in a stack some trial has, or might have, other bits
+irreproducible  one by one, and even so a trial does not repeat itself
+"""
+
 PROBE_UPDATES = 6
+VECTOR = 16
+"""Elements that the widest vector unit, AVX-512, takes at once in float32."""
 
 
-def probe(
+def choose_packing(
     trials: Sequence[Trial],
     batches: Mapping[int, Sequence[Batch]],
+    samples: int,
     rate: float,
     device: torch.device,
 ) -> Packing:
-    """How these trials must be run so that each has a result of its own.
+    """How to run trials that share a `stack_key`; `batches`, by seed, are for the probe."""
+    if not _repeats(trials[0], batches, rate, device):
+        return "irreproducible"
+    fits = device.type != "cpu" or shape_allows_stacks(trials[0].configuration, samples)
+    return "stacked" if fits and _probe(trials, batches, rate, device) else "alone"
 
-    Trains the stack, and then each trial alone, on the same few batches of each seed:
 
-        stacked         every trial has the same bits either way
-        alone           some trial has not: run them one by one
-        irreproducible  a lone trial does not even repeat itself
-    """
-    stack = _trained(trials, batches, rate, device)
-    verdict: Packing = "stacked"
-    for place, trial in enumerate(stack.trials):
-        alone = _trained([trial], batches, rate, device)
-        if _equal(stack.parameters(place), alone.parameters(0)):
-            continue
-        again = _trained([trial], batches, rate, device)
-        if not _equal(alone.parameters(0), again.parameters(0)):
-            return "irreproducible"
-        verdict = "alone"
-    return verdict
+def shape_allows_stacks(config: Configuration, samples: int) -> bool:
+    """Whether every buffer of a hidden layer is whole vectors for each trial, on one thread, in the
+    full batches and in the last one, and no batch is a single sample."""
+    size = config.batch_size
+    sizes = {min(size, samples), samples % size or min(size, samples)}
+    whole = all(n * batch % VECTOR == 0 for n in config.widths[1:-1] for batch in sizes)
+    return whole and min(sizes) > 1 and torch.get_num_threads() == 1
 
 
 def probe_batches(batches: Iterable[Batch], last_size: int) -> list[Batch]:
@@ -55,23 +63,40 @@ def probe_batches(batches: Iterable[Batch], last_size: int) -> list[Batch]:
     return [*first, last]
 
 
-def _trained(
+def _probe(
     trials: Sequence[Trial],
     batches: Mapping[int, Sequence[Batch]],
     rate: float,
     device: torch.device,
-) -> Stack:
+) -> bool:
+    """Whether a few updates give each trial the same bits in the stack and alone, in all that is
+    computed on the way: a last bit of a change may be lost when it is added to a weight."""
     stack = Stack(trials, device)
+    alone = [Stack([trial], device) for trial in stack.trials]
     for k in range(len(batches[trials[0].seed])):
-        now = {seed: batches[seed][k] for seed in stack.seeds}
-        stack.update(now, rate)
-    return stack
+        now = {seed: each[k] for seed, each in batches.items()}
+        for network in (stack, *alone):
+            network.update(now, rate)
+        for place, lone in enumerate(alone):
+            if not _equal(stack.everything(place), lone.everything(0)):
+                return False
+    return True
 
 
-def _equal(ours: Sequence[Sequence[Tensor]], theirs: Sequence[Sequence[Tensor]]) -> bool:
+def _repeats(
+    trial: Trial, batches: Mapping[int, Sequence[Batch]], rate: float, device: torch.device
+) -> bool:
+    """Whether a lone trial has the same bits when it is trained again."""
+    first, second = Stack([trial], device), Stack([trial], device)
+    for batch in batches[trial.seed]:
+        first.update({trial.seed: batch}, rate)
+        second.update({trial.seed: batch}, rate)
+    return _equal(first.everything(0), second.everything(0))
+
+
+def _equal(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> bool:
     """Bit for bit, NaNs included."""
-    pairs = [(a, b) for x, y in zip(ours, theirs, strict=True) for a, b in zip(x, y, strict=True)]
-    return all(torch.equal(_bits(a), _bits(b)) for a, b in pairs)
+    return all(torch.equal(_bits(a), _bits(b)) for a, b in zip(ours, theirs, strict=True))
 
 
 def _bits(values: Tensor) -> Tensor:

@@ -3,9 +3,11 @@
 import hashlib
 import socket
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("pcworker", "cluster", "jobs")
@@ -30,7 +32,7 @@ def git_state() -> tuple[str | None, bool | None]:
             return None, None  # installed inside somebody else's repository
         commit = _git("rev-parse", "HEAD")
         return commit, bool(_git("status", "--porcelain"))
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):
         return None, None
 
 
@@ -50,6 +52,13 @@ def provenance() -> dict[str, object]:
         "hostname": socket.gethostname(),
         "versions": library_versions(),
     }
+
+
+def code_metadata(values: Mapping[str, Any]) -> dict[str, str]:
+    """Of `provenance()`, what every file's metadata carries: the sources' hash, and git's state
+    where there is a repository."""
+    names = ("code_sha256", "git_commit", "git_dirty")
+    return {name: str(values[name]).lower() for name in names if values[name] is not None}
 
 
 def _git(*arguments: str) -> str:

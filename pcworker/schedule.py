@@ -5,7 +5,8 @@ whether they are noisy. For every step t the schedule says, per operation, which
 trials take part. `literal` is the paper's text: every neuron at every step. `layerwise` leaves out
 what cannot reach a weight update any more, and what is known to be unchanged: without noise
 eps^l_t is exactly 0 for t < l (the paper's Lemma A3), and x^l first moves at t = l - 1. Both give
-the same bits; no rule and no gamma is treated apart.
+the same bits for IL and Z-IL, and gamma is not looked at. Fa-Z-IL's layerwise schedule looks at phi
+of layer l only up to t = l, and misses what fires later.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,8 @@ class Kind(NamedTuple):
     rule: str
     last_step: int
     noisy: bool
+    schedule: str
+    """"layerwise" or "literal"."""
 
 
 class Block(NamedTuple):
@@ -73,16 +76,17 @@ class _Needs:
     learn: set[int] = field(default_factory=set)
 
 
-def sort_key(kind: Kind, schedule: str) -> tuple[bool, int, bool, str]:
+def sort_key(kind: Kind) -> tuple[bool, int, bool, str]:
     """Order of kinds in a stack in which neighbours mostly need the same work at the same t."""
-    sparse = schedule == "layerwise" and not kind.noisy and kind.rule in ("Z-IL", "Fa-Z-IL")
-    return (sparse, -kind.last_step, not kind.noisy, kind.rule)
+    sparse = kind.schedule == "layerwise" and not kind.noisy and kind.rule in ("Z-IL", "Fa-Z-IL")
+    return (sparse, -kind.last_step, not kind.noisy, kind.rule + kind.schedule)
 
 
-def steps(blocks: Sequence[Block], l_max: int, schedule: str) -> tuple[Step, ...]:
+def steps(blocks: Sequence[Block], l_max: int) -> tuple[Step, ...]:
     """The work of a stack for t = 0, 1, ... until the last trial's last step."""
     needs = [
-        (_literal if schedule == "literal" else _layerwise)(block.kind, l_max) for block in blocks
+        (_literal if block.kind.schedule == "literal" else _layerwise)(block.kind, l_max)
+        for block in blocks
     ]
     last = max((block.kind.last_step for block in blocks), default=-1)
     return tuple(

@@ -17,7 +17,7 @@ from pcworker.schedule import Block, Kind, sort_key, steps
 def kind(trial: Trial) -> Kind:
     """What of a trial decides its schedule."""
     config = trial.configuration
-    return Kind(config.rule, config.last_step, config.noisy)
+    return Kind(config.rule, config.last_step, config.noisy, config.schedule or "literal")
 
 
 def blocks(trials: Sequence[Trial]) -> list[Block]:
@@ -37,8 +37,7 @@ class Stack:
 
     def __init__(self, trials: Sequence[Trial], device: torch.device) -> None:
         config = trials[0].configuration
-        schedule = config.schedule or "literal"
-        ordered = sorted(trials, key=lambda trial: sort_key(kind(trial), schedule))
+        ordered = sorted(trials, key=lambda trial: sort_key(kind(trial)))
         drawn = [initial_parameters(trial.configuration, trial.seed) for trial in ordered]
         layers = []
         for l in range(config.l_max):
@@ -63,22 +62,19 @@ class Stack:
         self._t_d = _column([t.configuration.t_d or 0 for t in trials], like).int()
         self._noisy = any(trial.configuration.noisy for trial in trials)
         self._arithmetic = config.arithmetic or "displacement"
-        self._steps = steps(blocks(trials), config.l_max, config.schedule or "literal")
+        self._steps = steps(blocks(trials), config.l_max)
         self._inference: dict[int, Inference] = {}  # by batch size: the last batch may be smaller
-        seeds = {seed: i for i, seed in enumerate(self.seeds)}
-        self._seed_index = torch.tensor([seeds[t.seed] for t in trials], device=like.device)
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
+        seeds = {seed: i for i, seed in enumerate(dict.fromkeys(t.seed for t in trials))}
+        self.seeds = tuple(seeds)
         """The distinct seeds, in order of appearance."""
-        return tuple(dict.fromkeys(trial.seed for trial in self.trials))
+        self._seed_index = torch.tensor([seeds[t.seed] for t in trials], device=like.device)
 
     @torch.no_grad()
     def update(self, batches: Mapping[int, Batch], rate: float) -> None:
         """One weight update of every trial, from the batch of its seed; `rate` is the learning
         rate of a sum over the batch."""
         size = len(batches[self.seeds[0]].inputs)
-        inference = self._for_size(size)
+        inference = self._latest = self._for_size(size)
         if len(self.seeds) == 1:
             inference.inputs[0].copy_(batches[self.seeds[0]].inputs)
         else:
@@ -94,6 +90,13 @@ class Stack:
     def parameters(self, trial: int) -> list[list[Tensor]]:
         """theta^{l+1} of one trial, l = 0 .. l_max - 1, as views: [weight], or [weight, bias]."""
         return [layer.parameters(trial) for layer in self.layers]
+
+    def everything(self, trial: int) -> list[Tensor]:
+        """All that the last update has computed for one trial, its parameters included."""
+        state = self._latest.state
+        lists = (state.mu, state.eps, state.fx[1:-1], state.buffer[1:])
+        computed = [each[trial] for tensors in lists for each in tensors]
+        return computed + [p for layer in self.parameters(trial) for p in layer]
 
     def finite(self) -> list[bool]:
         """For each trial, whether all its parameters are finite."""

@@ -12,7 +12,7 @@ from pcworker import measures
 from pcworker.backprop import Backprop
 from pcworker.config import Trial, twin_of
 from pcworker.digests import Parameters, network_digest
-from pcworker.packing import Packing, probe, probe_batches
+from pcworker.packing import Packing, choose_packing, probe_batches
 from pcworker.results import EpochMetrics, ShardResult, TrialResult
 from pcworker.stack import Stack
 
@@ -49,11 +49,12 @@ class Training:
         }
         self.twin_digests: dict[str, list[str]] = {twin.trial_id: [] for twin in self.twins}
         stacked = [trial for trial in trials if trial not in self.twins]
-        self.packing = self._probe(stacked) if len(stacked) > 1 else "stacked"
-        width = 1 if self.packing != "stacked" else max_width or len(stacked) or 1
-        self.stacks = [
-            Stack(stacked[k : k + width], engine.device) for k in range(0, len(stacked), width)
-        ]
+        width = max_width or max(1, len(stacked))
+        groups = [stacked[k : k + width] for k in range(0, len(stacked), width)]
+        self.packing = self._choose_packing(groups)
+        if self.packing != "stacked":
+            groups = [[trial] for trial in stacked]
+        self.stacks = [Stack(group, engine.device) for group in groups]
 
     def train_epoch(self, epoch: int, report: Callable[[float], None]) -> None:
         """One pass over the training set; `report` is told the share of it that is done."""
@@ -148,14 +149,17 @@ class Training:
         if result.nonfinite_epoch is None:
             result.nonfinite_epoch, result.updates = epoch, self.updates
 
-    def _probe(self, trials: Sequence[Trial]) -> Packing:
+    def _choose_packing(self, groups: Sequence[Sequence[Trial]]) -> Packing:
+        """One answer for the whole shard: the most careful that any of its stacks needs."""
         size = self.config.batch_size
         rest = self.engine.samples % size or min(size, self.engine.samples)
         batches = {
             seed: probe_batches(self.engine.batches(self.config, seed, 1, self.noisy), rest)
             for seed in self.seeds
         }
-        return probe(trials, batches, self._rate(size), self.engine.device)
+        samples, rate, device = self.engine.samples, self._rate(size), self.engine.device
+        found = {choose_packing(group, batches, samples, rate, device) for group in groups}
+        return next((p for p in ("irreproducible", "alone") if p in found), "stacked")
 
     def _rate(self, batch: int) -> float:
         """The learning rate of a sum over the batch."""

@@ -612,8 +612,8 @@ def test_the_report_says_with_which_t_d_and_horizon_fa_z_il_was_run(store: Local
     for t_d in (1, 4):
         commit_all(store, planned(store, ablation(t_d=t_d, horizon=3), f"t_d-{t_d}"))
     text = printed(collected(store, "t_d-1", "t_d-4"))
-    assert "Fa-Z-IL (t_d 1, T 3)" in text
-    assert "Fa-Z-IL (t_d 4, T 3)" in text
+    assert "Fa-Z-IL (t_d 1, T 3, literal)" in text
+    assert "Fa-Z-IL (t_d 4, T 3, literal)" in text
 
 
 def test_a_mean_over_fewer_seeds_is_marked(store: LocalStore) -> None:

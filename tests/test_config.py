@@ -272,18 +272,24 @@ def test_bp_is_its_own_twin() -> None:
     assert trial.twin == trial
 
 
-def test_trials_of_all_rules_may_share_a_stack_but_not_two_schedules_or_networks() -> None:
+def test_trials_of_all_rules_and_schedules_may_share_a_stack_but_not_of_two_networks() -> None:
     mixed = [
         tiny("Z-IL", gamma=0.1),
         tiny("IL", t=0, sigma=1.0),
         tiny("IL", t=64, gamma=10.0),
         tiny("Fa-Z-IL", t_d=1, horizon=9),
+        tiny("Z-IL", schedule="literal"),
     ]
     assert len({stack_key(config) for config in mixed}) == 1
     changes: tuple[dict[str, Any], ...] = (
         {},
-        {"schedule": "literal"},
         {"arithmetic": "textbook"},
         {"network": "3-3-2"},
     )
-    assert len({stack_key(tiny(**change)) for change in changes}) == 4
+    assert len({stack_key(tiny(**change)) for change in changes}) == 3
+
+
+def test_fa_z_il_is_literal_by_default_and_the_others_layerwise() -> None:
+    """Its layerwise schedule would not see a neuron that fires late: with relu there are many."""
+    schedules = {rule: configuration(rule=rule, t=1).schedule for rule in ("IL", "Z-IL", "Fa-Z-IL")}
+    assert schedules == {"IL": "layerwise", "Z-IL": "layerwise", "Fa-Z-IL": "literal"}

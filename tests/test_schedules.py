@@ -86,16 +86,17 @@ def operations(table: tuple[Step, ...]) -> set[tuple[int, str, int]]:
 @pytest.mark.parametrize("rule", ["IL", "Z-IL"])
 def test_layerwise_never_does_what_literal_does_not(l_max: int, noisy: bool, rule: str) -> None:
     for last in range(9) if rule == "IL" else [l_max - 1]:
-        block = [Block(Kind(rule, last, noisy), 0, 1)]
-        lazy = operations(steps(block, l_max, "layerwise"))
-        full = operations(steps(block, l_max, "literal"))
+        lazy_block = [Block(Kind(rule, last, noisy, "layerwise"), 0, 1)]
+        full_block = [Block(Kind(rule, last, noisy, "literal"), 0, 1)]
+        lazy = operations(steps(lazy_block, l_max))
+        full = operations(steps(full_block, l_max))
         assert lazy <= full
         assert len(lazy) < len(full)
 
 
 def test_layerwise_z_il_needs_one_error_and_one_move_a_step() -> None:
     """By hand, l_max = 3: at t = l the error of layer l, then the activity of layer l + 1."""
-    table = steps([Block(Kind("Z-IL", 2, False), 0, 1)], 3, "layerwise")
+    table = steps([Block(Kind("Z-IL", 2, False, "layerwise"), 0, 1)], 3)
     layers = [
         {
             name: {part.layer for part in getattr(step, name)}
@@ -111,13 +112,13 @@ def test_layerwise_z_il_needs_one_error_and_one_move_a_step() -> None:
 
 
 def test_il_that_stops_early_never_moves_the_deep_weights() -> None:
-    table = steps([Block(Kind("IL", 1, False), 0, 1)], 4, "layerwise")
+    table = steps([Block(Kind("IL", 1, False, "layerwise"), 0, 1)], 4)
     assert {part.layer for step in table for part in step.learn} == {0, 1}
 
 
 def test_neighbouring_blocks_are_joined_and_those_that_are_done_are_left_out() -> None:
-    blocks = [Block(Kind("IL", 5, False), 0, 3), Block(Kind("IL", 2, False), 3, 4)]
-    table = steps(blocks, 2, "literal")
+    kinds = [Kind("IL", last, False, "literal") for last in (5, 2)]
+    table = steps([Block(kinds[0], 0, 3), Block(kinds[1], 3, 4)], 2)
     assert {(part.start, part.stop) for part in table[2].compare} == {(0, 4)}
     assert {(part.start, part.stop) for part in table[3].compare} == {(0, 3)}
     assert {(part.start, part.stop) for part in table[2].learn} == {(3, 4)}

@@ -248,11 +248,6 @@ def test_planning_twice_gives_the_same_plan() -> None:
     assert make_plan(figure3(), "a") == make_plan(figure3(), "a")
 
 
-def test_a_shard_is_found_by_its_id() -> None:
-    plan = make_plan(figure3(), "a")
-    assert [plan.shard(shard.shard_id) for shard in plan.shards] == list(plan.shards)
-
-
 # The plan in the store
 
 
