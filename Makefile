@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python -m
 
 help:
 	@echo "make mnist    the full grid of Figure 3, one seed, one epoch, into ./results"
-	@echo "make figure3  the paper's whole sweep: 3 seeds, 64 epochs (hours on a laptop)"
+	@echo "make figure3  the paper's whole sweep: 3 seeds, 64 epochs (an hour or two)"
 	@echo "make test     the tests        make check   format, lint, types, import rules"
 
 mnist: $(VENV)/installed

@@ -50,7 +50,6 @@ class Commit:
     twins: Mapping[str, tuple[str, ...]]
     """By the twin's trial id: the digest of its weights after each epoch."""
     packing: str
-    wall_seconds: float
     where: Mapping[str, Any]
     """hostname, device, versions, ...: what ran it."""
 
@@ -129,7 +128,6 @@ def read_commit(store: Store, keys: SweepKeys, shard_id: str) -> Commit | None:
             result_digest=values["result_digest"],
             twins={twin: tuple(digests) for twin, digests in values["twins"].items()},
             packing=values["packing"],
-            wall_seconds=values["wall_seconds"],
             where=dict(values["where"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -200,6 +200,7 @@ class Inference:
     ) -> None:
         """`inputs` [R, B, n_{l_max}] is where the caller puts each batch's input."""
         self.inputs = inputs
+        self._gated = bool((t_d > 0).any())  # only phi asks how long an error has been 0
         mu = [
             inputs.new_zeros(inputs.shape[0], inputs.shape[1], layer.weight.shape[1])
             for layer in layers
@@ -233,8 +234,9 @@ class Inference:
                 state.activity[l].start(state.mu[l], None if shifts is None else shifts[l])
                 state.activate(l)
         state.activity[0].clamp(state.mu[0], targets)
-        for quiet in state.quiet:  # before t = 0 every error counts as 0
-            quiet.copy_(state.t_d.expand_as(quiet))
+        if self._gated:
+            for quiet in state.quiet:  # before t = 0 every error counts as 0
+                quiet.copy_(state.t_d.expand_as(quiet))
         return targets - state.mu[0]
 
     def step(self, step: Step, rate: float) -> None:

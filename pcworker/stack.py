@@ -17,7 +17,7 @@ from pcworker.schedule import Block, Kind, sort_key, steps
 def kind(trial: Trial) -> Kind:
     """What of a trial decides its schedule."""
     config = trial.configuration
-    return Kind(config.rule, config.last_step, config.noisy, config.schedule or "literal")
+    return Kind(config.rule, config.last_step, config.noisy, str(config.schedule))
 
 
 def blocks(trials: Sequence[Trial]) -> list[Block]:
@@ -61,7 +61,7 @@ class Stack:
         self._sigma = _column([t.configuration.sigma or 0.0 for t in trials], like)
         self._t_d = _column([t.configuration.t_d or 0 for t in trials], like).int()
         self._noisy = any(trial.configuration.noisy for trial in trials)
-        self._arithmetic = config.arithmetic or "displacement"
+        self._arithmetic = str(config.arithmetic)
         self._steps = steps(blocks(trials), config.l_max)
         self._inference: dict[int, Inference] = {}  # by batch size: the last batch may be smaller
         seeds = {seed: i for i, seed in enumerate(dict.fromkeys(t.seed for t in trials))}

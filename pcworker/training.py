@@ -1,9 +1,7 @@
 """The state of one shard while it is trained: its stacks, its twins, its results so far."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -11,13 +9,11 @@ from torch import Tensor
 from pcworker import measures
 from pcworker.backprop import Backprop
 from pcworker.config import Trial, twin_of
+from pcworker.dataset import DataSet
 from pcworker.digests import Parameters, network_digest
 from pcworker.packing import Packing, choose_packing, probe_batches
 from pcworker.results import EpochMetrics, ShardResult, TrialResult
 from pcworker.stack import Stack
-
-if TYPE_CHECKING:
-    from pcworker.engine import Engine
 
 FINITE_EVERY = 100
 """Updates between two looks for weights that are not finite; the first is after update 1."""
@@ -31,21 +27,21 @@ class _Reference(NamedTuple):
 
 
 class Training:
-    """Trials that share a `stack_key`, on an engine's device and data.
+    """Trials that share a `stack_key`, on one data set.
 
     The BP trial of a seed is the twin of the seed's other trials. Where it is a trial of this
     shard its metrics are kept as results; otherwise it is a copy, of which only digests are kept.
     """
 
-    def __init__(self, engine: Engine, trials: Sequence[Trial], max_width: int | None) -> None:
-        self.engine = engine
+    def __init__(self, data: DataSet, trials: Sequence[Trial], max_width: int | None) -> None:
+        self.data = data
         self.config = twin_of(trials[0].configuration)
         self.results = {trial: TrialResult(trial) for trial in trials}
         self.updates = 0
         self.seeds = tuple(dict.fromkeys(trial.seed for trial in trials))
         self.noisy = any(trial.configuration.noisy for trial in trials)
         self.twins = {
-            twin: Backprop(twin, engine.device) for twin in dict.fromkeys(t.twin for t in trials)
+            twin: Backprop(twin, data.device) for twin in dict.fromkeys(t.twin for t in trials)
         }
         self.twin_digests: dict[str, list[str]] = {twin.trial_id: [] for twin in self.twins}
         stacked = [trial for trial in trials if trial not in self.twins]
@@ -54,16 +50,16 @@ class Training:
         self.packing = self._choose_packing(groups)
         if self.packing != "stacked":
             groups = [[trial] for trial in stacked]
-        self.stacks = [Stack(group, engine.device) for group in groups]
+        self.stacks = [Stack(group, data.device) for group in groups]
 
     def train_epoch(self, epoch: int, report: Callable[[float], None]) -> None:
-        """One pass over the training set; `report` is told the share of it that is done."""
+        """One pass over the training set; `report` is told the share of all epochs that is done."""
         networks: list[Stack | Backprop] = [*self.stacks, *self.twins.values()]
         for network in networks:
             network.squares.zero_()
-        total = -(-self.engine.samples // self.config.batch_size)
+        total = -(-self.data.samples // self.config.batch_size)
         streams = {
-            seed: self.engine.batches(self.config, seed, epoch, self.noisy) for seed in self.seeds
+            seed: self.data.batches(self.config, seed, epoch, self.noisy) for seed in self.seeds
         }
         for update in range(total):
             batches = {seed: next(stream) for seed, stream in streams.items()}
@@ -75,7 +71,7 @@ class Training:
             self.updates += 1
             if update % FINITE_EVERY == 0:
                 self._drop_nonfinite(epoch)
-                report(update / total)
+                report((epoch - 1 + update / total) / self.config.epochs)
         self._drop_nonfinite(epoch)
 
     def measure(self, epoch: int) -> None:
@@ -103,7 +99,7 @@ class Training:
         self.twin_digests[twin.trial_id].append(network_digest(parameters))
         if not measures.is_finite(parameters):
             return _Reference(None, None)
-        error = self.engine.test_error(self.config, network.parameters())
+        error = self.data.test_error(self.config, network.parameters())
         reference = _Reference(parameters, error)
         if twin in self.results:
             self._record(twin, network.parameters(), network.squares, reference, last)
@@ -120,9 +116,9 @@ class Training:
         ours: list[list[np.ndarray]] = measures.to_numpy(parameters)
         apart = None if twin.parameters is None else measures.distance(ours, twin.parameters)
         metrics = EpochMetrics(
-            test_error=self.engine.test_error(self.config, parameters),
+            test_error=self.data.test_error(self.config, parameters),
             twin_test_error=twin.test_error,
-            train_energy=measures.energy(squares, self.engine.samples),
+            train_energy=measures.energy(squares, self.data.samples),
             weight_l2_to_twin=apart.l2 if apart else None,
             weight_l1_to_twin=apart.l1 if apart else None,
             weight_maxabs_to_twin=apart.maxabs if apart else None,
@@ -152,12 +148,12 @@ class Training:
     def _choose_packing(self, groups: Sequence[Sequence[Trial]]) -> Packing:
         """One answer for the whole shard: the most careful that any of its stacks needs."""
         size = self.config.batch_size
-        rest = self.engine.samples % size or min(size, self.engine.samples)
+        rest = self.data.samples % size or min(size, self.data.samples)
         batches = {
-            seed: probe_batches(self.engine.batches(self.config, seed, 1, self.noisy), rest)
+            seed: probe_batches(self.data.batches(self.config, seed, 1, self.noisy), rest)
             for seed in self.seeds
         }
-        samples, rate, device = self.engine.samples, self._rate(size), self.engine.device
+        samples, rate, device = self.data.samples, self._rate(size), self.data.device
         found = {choose_packing(group, batches, samples, rate, device) for group in groups}
         return next((p for p in ("irreproducible", "alone") if p in found), "stacked")
 

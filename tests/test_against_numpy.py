@@ -36,12 +36,12 @@ def compare(engine: Engine, cells: list[dict], updates: list[int], **common: obj
     """Trains the cells as one stack of ours, and one by one by the oracle."""
     trials = [Trial(configuration(dtype="float64", **cell, **common), SEED) for cell in cells]
     trials = list(dict.fromkeys(trials))
-    stack = Stack(trials, engine.device)
+    stack = Stack(trials, engine.data.device)
     config = trials[0].configuration
     first = initial_parameters(config, SEED)
     theta = {t: [layer[0].numpy() for layer in first] for t in stack.trials}
     bias = {t: [la[1].numpy() for la in first] if config.bias else None for t in stack.trials}
-    batches = islice(engine.batches(config, SEED, 1, noisy=True), max(updates))
+    batches = islice(engine.data.batches(config, SEED, 1, noisy=True), max(updates))
     for update, batch in enumerate(batches, 1):
         stack.update({SEED: batch}, config.alpha)
         hidden = range(config.l_max - 1, 0, -1)

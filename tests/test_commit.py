@@ -81,7 +81,7 @@ def test_a_commit_says_what_was_committed(store: LocalStore) -> None:
     assert found.trial_ids == tuple(trial.trial_id for trial in TRIALS)
     assert found.result_digest == result_digest(made())
     assert found.twins == {twin: tuple(digests) for twin, digests in made().twins.items()}
-    assert (found.packing, found.wall_seconds) == ("stacked", 1.5)
+    assert found.packing == "stacked"
     assert found.where == where()
     assert tuple(file.table for file in found.files) == TABLES
 

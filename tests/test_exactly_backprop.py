@@ -31,12 +31,12 @@ def train(
 ) -> tuple[Stack, Backprop, list[list[torch.Tensor]]]:
     """The same batches to a stack, to the engine's BP twin and to the oracle."""
     config = trials[0].configuration
-    stack = stack or Stack(trials, engine.device)
-    twin = Backprop(trials[0].twin, engine.device)
+    stack = stack or Stack(trials, engine.data.device)
+    twin = Backprop(trials[0].twin, engine.data.device)
     model = reference.network(initial_parameters(config, SEED), config.activation)
     optimiser = torch.optim.SGD(model.parameters(), lr=config.alpha)
-    epochs = range(1, 3 + updates * config.batch_size // engine.samples)
-    batches = (b for e in epochs for b in engine.batches(config, SEED, e, noisy=False))
+    epochs = range(1, 3 + updates * config.batch_size // engine.data.samples)
+    batches = (b for e in epochs for b in engine.data.batches(config, SEED, e, noisy=False))
     for batch in islice(batches, updates):
         stack.update({SEED: batch}, config.alpha)
         twin.update(batch, config.alpha)
@@ -69,10 +69,10 @@ def test_the_exact_cell_is_exact_among_all_other_cells_of_one_stack(engine: Engi
     others = [trial(rule="IL", t=t, gamma=g) for t in (0, 1, 2, 3, 16) for g in (0.1, 1, 5)]
     others += [trial(gamma=g) for g in (0.5, 1.001, 10)] + [trial(sigma=s) for s in (0.01, 1)]
     z_il = trial()
-    stack = Stack([*others[:9], z_il, *others[9:]], engine.device)
+    stack = Stack([*others[:9], z_il, *others[9:]], engine.data.device)
     model = reference.network(initial_parameters(z_il.configuration, SEED), "sigmoid")
     optimiser = torch.optim.SGD(model.parameters(), lr=0.001)
-    batches = islice(engine.batches(z_il.configuration, SEED, 1, noisy=True), 300)
+    batches = islice(engine.data.batches(z_il.configuration, SEED, 1, noisy=True), 300)
     for batch in batches:
         stack.update({SEED: batch}, 0.001)
         reference.train_step(model, optimiser, batch.inputs, batch.targets)
@@ -110,7 +110,7 @@ def test_each_broken_condition_is_noticed_at_once(engine: Engine, hidden: int, h
     """If these were equal too, the equality above would show nothing."""
     gamma = 1.001 if how.startswith("gamma") else 1.0
     trials = [trial(network=NETWORKS[hidden], gamma=gamma)]
-    stack, twin, expected = train(engine, trials, 3, broken(Stack(trials, engine.device), how))
+    stack, twin, expected = train(engine, trials, 3, broken(Stack(trials, engine.data.device), how))
     assert reference.equal(twin.parameters(), expected)
     assert not reference.equal(stack.parameters(0), expected)
 
@@ -129,10 +129,10 @@ def test_the_textbook_arithmetic_drifts_and_the_displacement_does_not(engine: En
 def test_reduction_mean_and_soft_targets_are_exact_too(engine: Engine) -> None:
     """Oracle: autograd with the loss summed and the rate divided by the batch's size."""
     config = trial(reduction="mean", targets="soft", batch_size=50).configuration
-    stack = Stack([Trial(config, SEED)], engine.device)
+    stack = Stack([Trial(config, SEED)], engine.data.device)
     model = reference.network(initial_parameters(config, SEED), "sigmoid")
     optimiser = torch.optim.SGD(model.parameters(), lr=config.alpha / 50)
-    for batch in islice(engine.batches(config, SEED, 1, noisy=False), 200):
+    for batch in islice(engine.data.batches(config, SEED, 1, noisy=False), 200):
         assert {round(v, 2) for v in batch.targets.unique().tolist()} == {0.03, 0.97}
         stack.update({SEED: batch}, config.alpha / 50)
         reference.train_step(model, optimiser, batch.inputs, batch.targets)

@@ -153,8 +153,8 @@ def test_the_probe_notices_the_end_of_a_sigmoids_buffer(small_engine: Engine) ->
         for g in (0.1, 0.5, 1.0)
     ]
     config = trials[0].configuration
-    some = probe_batches(small_engine.batches(config, SEEDS[0], 1, noisy=False), 6)
-    assert not _probe(trials, {SEEDS[0]: some}, 0.001, small_engine.device)
+    some = probe_batches(small_engine.data.batches(config, SEEDS[0], 1, noisy=False), 6)
+    assert not _probe(trials, {SEEDS[0]: some}, 0.001, small_engine.data.device)
 
 
 def test_more_threads_than_one_run_trials_alone(small_engine: Engine) -> None:

@@ -18,10 +18,10 @@ def trained(engine: Engine, updates: int, **values: object) -> tuple[Stack, list
     """One trial after some updates, and the oracle: autograd and SGD on the same batches."""
     trial = Trial(configuration(**values), SEED)
     config = trial.configuration
-    stack = Stack([trial], engine.device)
+    stack = Stack([trial], engine.data.device)
     model = reference.network(initial_parameters(config, SEED), config.activation)
     optimiser = torch.optim.SGD(model.parameters(), lr=config.alpha)
-    for batch in islice(engine.batches(config, SEED, 1, config.noisy), updates):
+    for batch in islice(engine.data.batches(config, SEED, 1, config.noisy), updates):
         stack.update({SEED: batch}, config.alpha)
         reference.train_step(model, optimiser, batch.inputs, batch.targets)
     return stack.parameters(0), reference.parameters(model)
@@ -33,14 +33,14 @@ def test_gamma_is_a_learning_rate_that_decays_along_the_layers(
 ) -> None:
     """Oracle: torch.optim.SGD with the rate alpha * gamma^l for theta^{l+1} (condition C3)."""
     config = configuration(rule="Z-IL", gamma=gamma, dtype="float64", network="784-32-32-32-10")
-    stack = Stack([Trial(config, SEED)], engine.device)
+    stack = Stack([Trial(config, SEED)], engine.data.device)
     model = reference.network(initial_parameters(config, SEED), "sigmoid")
     layers = [m for m in reversed(model) if isinstance(m, torch.nn.Linear)]
     groups = [
         {"params": m.parameters(), "lr": config.alpha * gamma**l} for l, m in enumerate(layers)
     ]
     optimiser = torch.optim.SGD(groups)
-    for batch in islice(engine.batches(config, SEED, 1, noisy=False), 200):
+    for batch in islice(engine.data.batches(config, SEED, 1, noisy=False), 200):
         stack.update({SEED: batch}, config.alpha)
         reference.train_step(model, optimiser, batch.inputs, batch.targets)
     for ours, theirs in zip(stack.parameters(0), reference.parameters(model), strict=True):
@@ -87,8 +87,8 @@ def _late_spikes(engine: Engine, activation: str) -> tuple[int, int]:
     """Of one batch: neurons (by sample) whose phi is 1 after t = l, and those silent at t = l."""
     values = {"network": "784-32-32-10", "schedule": "literal", "activation": activation}
     trial = Trial(configuration(rule="Fa-Z-IL", horizon=6, **values), SEED)
-    stack = Stack([trial], engine.device)
-    batch = next(engine.batches(trial.configuration, SEED, 1, noisy=False))
+    stack = Stack([trial], engine.data.device)
+    batch = next(engine.data.batches(trial.configuration, SEED, 1, noisy=False))
     inference = stack._for_size(len(batch.inputs))
     inference.inputs[0].copy_(batch.inputs)
     inference.start(batch.targets.unsqueeze(0), None)
@@ -106,9 +106,9 @@ def _late_spikes(engine: Engine, activation: str) -> tuple[int, int]:
 def test_noise_of_a_seed_is_the_same_for_every_sigma(engine: Engine) -> None:
     config = configuration(rule="Z-IL", sigma=0.1)
     other = configuration(rule="Z-IL", sigma=10.0)
-    a = next(engine.batches(config, SEED, 2, noisy=True))
-    b = next(engine.batches(other, SEED, 2, noisy=True))
-    c = next(engine.batches(config, SEED, 3, noisy=True))
+    a = next(engine.data.batches(config, SEED, 2, noisy=True))
+    b = next(engine.data.batches(other, SEED, 2, noisy=True))
+    c = next(engine.data.batches(config, SEED, 3, noisy=True))
     assert all(torch.equal(x, y) for x, y in zip(a.noise, b.noise, strict=True))
     assert not torch.equal(a.noise[0], c.noise[0])
 

@@ -48,9 +48,9 @@ def test_both_schedules_give_the_same_bits(
             # with noise Fa-Z-IL's literal schedule fires at t = 0; layerwise looks at t = l only
             if not (rule["rule"] == "Fa-Z-IL" and sigma > 0)
         ]  # fmt: skip
-        stack = Stack(list(dict.fromkeys(trials)), engine.device)
+        stack = Stack(list(dict.fromkeys(trials)), engine.data.device)
         config = stack.trials[0].configuration
-        for batch in islice(engine.batches(config, SEED, 1, noisy=True), 30):
+        for batch in islice(engine.data.batches(config, SEED, 1, noisy=True), 30):
             stack.update({SEED: batch}, config.alpha)
         for place, trial in enumerate(stack.trials):
             c = trial.configuration

@@ -85,7 +85,7 @@ def test_train_energy_is_the_mean_loss_before_each_update(small_engine: Engine) 
     (w1,), (w2,) = (la for la in initial_parameters(config, SEED))
     w1, w2 = w1.clone().requires_grad_(), w2.clone().requires_grad_()
     total, samples = 0.0, 0
-    for batch in small_engine.batches(config, SEED, 1, noisy=False):
+    for batch in small_engine.data.batches(config, SEED, 1, noisy=False):
         out = torch.sigmoid(batch.inputs @ w2.T) @ w1.T
         loss = 0.5 * ((batch.targets - out) ** 2).sum()
         loss.backward()

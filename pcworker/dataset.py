@@ -1,0 +1,37 @@
+"""The digits on the device that they are learnt on: batches in a seed's order, test errors."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pcworker.batches import Batch, epoch_batches, pixels
+from pcworker.config import Configuration
+from pcworker.digits import Digits
+from pcworker.measures import test_error
+
+
+class DataSet:
+    """A training set and a test set on one device."""
+
+    def __init__(self, digits: Digits, device: torch.device) -> None:
+        self.device = device
+        self._train_images = torch.from_numpy(np.array(digits.train_images)).to(device)
+        self._train_labels = torch.from_numpy(digits.train_labels.astype(np.int64)).to(device)
+        self._test_images = torch.from_numpy(np.array(digits.test_images)).to(device)
+        self._test_labels = torch.from_numpy(digits.test_labels.astype(np.int64)).to(device)
+
+    @property
+    def samples(self) -> int:
+        """Size of the training set."""
+        return len(self._train_images)
+
+    def batches(self, config: Configuration, seed: int, epoch: int, noisy: bool) -> Iterator[Batch]:
+        """The training set in the seed's order of that epoch (from 1)."""
+        return epoch_batches(config, seed, epoch, self._train_images, self._train_labels, noisy)
+
+    def test_error(self, config: Configuration, parameters: Sequence[Sequence[Tensor]]) -> float:
+        """Fraction wrong of the test set."""
+        images = pixels(self._test_images, getattr(torch, config.dtype))
+        return test_error(config, parameters, images, self._test_labels)
