@@ -55,7 +55,7 @@ class Collected:
     """What is wrong with which object, one line each."""
     audit: Audit
     alone: int
-    """Trials that were run one by one, because a stack would have changed their bits."""
+    """Trials that were run one by one, because a stack might have changed their bits."""
     not_invariant: int
     """Trials whose results do not even repeat themselves."""
 

@@ -11,7 +11,7 @@ from typing import Any
 from cluster.cost import TRAINING_SAMPLES, shard_seconds
 from cluster.sweep import Cell, Sweep, trial_set_fingerprint
 from pcworker.config import ENGINE_VERSION, Trial, configuration_from, stack_key, twin_of
-from pcworker.errors import DamagedError, InputError, StoreError
+from pcworker.errors import DamagedError, InputError
 from pcworker.fingerprint import fingerprint
 from pcworker.layout import SweepKeys
 from pcworker.records import SCHEMA_VERSION
@@ -19,7 +19,7 @@ from pcworker.sealed import seal, unseal
 from pcworker.store import Store
 
 MAX_WIDTH = 48
-"""Most trials in a shard: a stack hardly gets cheaper per trial beyond."""
+"""Most trials in a shard: what a stack shares is small by then, and a shard is a unit of loss."""
 LONG = 16
 """From this many inference steps on, trials of several seeds share a stack: then their steps cost
 so much more than the twins of their seeds that a wide stack is worth it."""
@@ -94,8 +94,6 @@ def read_plan(store: Store, name: str) -> Plan | None:
     try:
         return _from_json(unseal(data), name)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, InputError) as error:
-        if isinstance(error, StoreError):
-            raise
         raise DamagedError(
             f"{store.describe(key)} is damaged or from another version "
             f"({type(error).__name__}: {error}); choose another --sweep, or restore the file"

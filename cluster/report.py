@@ -96,7 +96,7 @@ def _print_remarks(console: Console, collected: Collected) -> None:
         console.print(line, style="red", soft_wrap=True)
     if collected.alone:
         console.print(
-            f"{collected.alone} trials ran one by one: in a stack their bits would have changed."
+            f"{collected.alone} trials ran one by one: in a stack their bits might change."
         )
     if collected.not_invariant:
         console.print(

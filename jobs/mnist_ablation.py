@@ -85,7 +85,13 @@ def _mnist_network(network: str) -> str:
 
 
 @click.command(help=help_text(__doc__), context_settings={"max_content_width": 100})
-@click.option("--seeds", type=INTEGERS, default="1482555873", show_default=True)
+@click.option(
+    "--seeds",
+    type=INTEGERS,
+    default="1482555873",
+    show_default=True,
+    help=f"The paper: {PAPER_SEEDS}.",
+)
 @click.option("--epochs", type=int, default=1, show_default=True, help="The paper: 64.")
 @click.option("--networks", type=TEXTS, default=NETWORKS, show_default=True)
 @click.option("--rules", type=TEXTS, default="BP,IL,Z-IL,Fa-Z-IL", show_default=True)

@@ -36,11 +36,10 @@ class Backprop:
             modules += [linear, _MODULES[config.activation]()]
         self._network = nn.Sequential(*modules[:-1])  # the output layer is linear
         self._optimiser = torch.optim.SGD(self._network.parameters(), lr=config.alpha)
-
         self.squares = torch.zeros(
             config.batch_size, config.widths[0], dtype=torch.float64, device=device
         )
-        """Squares of the output errors before each update, added up until someone zeroes them."""
+        """Squares of the output errors before each update, added up until they are zeroed."""
 
     def update(self, batch: Batch, rate: float) -> None:
         """One weight update at learning rate `rate` of the sum over the batch."""

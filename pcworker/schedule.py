@@ -10,10 +10,8 @@ of layer l only up to t = l, and misses what fires later.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import NamedTuple
-
-OPERATIONS = ("activate", "predict", "compare", "listen", "move", "learn")
 
 
 class Kind(NamedTuple):
@@ -62,6 +60,9 @@ class Step:
     listen: tuple[Part, ...] = ()
     move: tuple[Part, ...] = ()
     learn: tuple[Part, ...] = ()
+
+
+OPERATIONS = tuple(field.name for field in fields(Step))
 
 
 @dataclass

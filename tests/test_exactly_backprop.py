@@ -65,6 +65,16 @@ def test_z_il_and_the_bp_twin_equal_autograd_after_3000_updates_of_mnist(
     assert reference.equal(twin.parameters(), expected)
 
 
+@pytest.mark.parametrize("hidden", [1, 2, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_literal_fa_z_il_with_sigmoid_equals_autograd_after_3000_updates_of_mnist(
+    engine: Engine, hidden: int, dtype: str
+) -> None:
+    fa_z_il = trial(rule="Fa-Z-IL", network=NETWORKS[hidden], dtype=dtype)
+    stack, _, expected = train(engine, [fa_z_il], updates=3000)
+    assert reference.equal(stack.parameters(0), expected)
+
+
 def test_the_exact_cell_is_exact_among_all_other_cells_of_one_stack(engine: Engine) -> None:
     others = [trial(rule="IL", t=t, gamma=g) for t in (0, 1, 2, 3, 16) for g in (0.1, 1, 5)]
     others += [trial(gamma=g) for g in (0.5, 1.001, 10)] + [trial(sigma=s) for s in (0.01, 1)]
