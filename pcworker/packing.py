@@ -9,7 +9,7 @@ to do is the second net.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Literal
 
 import torch
@@ -30,6 +30,10 @@ irreproducible  one by one, and even so a trial does not repeat itself
 PROBE_UPDATES = 6
 VECTOR = 16
 """Elements that the widest vector unit, AVX-512, takes at once in float32."""
+ALIGNMENT = 16
+"""Bytes. Found by trying: with odd batches of 10 float32 outputs most updates differ."""
+SMALL_PRODUCT = 400
+"""Multiplications below which torch.bmm does not call the library that torch.mm calls."""
 
 
 def choose_packing(
@@ -47,12 +51,24 @@ def choose_packing(
 
 
 def shape_allows_stacks(config: Configuration, samples: int) -> bool:
-    """Whether every buffer of a hidden layer is whole vectors for each trial, on one thread, in the
-    full batches and in the last one, and no batch is a single sample."""
-    size = config.batch_size
-    sizes = {min(size, samples), samples % size or min(size, samples)}
-    whole = all(n * batch % VECTOR == 0 for n in config.widths[1:-1] for batch in sizes)
-    return whole and min(sizes) > 1 and torch.get_num_threads() == 1
+    """Whether a stack is known to give the bits of lone trials on a CPU, by its shape: one thread;
+    hidden widths of whole vectors; every trial's matrices as well aligned as a lone one's; no
+    product so small that torch has other code for it. In the full batches and in the last one."""
+    sizes = {min(config.batch_size, samples), samples % config.batch_size or config.batch_size}
+    itemsize = 4 if config.dtype == "float32" else 8
+    layers = list(pairwise(config.widths))
+    vectors = all(n % VECTOR == 0 for n in config.widths[1:-1])
+    aligned = all(n * m * itemsize % ALIGNMENT == 0 for n, m in layers)
+    return (
+        torch.get_num_threads() == 1
+        and vectors
+        and aligned
+        and all(
+            config.widths[0] * batch * itemsize % ALIGNMENT == 0
+            and all(batch * n * m >= SMALL_PRODUCT for n, m in layers)
+            for batch in sizes
+        )
+    )
 
 
 def probe_batches(batches: Iterable[Batch], last_size: int) -> list[Batch]:

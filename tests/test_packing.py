@@ -5,6 +5,7 @@ Compared are all weights (torch.equal on the engine's final arrays) and all metr
 
 import random
 from dataclasses import asdict
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -120,19 +121,35 @@ def test_odd_shapes_are_run_alone_and_z_il_stays_exact(
 
 
 def test_which_shapes_may_be_stacked(cpu: torch.device) -> None:
-    """Whole vectors of 16 in every hidden layer, in full batches and in the last one; by hand."""
+    """Hidden widths of whole vectors of 16, batches that keep outputs aligned; by hand."""
 
     def allowed(network: str, batch_size: int, samples: int = 60_000) -> bool:
         config = configuration(rule="BP", network=network, batch_size=batch_size)
         return shape_allows_stacks(config, samples)
 
-    assert allowed("784-32-32-10", 20) and allowed("784-20-4-10", 20)
-    assert allowed("784-30-10", 8)
-    assert not allowed("784-30-10", 20)  # 600 is no multiple of 16
+    assert allowed("784-32-32-10", 20) and allowed("784-16-64-10", 50)
+    assert not allowed("784-30-10", 20) and not allowed("784-30-10", 8)
     assert not allowed("784-32-30-10", 20)
     assert not allowed("784-10-10-10", 20)
-    assert allowed("784-16-10", 7) and not allowed("784-16-10", 7, samples=29)  # last batch of 1
+    assert allowed("784-16-10", 8) and not allowed("784-16-10", 8, samples=29)  # last batch of 5
+    assert not allowed("784-16-10", 7)  # 7 x 10 float32 outputs are no multiple of 16 bytes
+    assert not allowed("784-16-10", 2)  # 2 x 16 x 10 multiplications are too few
     assert not allowed("784-32-10", 1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("network", "batch_size"),
+    [("784-16-10", 4), ("784-48-10", 6), ("784-64-32-10", 20), ("784-16-16-10", 8)],
+)
+def test_a_shape_that_is_allowed_gives_the_same_bits_in_everything_that_is_computed(
+    small_engine: Engine, network: str, batch_size: int, dtype: str
+) -> None:
+    trials = three_trials(network=network, batch_size=batch_size, dtype=dtype)
+    config = trials[0].configuration
+    assert shape_allows_stacks(config, 60_000)
+    batches = small_engine.data.batches(config, SEEDS[0], 1, noisy=True)
+    assert _probe(trials, {SEEDS[0]: list(islice(batches, 50))}, 0.0001, small_engine.data.device)
 
 
 def test_a_shape_that_a_probe_of_a_few_updates_would_pass_stays_exact(engine: Engine) -> None:
