@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from pcworker.checkpoint import Checkpoint
+from pcworker.checkpoint_training import restore, take
 from pcworker.config import Trial
 from pcworker.dataset import DataSet
 from pcworker.digits import Digits
@@ -27,15 +29,28 @@ class Engine:
         *,
         max_width: int | None = None,
         report: Callable[[float], None] = lambda share: None,
+        resume: Checkpoint | None = None,
+        checkpoint_every: int = 1,
+        save: Callable[[Checkpoint], None] | None = None,
     ) -> ShardResult:
         """Trains `trials`, which share a `stack_key`, and their twins beside them.
 
-        max_width  most trials in one stack; None: all
-        report     is told the share of the work that is done, 0 to 1, now and then
+        max_width         most trials in one stack; None: all
+        report            is told the share of the work that is done, 0 to 1, now and then
+        resume            a checkpoint of these trials, to go on from; bit for bit where it was made
+                          on the same kind of device, by the same sources and libraries
+        checkpoint_every  epochs between two calls of `save`; 0: none
+        save              is given a checkpoint, but not after the last epoch
         """
-        started = time.monotonic()
-        training = Training(self.data, trials, max_width)
-        for epoch in range(1, training.config.epochs + 1):
+        done, before = (resume.epoch, resume.seconds) if resume else (0, 0.0)
+        started = time.monotonic() - before
+        training = Training(self.data, trials, max_width, resume.packing if resume else "stacked")
+        if resume:
+            restore(training, resume)
+        epochs = training.config.epochs
+        for epoch in range(done + 1, epochs + 1):
             training.train_epoch(epoch, report)
             training.measure(epoch)
+            if save and checkpoint_every and epoch % checkpoint_every == 0 and epoch < epochs:
+                save(take(training, epoch, time.monotonic() - started))
         return training.result(time.monotonic() - started)

@@ -1,6 +1,6 @@
 """The state of one shard while it is trained: its stacks, its twins, its results so far."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +33,14 @@ class Training:
     shard its metrics are kept as results; otherwise it is a copy, of which only digests are kept.
     """
 
-    def __init__(self, data: DataSet, trials: Sequence[Trial], max_width: int | None) -> None:
+    def __init__(
+        self,
+        data: DataSet,
+        trials: Sequence[Trial],
+        max_width: int | None,
+        packing: str = "stacked",
+    ) -> None:
+        """`packing`: at least as careful as this."""
         self.data = data
         self.config = twin_of(trials[0].configuration)
         self.results = {trial: TrialResult(trial) for trial in trials}
@@ -47,7 +54,7 @@ class Training:
         stacked = [trial for trial in trials if trial not in self.twins]
         width = max_width or max(1, len(stacked))
         groups = [stacked[k : k + width] for k in range(0, len(stacked), width)]
-        self.packing = self._choose_packing(groups)
+        self.packing = _most_careful({packing, *self._packings(groups)})
         if self.packing != "stacked":
             groups = [[trial] for trial in stacked]
         self.stacks = [Stack(group, data.device) for group in groups]
@@ -82,6 +89,16 @@ class Training:
             for place, trial in enumerate(stack.trials):
                 parameters, squares = stack.parameters(place), stack.squares[place]
                 self._record(trial, parameters, squares, references[trial.seed], last)
+
+    def networks(self) -> dict[str, list[list[Tensor]]]:
+        """By trial id, the parameters of all that is trained, as views."""
+        stacked = {
+            trial.trial_id: stack.parameters(place)
+            for stack in self.stacks
+            for place, trial in enumerate(stack.trials)
+        }
+        twins = {twin.trial_id: network.parameters() for twin, network in self.twins.items()}
+        return stacked | twins
 
     def result(self, wall_seconds: float) -> ShardResult:
         """After the last epoch. The epochs of a non-finite trial are rows of None."""
@@ -145,8 +162,8 @@ class Training:
         if result.nonfinite_epoch is None:
             result.nonfinite_epoch, result.updates = epoch, self.updates
 
-    def _choose_packing(self, groups: Sequence[Sequence[Trial]]) -> Packing:
-        """One answer for the whole shard: the most careful that any of its stacks needs."""
+    def _packings(self, groups: Sequence[Sequence[Trial]]) -> set[str]:
+        """What the shard's stacks need."""
         size = self.config.batch_size
         rest = self.data.samples % size or min(size, self.data.samples)
         batches = {
@@ -154,9 +171,14 @@ class Training:
             for seed in self.seeds
         }
         samples, rate, device = self.data.samples, self._rate(size), self.data.device
-        found = {choose_packing(group, batches, samples, rate, device) for group in groups}
-        return next((p for p in ("irreproducible", "alone") if p in found), "stacked")
+        return {choose_packing(group, batches, samples, rate, device) for group in groups}
 
     def _rate(self, batch: int) -> float:
         """The learning rate of a sum over the batch."""
         return self.config.alpha / (batch if self.config.reduction == "mean" else 1)
+
+
+def _most_careful(found: Collection[str]) -> Packing:
+    """One answer for the whole shard: as careful as any of its stacks needs."""
+    careful: tuple[Packing, ...] = ("irreproducible", "alone")
+    return next((packing for packing in careful if packing in found), "stacked")
