@@ -4,7 +4,8 @@
     ├── InputError            the user's input or environment; one line and exit code 2
     │   ├── DataError         MNIST is missing, truncated or not the canonical MNIST
     │   └── StoreError        the store cannot be read or written, or answers what it should not
-    │       └── DamagedError  one object in the store is corrupt; the rest stays readable
+    │       ├── DamagedError      one object in the store is corrupt; the rest stays readable
+    │       └── UnavailableError  the store does not answer, or is overloaded: waiting may help
     └── IncompleteError       a table was asked over cells that are not there
 
 Every message says what was received, what is allowed, and what to do.
@@ -29,6 +30,10 @@ class StoreError(InputError):
 
 class DamagedError(StoreError):
     """One object in the store is not what its commit says."""
+
+
+class UnavailableError(StoreError):
+    """The store does not answer, or asks to be spared: waiting may help."""
 
 
 class IncompleteError(ZilsweepError):

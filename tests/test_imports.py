@@ -48,8 +48,11 @@ def test_the_packages_that_are_imported_are_this_repositorys() -> None:
     assert Path(cluster.__file__).is_relative_to(ROOT)
 
 
-def test_only_the_actor_and_the_dispatcher_know_ray() -> None:
-    assert importers("ray") == {"pcworker.actor", "cluster.dispatch"}
+def test_only_the_actor_and_the_dispatchers_modules_know_ray() -> None:
+    dispatcher = {
+        f"cluster.{name}" for name in ("connect", "pool", "dispatch", "failures", "metrics")
+    }
+    assert importers("ray") == {"pcworker.actor", *dispatcher}
 
 
 def test_only_those_who_read_and_write_tables_know_pyarrow() -> None:
@@ -57,8 +60,8 @@ def test_only_those_who_read_and_write_tables_know_pyarrow() -> None:
     assert importers("pyarrow") <= allowed
 
 
-def test_only_the_store_may_know_boto3() -> None:
-    assert importers("boto3") <= {"pcworker.store"}
+def test_only_the_s3_store_knows_boto3() -> None:
+    assert importers("boto3") == {"pcworker.s3_store"}
 
 
 @pytest.mark.parametrize("name", MATHEMATICS)

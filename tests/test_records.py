@@ -14,6 +14,7 @@ from builders import shard_result, tiny, where
 from pcworker.commit import commit_shard, read_commit
 from pcworker.config import ENGINE_VERSION, Trial
 from pcworker.layout import SweepKeys
+from pcworker.local_store import LocalStore
 from pcworker.records import (
     DIVERGENCE,
     EPOCHS,
@@ -25,7 +26,6 @@ from pcworker.records import (
     to_parquet,
 )
 from pcworker.results import EpochMetrics, ShardResult, TrialResult
-from pcworker.store import LocalStore
 
 CONFIGURATION = [
     "network", "hidden_layers", "activation", "bias", "rule", "t", "t_d", "horizon", "gamma",

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import stat
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from pcworker.errors import InputError, StoreError
-from pcworker.store import LocalStore, Store, open_store
+from pcworker.local_store import LocalStore
+from pcworker.store import Store, open_store
 
 
 @pytest.fixture
@@ -70,11 +72,28 @@ def test_list_gives_the_keys_of_a_folder_in_order(store: LocalStore) -> None:
     assert store.list("none/") == []
 
 
+def test_delete_removes_and_does_not_mind_nothing(store: LocalStore) -> None:
+    store.put("a/b.bin", b"1")
+    store.delete("a/b.bin")
+    store.delete("a/b.bin")
+    store.delete("none/b.bin")
+    store.put("file", b"1")
+    store.delete("file/b.bin")
+    assert store.get("a/b.bin") is None
+    assert store.list("a/") == []
+    assert store.put_if_absent("a/b.bin", b"2")
+
+
 def test_a_store_at_the_same_place_sees_the_same_objects(store: LocalStore) -> None:
     store.put("a/b.bin", b"1")
     again = open_store(store.url)
     assert again.get("a/b.bin") == b"1"
     assert again.url == store.url
+
+
+def test_a_pickled_store_is_at_the_same_place(store: LocalStore) -> None:
+    store.put("a/b.bin", b"1")
+    assert pickle.loads(pickle.dumps(store)).get("a/b.bin") == b"1"
 
 
 def test_a_relative_store_stays_where_it_was_opened(
@@ -227,6 +246,7 @@ def test_keys_that_leave_the_store_or_name_no_file_are_refused(store: LocalStore
         lambda: store.put(key, b"1"),
         lambda: store.put_if_absent(key, b"1"),
         lambda: store.list(key),
+        lambda: store.delete(key),
         lambda: store.describe(key),
     ):
         with pytest.raises(StoreError, match="leaves the store"):
@@ -276,7 +296,7 @@ def test_a_file_in_the_place_of_a_folder_is_not_taken_for_a_lost_race(store: Loc
         store.put_if_absent("a/b", b"1")
 
 
-@pytest.mark.parametrize("url", ["s3://bucket/prefix", "ftp://host/folder"])
+@pytest.mark.parametrize("url", ["gs://bucket/prefix", "ftp://host/folder"])
 def test_a_url_of_another_kind_is_refused_in_one_line(url: str) -> None:
     with pytest.raises(StoreError) as caught:
         open_store(url)

@@ -16,8 +16,8 @@ from jobs.mnist_ablation import mnist_ablation
 from pcworker.config import CHOICES, Configuration, Trial, configuration, stack_key
 from pcworker.errors import DamagedError, InputError
 from pcworker.layout import SweepKeys
+from pcworker.local_store import LocalStore
 from pcworker.sealed import seal
-from pcworker.store import LocalStore
 
 NETWORKS = ("784-32-10", "784-32-32-10", "784-32-32-32-10")
 STEPS = (None, 0, 1, 2, 3, 4, 16, 64)
