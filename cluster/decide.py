@@ -1,26 +1,54 @@
 """What to do next: pure functions of what is planned, done, running and has failed."""
 
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections import Counter, deque
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from cluster.plan import Shard
 
-FailureKind = Literal["error", "lost", "memory"]
-"""error: the shard raised; lost: its worker or node went; memory: it ran out of memory."""
+FailureKind = Literal["error", "lost", "memory", "store"]
+"""error: the shard raised; lost: its worker or node went; memory: it ran out of memory; store: its
+worker could not read or write the store."""
 
-LIMITS: dict[FailureKind, int] = {"error": 3, "lost": 10, "memory": 8}
-"""Failures of a kind after which a shard is quarantined. A lost worker is seldom the shard's own
-fault, so many are forgiven; running out of memory halves the stacks each time."""
+LIMITS: dict[FailureKind, int] = {"error": 3, "lost": 10, "memory": 8, "store": 10}
+"""Failures of a kind after which a shard is quarantined. A lost worker or store is seldom the
+shard's own fault, so many are forgiven; running out of memory halves the stacks each time."""
+
+STREAK = 3
+"""So many attempts in a row, of more than one shard, make a node that fails them all a suspect."""
 
 
 @dataclass(frozen=True)
-class Failure:
-    """One attempt that did not end in a commit."""
+class Attempt:
+    """One attempt that has ended."""
 
     shard_id: str
-    kind: FailureKind
+    node_id: str
+    failure: FailureKind | None
+    """None: it ended in a commit."""
+
+
+class History:
+    """What there is to remember of the attempts that have ended."""
+
+    def __init__(self, attempts: Iterable[Attempt] = ()) -> None:
+        self.failures: list[Attempt] = []
+        self.last: dict[str, deque[Attempt]] = {}
+        """By node: its last attempts, STREAK of them."""
+        self.some_succeeded = False
+        self.avoided: set[str] = set()
+        """Nodes that get no more work: what failed there says nothing of a shard."""
+        for attempt in attempts:
+            self.add(attempt)
+
+    def add(self, attempt: Attempt) -> None:
+        """Remembers an attempt that has just ended."""
+        self.last.setdefault(attempt.node_id, deque(maxlen=STREAK)).append(attempt)
+        if attempt.failure is None:
+            self.some_succeeded = True
+        else:
+            self.failures.append(attempt)
 
 
 @dataclass(frozen=True)
@@ -31,30 +59,49 @@ class Start:
     max_width: int | None
 
 
-def is_quarantined(shard_id: str, failures: Collection[Failure]) -> bool:
+def suspects(history: History) -> set[str]:
+    """The nodes that fail everything while others do not: they should get no more work."""
+    if not history.some_succeeded:
+        return set()
+    return {node for node, attempts in history.last.items() if _fails_everything(attempts)}
+
+
+def is_quarantined(shard_id: str, history: History) -> bool:
     """Whether a shard has failed too often to be tried again in this submission."""
-    counts = Counter(failure.kind for failure in failures if failure.shard_id == shard_id)
+    counts = Counter(
+        attempt.failure
+        for attempt in history.failures
+        if attempt.shard_id == shard_id and attempt.node_id not in history.avoided
+    )
     return any(counts[kind] >= limit for kind, limit in LIMITS.items())
 
 
 def next_start(
-    shards: Sequence[Shard],
-    done: Collection[str],
-    running: Collection[str],
-    failures: Collection[Failure],
+    waiting: Iterable[Shard], running: Collection[str], history: History
 ) -> Start | None:
-    """The next shard to start, in the plan's order; those that failed go last. None: nothing."""
-    waiting = [
-        shard
-        for shard in shards
-        if shard.shard_id not in done
-        and shard.shard_id not in running
-        and not is_quarantined(shard.shard_id, failures)
-    ]
-    if not waiting:
+    """The next shard to start, in the order given; those that failed go last. None: nothing.
+
+    waiting  the shards without a commit
+    running  the ids of those that are at work
+    """
+    failed = Counter(attempt.shard_id for attempt in history.failures)
+    idle = (shard for shard in waiting if shard.shard_id not in running)
+    failed_before = []
+    for shard in idle:
+        if not failed[shard.shard_id]:
+            return Start(shard, None)
+        failed_before.append(shard)
+    allowed = [s for s in failed_before if not is_quarantined(s.shard_id, history)]
+    if not allowed:
         return None
-    failed = Counter(failure.shard_id for failure in failures)
-    shard = min(waiting, key=lambda shard: failed[shard.shard_id])
-    halvings = sum(f.shard_id == shard.shard_id and f.kind == "memory" for f in failures)
-    width = max(1, len(shard.trials) >> halvings) if halvings else None
-    return Start(shard, width)
+    shard = min(allowed, key=lambda shard: failed[shard.shard_id])
+    halvings = sum(
+        a.shard_id == shard.shard_id and a.failure == "memory" for a in history.failures
+    )
+    return Start(shard, max(1, len(shard.trials) >> halvings) if halvings else None)
+
+
+def _fails_everything(attempts: Collection[Attempt]) -> bool:
+    failed = all(attempt.failure in ("error", "store") for attempt in attempts)
+    several = len({attempt.shard_id for attempt in attempts}) > 1
+    return len(attempts) == STREAK and failed and several

@@ -1,133 +1,46 @@
-"""The only place of the driver that talks to Ray: connects, starts workers, hands them shards.
-
-Actors have no restarts and no retries of Ray's own: the driver replaces them, so that every attempt
-is visible and counted in one place. What to start next is decided in `cluster.decide`.
+"""Hands the shards of a sweep to workers, and obeys `cluster.decide`.
 
 `cluster.run` imports this module late, when it has set Ray's environment (`ray_environment`).
 """
 
-import signal
-import socket
-import threading
+import time
 import traceback
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError
 
-from cluster.decide import Failure, FailureKind, Start, is_quarantined, next_start
+from cluster.decide import STREAK, Attempt, History, Start, is_quarantined, next_start, suspects
+from cluster.events import Event, Failed, Finished, Running, Trouble, WorkerInfo
+from cluster.failures import cause_of, kind_of
 from cluster.plan import Shard
-from cluster.resources import Resources, workers_that_fit
-from pcworker.actor import Worker
-from pcworker.digits import Digits
-from pcworker.errors import InputError
+from cluster.pool import Hand, Pool
+from cluster.resources import Resources
+from pcworker.actor import Work
 
-START_TIMEOUT_S = 120
-REACH_S = 5
 POLL_S = 0.5
 
 
-@dataclass(frozen=True)
-class Finished:
-    """A shard's attempt ended in a commit, its own or an earlier one."""
-
-    shard: Shard
-    outcome: str
-    """`pcworker.commit.Outcome`, or "elsewhere" if another driver's worker had committed it."""
-    wall_seconds: float
-
-
-@dataclass(frozen=True)
-class Failed:
-    """A shard's attempt ended without a commit."""
-
-    shard: Shard
-    attempt_id: str
-    kind: FailureKind
-    error: str
-    traceback: str
-    quarantined: bool
-
-
-@dataclass(frozen=True)
-class Running:
-    """The shards at work, with the share of each that is done."""
-
-    shares: dict[str, float]
-
-
-Event = Finished | Failed | Running
-
-
-@contextmanager
-def connected(address: str | None) -> Iterator[str]:
-    """A connection to Ray; yields the line that says to which.
-
-    address  None: a new local Ray, on the loopback interface, that ends with this process;
-             "auto" or HOST:PORT: that cluster. InputError if it cannot be reached.
-    """
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address not in (None, "auto"):
-        _check_reachable(address)
-    try:
-        if address is None:
-            memory = 512 * 2**20  # the digits take 55 MB; weights never travel through Ray
-            ray.init("local", include_dashboard=False, object_store_memory=memory, **quiet)
-        else:
-            ray.init(address, **quiet)
-    except (ConnectionError, RayError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"Ray at {address or 'this machine'} cannot be reached: {_first_line(error)}; "
-            "check --address, RAY_ADDRESS and the cluster's token"
-        ) from error
-    if threading.current_thread() is threading.main_thread():
-        # Ray has put its own there, which dumps a stack; a stopped job should end as by Ctrl-C
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield _describe_cluster(address)
-    finally:
-        ray.shutdown()
-
-
 class Dispatcher:
-    """Workers of one kind, and what they are at."""
+    """The shards that wait, those that are at work, and what has become of attempts."""
 
-    def __init__(self, store_url: str, digits: Digits, resources: Resources) -> None:
-        self._store_url = store_url
-        self._digits = ray.put(digits)  # once for all workers
-        self._resources = resources
-        options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0}
-        options["concurrency_groups"] = {"control": 1}
-        self._class: Any = ray.remote(**options)(Worker)
-        self._workers: list[Any] = []
-        self._running: dict[Any, tuple[Any, Start, str]] = {}  # ref: worker, what, attempt
+    def __init__(self, work: Work, data: Any, resources: Resources) -> None:
+        """`data` is given to every worker's engine. InputError if not enough workers fit."""
+        self._pool = Pool(work, data, resources)
+        self._running: dict[Any, tuple[Hand, Start, str]] = {}  # ref: by whom, what, attempt
+        self._history = History()
+        self._seen: dict[str, WorkerInfo] = {}  # by node: the worker there that ended last
+        self._asked = 0.0
 
-    def start(self, shards: int) -> list[dict[str, Any]]:
-        """Starts the workers, no more than there are shards; returns what each says it is.
-
-        InputError if the cluster has no room for one, or a worker cannot start.
-        """
-        count = min(workers_that_fit(ray.cluster_resources(), self._resources), shards)
-        self._workers = [self._new_worker() for _ in range(count)]
-        try:
-            return ray.get(
-                [worker.describe.remote() for worker in self._workers], timeout=START_TIMEOUT_S
-            )
-        except GetTimeoutError as error:
-            raise InputError(
-                f"{count} workers of {self._resources} did not start within {START_TIMEOUT_S} s; "
-                "other jobs may hold the cluster: try fewer --workers, or later"
-            ) from error
-        except RayActorError as error:
-            raise InputError(f"a worker cannot start: {_cause(error)}") from error
+    def start(self, shards: int) -> list[Event]:
+        """Starts the workers, no more than there are shards; returns which are ready and which
+        cannot start. InputError if none can."""
+        return self._pool.start(shards)
 
     def run(
         self,
-        sweep: str,
         shards: Sequence[Shard],
         is_committed: Callable[[str], bool],
         tell: Callable[[Event], None],
@@ -138,79 +51,94 @@ class Dispatcher:
         is_committed  by shard id; asked before each start, for another driver may be at work
         tell          hears every event, and `Running` about twice a second
         """
-        finished, failures = set[str](), list[Failure]()
-        idle = list(self._workers)
+        waiting = {shard.shard_id: shard for shard in shards}
         while True:
-            while idle and (start := self._next(shards, finished, failures)):
-                if is_committed(start.shard.shard_id):
-                    finished.add(start.shard.shard_id)
-                    tell(Finished(start.shard, "elsewhere", 0.0))
-                else:
-                    self._start(idle.pop(), sweep, start)
-            if not self._running:
-                return len(shards) - len(finished)
-            ready, _ = ray.wait(list(self._running), num_returns=1, timeout=POLL_S)
-            for ref in ready:
-                worker, start, attempt_id = self._running.pop(ref)
-                event = self._outcome(ref, start.shard, attempt_id, failures)
-                if isinstance(event, Finished):
-                    finished.add(event.shard.shard_id)
-                else:  # whatever went wrong may have left the worker's process in a bad state
-                    ray.kill(worker)
-                    worker = self._new_worker()
-                idle.append(worker)
+            self._pool.resize(len(waiting))
+            for event in self._start_idle(waiting, is_committed):
                 tell(event)
-            tell(self._progress())
+            if not self._running and not self._next(waiting):
+                return len(waiting)
+            self._pool.require_life()
+            refs = [*self._running, *self._pool.starting]
+            ready, _ = ray.wait(refs, timeout=POLL_S) if refs else ([], [])
+            for ref in ready:
+                tell(self._ended(ref, waiting) if ref in self._running else self._pool.settle(ref))
+            for event in self._avoid_suspects():
+                tell(event)
+            if (now := self._progress()) is not None:
+                tell(now)
 
-    def _next(
-        self, shards: Sequence[Shard], finished: Collection[str], failures: Collection[Failure]
-    ) -> Start | None:
+    def _next(self, waiting: dict[str, Shard]) -> Start | None:
         running = {start.shard.shard_id for _, start, _ in self._running.values()}
-        return next_start(shards, finished, running, failures)
+        return next_start(waiting.values(), running, self._history)
 
-    def _new_worker(self) -> Any:
-        needs = self._resources
-        options = self._class.options(num_cpus=needs.cpus, num_gpus=needs.gpus)
-        return options.remote(self._digits, self._store_url, needs.device, int(needs.cpus))
+    def _start_idle(
+        self, waiting: dict[str, Shard], is_committed: Callable[[str], bool]
+    ) -> list[Event]:
+        events: list[Event] = []
+        busy = {id(hand) for hand, _, _ in self._running.values()}
+        idle = [hand for hand in self._pool.hands if id(hand) not in busy]
+        while idle and (start := self._next(waiting)):
+            shard_id = start.shard.shard_id
+            if is_committed(shard_id):
+                events.append(Finished(waiting.pop(shard_id), "elsewhere"))
+                continue
+            hand, attempt_id = idle.pop(), uuid.uuid4().hex[:12]
+            trials = start.shard.trials
+            ref = hand.actor.run.remote(shard_id, attempt_id, trials, start.max_width)
+            self._running[ref] = (hand, start, attempt_id)
+        return events
 
-    def _start(self, worker: Any, sweep: str, start: Start) -> None:
-        attempt_id = uuid.uuid4().hex[:12]
-        ref = worker.run.remote(
-            sweep,
-            start.shard.shard_id,
-            attempt_id,
-            start.shard.trials,
-            start.max_width,
-        )
-        self._running[ref] = (worker, start, attempt_id)
-
-    def _outcome(
-        self, ref: Any, shard: Shard, attempt_id: str, failures: list[Failure]
-    ) -> Finished | Failed:
+    def _ended(self, ref: Any, waiting: dict[str, Shard]) -> Event:
+        hand, start, attempt_id = self._running.pop(ref)
+        shard, node = start.shard, hand.info.node_id
+        self._seen[node] = hand.info
         try:
             report = ray.get(ref)
-            return Finished(shard, report["outcome"], report["wall_seconds"])
         except RayError as error:
-            kind = _kind(error)
-            failures.append(Failure(shard.shard_id, kind))
+            # whatever went wrong may have left the worker's process in a bad state
+            self._pool.dismiss(hand)
+            kind = kind_of(error)
+            self._history.add(Attempt(shard.shard_id, node, kind))
             return Failed(
                 shard=shard,
                 attempt_id=attempt_id,
                 kind=kind,
-                error=_cause(error),
+                error=cause_of(error),
                 traceback="".join(traceback.format_exception(error)),
-                quarantined=is_quarantined(shard.shard_id, failures),
+                quarantined=is_quarantined(shard.shard_id, self._history),
+                worker=hand.info,
             )
+        self._history.add(Attempt(shard.shard_id, node, None))
+        return Finished(waiting.pop(shard.shard_id), worker=hand.info, **report)
 
-    def _progress(self) -> Running:
-        """Asks the workers at work. A lost one does not answer; its run will say so."""
+    def _avoid_suspects(self) -> list[Event]:
+        """Gives no more work to nodes that fail everything, and names them."""
+        fresh = self._pool.avoid(suspects(self._history))
+        self._history.avoided |= fresh
+        infos = [info for info in self._seen.values() if info.node_id in fresh]
+        return [
+            Trouble(
+                f"{info.hostname} ({info.device}, node {info.node_id[:8]}) has failed its last "
+                f"{STREAK} attempts while others succeed: it gets no more work"
+            )
+            for info in infos
+        ]
+
+    def _progress(self) -> Running | None:
+        """Asks the workers at work, at most every POLL_S. A lost one does not answer; its run will
+        say so."""
+        if time.monotonic() - self._asked < POLL_S:
+            return None
         asked = {
-            worker.progress.remote(): (start, a) for worker, start, a in self._running.values()
+            hand.actor.progress.remote(): (start, attempt)
+            for hand, start, attempt in self._running.values()
         }
-        shares: dict[str, float] = {}
-        if not asked:
-            return Running(shares)
-        ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=POLL_S)
+        ready: list[Any] = []
+        if asked:
+            ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=POLL_S)
+        self._asked = time.monotonic()
+        shares: dict[str, float] = {start.shard.shard_id: 0.0 for start, _ in asked.values()}
         for ref in ready:
             start, attempt_id = asked[ref]
             try:
@@ -219,54 +147,4 @@ class Dispatcher:
                 continue
             if current == attempt_id:
                 shares[start.shard.shard_id] = share
-        return Running(shares)
-
-
-def _kind(error: RayError) -> FailureKind:
-    cause = error.cause if isinstance(error, RayTaskError) else None
-    if isinstance(error, OutOfMemoryError) or isinstance(cause, MemoryError):
-        return "memory"
-    # torch's, on a GPU and on a CPU, without importing torch
-    if type(cause).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(cause):
-        return "memory"
-    return "error" if isinstance(error, RayTaskError) else "lost"
-
-
-def _cause(error: BaseException) -> str:
-    """What went wrong, in one line."""
-    if isinstance(error, RayTaskError) and error.cause is not None:
-        return f"{type(error.cause).__name__}: {_first_line(error.cause)}"
-    inner = [line.strip() for line in str(error).splitlines() if line.strip()]
-    named = [line for line in inner if line.startswith("pcworker.errors.")]
-    return (
-        named[-1].split(": ", 1)[-1] if named else f"{type(error).__name__}: {_first_line(error)}"
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _check_reachable(address: str) -> None:
-    """Ray itself tries an address for minutes before it gives up."""
-    host, _, port = address.rpartition(":")
-    if not (host and port.isdigit() and "/" not in address):
-        raise InputError(
-            f"Ray address {address!r}: give auto, or HOST:PORT of the cluster's head (port 6379 as "
-            "a rule; the address with http:// is the dashboard's)"
-        )
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S).close()
-    except OSError as error:
-        raise InputError(
-            f"Ray at {address} cannot be reached: {error}; check --address, RAY_ADDRESS, and "
-            "whether the cluster is up"
-        ) from error
-
-
-def _describe_cluster(address: str | None) -> str:
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    total = ray.cluster_resources()
-    gpus = f", {total['GPU']:g} GPU(s)" if total.get("GPU") else ""
-    what = "a local Ray on this machine" if address is None else f"the Ray cluster at {address}"
-    return f"{what}: {len(nodes)} node(s), {total.get('CPU', 0):g} CPU core(s){gpus}"
+        return Running(shares, tuple(hand.info for hand in self._pool.hands))

@@ -1,16 +1,19 @@
-"""Drivers tell each other that they are there. It is advice only: what is true is in the commits.
+"""Drivers tell each other, and `jobs.status`, that they are there and what they are at.
 
-Two drivers on one sweep are safe at any time. Knowing of each other they begin at opposite ends of
-the plan, so that few shards are run twice.
+It is advice only: what is true is in the commits. Two drivers on one sweep are safe at any time;
+knowing of each other they begin at opposite ends of the plan, so that few shards are run twice.
 """
 
 import json
 import socket
 import time
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from cluster.events import Running, WorkerInfo
 from pcworker.errors import StoreError
 from pcworker.layout import SweepKeys
 from pcworker.store import Store
@@ -20,42 +23,80 @@ ALIVE_S = 3 * EVERY_S
 """A driver not heard of for so long is not waited for."""
 
 
+@dataclass(frozen=True)
+class Driver:
+    """What a driver has said last."""
+
+    hostname: str
+    time: float
+    """Seconds since the epoch, by its own clock."""
+    ended: bool
+    workers: tuple[WorkerInfo, ...]
+    running: Mapping[str, float]
+    """By shard: the share of it that is done."""
+
+    def alive(self, now: float) -> bool:
+        """Whether it seems to be at work at the time `now`."""
+        return not self.ended and abs(now - self.time) < ALIVE_S
+
+
+def read_drivers(store: Store, sweep: str, but: str | None = None) -> list[Driver]:
+    """What the drivers of a sweep have said last; what cannot be read is left out.
+
+    but  the key of a driver to leave out
+    """
+    keys = (key for key in store.list(SweepKeys(sweep).drivers) if key != but)
+    read = (_driver(store.get(key) or b"") for key in keys)
+    return [driver for driver in read if driver is not None]
+
+
 class Heartbeat:
-    """This driver's sign of life in the store, and the others'."""
+    """This driver's sign of life in the store."""
 
     def __init__(self, store: Store, sweep: str) -> None:
-        self._store, self._keys = store, SweepKeys(sweep)
-        self._driver = uuid.uuid4().hex[:12]
+        self._store, self._sweep = store, sweep
+        self._key = SweepKeys(sweep).driver(uuid.uuid4().hex[:12])
         self._last = -EVERY_S
+        self._at_work = Running({}, ())
 
-    def beat(self) -> None:
-        """Says that this driver is alive, if it has not done so for a while."""
+    def beat(self, at_work: Running | None = None) -> None:
+        """Says that this driver is alive and what is at work, if it has not done so for a while."""
+        self._at_work = at_work or self._at_work
         if time.monotonic() - self._last >= EVERY_S:
             self._last = time.monotonic()
             self._write(ended=False)
 
     def end(self) -> None:
         """Says that this driver has ended."""
+        self._at_work = Running({}, ())
         self._write(ended=True)
 
     def others(self) -> list[str]:
         """The hosts of other drivers that seem alive."""
-        found = []
-        for key in self._store.list(self._keys.drivers):
-            if key != self._keys.driver(self._driver) and (host := self._alive(key)):
-                found.append(host)
-        return found
+        drivers = read_drivers(self._store, self._sweep, but=self._key)
+        return [driver.hostname for driver in drivers if driver.alive(time.time())]
 
     def _write(self, ended: bool) -> None:
-        sign = {"hostname": socket.gethostname(), "time": time.time(), "ended": ended}
+        sign = {
+            "hostname": socket.gethostname(),
+            "time": time.time(),
+            "ended": ended,
+            "workers": [asdict(worker) for worker in self._at_work.workers],
+            "running": dict(self._at_work.shares),
+        }
         with suppress(StoreError):  # advice is not worth a sweep
-            self._store.put(self._keys.driver(self._driver), json.dumps(sign).encode())
+            self._store.put(self._key, json.dumps(sign).encode())
 
-    def _alive(self, key: str) -> str | None:
-        """The host of a driver, or None if it has ended, is silent or left nothing readable."""
-        try:
-            sign: Any = json.loads(self._store.get(key) or b"")
-            alive = not sign["ended"] and abs(time.time() - sign["time"]) < ALIVE_S
-            return str(sign["hostname"]) if alive else None
-        except (ValueError, KeyError, TypeError):
-            return None
+
+def _driver(data: bytes) -> Driver | None:
+    try:
+        sign: Any = json.loads(data)
+        return Driver(
+            hostname=str(sign["hostname"]),
+            time=float(sign["time"]),
+            ended=bool(sign["ended"]),
+            workers=tuple(WorkerInfo(**worker) for worker in sign["workers"]),
+            running={str(shard): float(share) for shard, share in sign["running"].items()},
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from cluster.cost import TRAINING_SAMPLES, shard_seconds
 from cluster.plan import Plan, Shard
-from cluster.resources import Resources, workers_that_fit
+from cluster.resources import Resources, require_room, workers_that_fit
 
 
 def print_plan(
@@ -34,7 +34,9 @@ def _workers(needs: Resources, address: str | None) -> int:
     """How many workers there would be; a cluster, or GPUs, cannot be seen without Ray."""
     if address is not None or needs.gpus:
         return needs.workers or 1
-    return workers_that_fit({"CPU": float(os.cpu_count() or 1)}, needs)
+    here = [{"CPU": float(os.cpu_count() or 1)}]
+    require_room(here, needs)
+    return needs.workers or workers_that_fit(here, needs)
 
 
 def _table(left: Collection[Shard], minutes: dict[str, float]) -> Table:

@@ -1,13 +1,21 @@
-"""The progress of a sweep on the driver's terminal: a bar with ETA and the failures so far."""
+"""What a driver shows of its sweep: a bar with ETA on a terminal, else a line of fields an event."""
 
+import json
+import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from cluster.events import Event, Failed, Finished, Joined, Running, Trouble
+
+LOG_EVERY_S = 60.0
+"""Between two lines of progress where there is no terminal."""
+
 
 class SweepProgress:
-    """A bar over the cost of all shards; without a terminal, a line per finished shard."""
+    """Hears the events of a sweep, over the cost of all shards."""
 
     def __init__(self, console: Console, costs: Mapping[str, float], done: set[str]) -> None:
         self._console, self._costs = console, costs
@@ -26,6 +34,7 @@ class SweepProgress:
         self._total = sum(cost for shard, cost in costs.items() if shard not in done) or 1.0
         self._started_done = set(done)
         self._task = self._bar.add_task(self._description(), total=self._total)
+        self._logged = time.monotonic()
 
     def __enter__(self) -> "SweepProgress":
         self._bar.start()
@@ -34,34 +43,93 @@ class SweepProgress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def update(self, shares: Mapping[str, float]) -> None:
-        """The shards at work and the share of each that is done."""
+    def hear(self, event: Event) -> None:
+        """Shows what has happened."""
+        if isinstance(event, Running):
+            self._update(event)
+        elif isinstance(event, Finished):
+            self._finished(event)
+        elif isinstance(event, Failed):
+            self._failures += 1
+            then = "quarantined" if event.quarantined else "it will be tried again"
+            self._show(
+                f"shard {event.shard.shard_id} failed on {event.worker.hostname} ({event.kind}: "
+                f"{event.error}); {then}",
+                "failed",
+                style="yellow",
+                shard=event.shard.shard_id,
+                kind=event.kind,
+                error=event.error,
+                worker=event.worker.hostname,
+                quarantined=event.quarantined,
+            )
+        elif isinstance(event, Joined):
+            worker = event.worker
+            self._show(
+                f"  worker on {worker.hostname}: {worker.device}",
+                "worker",
+                worker=worker.hostname,
+                device=worker.device,
+                pid=worker.pid,
+            )
+        elif isinstance(event, Trouble):
+            self._show(event.message, "trouble", style="yellow", message=event.message)
+
+    def _finished(self, event: Finished) -> None:
+        shard_id = event.shard.shard_id
+        self._done.add(shard_id)
+        if event.outcome == "differs":
+            text = (
+                f"shard {shard_id} had been committed by another attempt, with OTHER results: "
+                "this sweep does not repeat itself bit for bit; the first commit stands"
+            )
+            self._show(text, "differs", style="red", shard=shard_id, message=text)
+        elif not self._console.is_terminal:
+            self._log(
+                event.outcome,
+                shard=shard_id,
+                seconds=round(event.wall_seconds, 1),
+                worker=event.worker.hostname if event.worker else None,
+                resumed_from=event.resumed_from or None,
+                done=f"{len(self._done)}/{len(self._costs)}",
+                failures=self._failures,
+            )
+
+    def _update(self, event: Running) -> None:
         fresh = self._done - self._started_done
         completed = sum(self._costs[shard] for shard in fresh)
-        completed += sum(self._costs[shard] * share for shard, share in shares.items())
+        completed += sum(self._costs[shard] * share for shard, share in event.shares.items())
         self._bar.update(self._task, completed=completed, description=self._description())
-
-    def finished(self, shard_id: str, outcome: str, seconds: float) -> None:
-        """A shard has a commit; `outcome` is that of `cluster.dispatch.Finished`."""
-        self._done.add(shard_id)
-        if outcome == "differs":
-            self._console.print(
-                f"shard {shard_id} had been committed by another attempt, with OTHER results: "
-                "this sweep does not repeat itself bit for bit; the first commit stands",
-                style="red",
+        if not self._console.is_terminal and time.monotonic() - self._logged > LOG_EVERY_S:
+            left = self._bar.tasks[self._task].time_remaining
+            self._log(
+                "running",
+                percent=round(100 * completed / self._total, 1),
+                eta_seconds=None if left is None else round(left),
+                workers=len(event.workers),
+                shards=len(event.shares),
+                done=f"{len(self._done)}/{len(self._costs)}",
+                failures=self._failures,
             )
-        elif not self._console.is_terminal:
-            what = {
-                "committed": f"committed after {seconds:.0f} s",
-                "lost": f"found committed after {seconds:.0f} s, with the same results",
-                "elsewhere": "committed by another driver",
-            }[outcome]
-            self._console.print(f"shard {shard_id} {what}: {self._description()}")
 
-    def failed(self, message: str) -> None:
-        """An attempt failed."""
-        self._failures += 1
-        self._console.print(message, style="yellow")
+    def _show(self, text: str, name: str, *, style: str | None = None, **fields: object) -> None:
+        """On a terminal the text, else the fields."""
+        if self._console.is_terminal:
+            self._console.print(text, style=style)
+        else:
+            self._log(name, **fields)
+
+    def _log(self, name: str, **fields: object) -> None:
+        self._logged = time.monotonic()
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        given = (f"{key}={_quoted(v)}" for key, v in fields.items() if v is not None)
+        self._console.print(f"{now} event={name} {' '.join(given)}", soft_wrap=True)
 
     def _description(self) -> str:
         return f"{len(self._done)}/{len(self._costs)} shard(s), {self._failures} failure(s)"
+
+
+def _quoted(value: object) -> str:
+    """Quoted as JSON where it would not be one word."""
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if set(text) & set(' "=\n\t') else text

@@ -2,8 +2,9 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pcworker.errors import InputError
 
@@ -20,6 +21,8 @@ class Resources:
     """"auto", "cpu" or "cuda"."""
 
     def __post_init__(self) -> None:
+        if self.device == "cuda" and self.gpus == 0:
+            raise InputError("device cuda with 0 GPUs per worker: give --gpus-per-worker 1, say")
         for name, amount in (("cpus", self.cpus), ("gpus", self.gpus)):
             fraction, whole = 0.001 <= amount <= 1, amount >= 0 and amount == amount // 1
             if not (fraction or whole) or amount == math.inf or (name == "cpus" and amount == 0):
@@ -33,22 +36,30 @@ class Resources:
         return f"{self.cpus:g} CPU core(s){gpus}"
 
 
-def workers_that_fit(total: Mapping[str, float], needs: Resources) -> int:
-    """How many workers a cluster with `total` resources holds; InputError if not one, or not as
-    many as were asked for."""
-    rooms = [
-        total.get(name, 0.0) / amount
-        for name, amount in (("CPU", needs.cpus), ("GPU", needs.gpus))
-        if amount > 0
-    ]
-    fit = math.floor(min(rooms, default=1.0) + 1e-9)
-    if fit < (needs.workers or 1):
-        has = f"{total.get('CPU', 0):g} CPU core(s) and {total.get('GPU', 0):g} GPU(s)"
-        raise InputError(
-            f"{needs.workers or 1} worker(s) of {needs} do not fit: the cluster has {has}; "
-            "lower --workers, --cpus-per-worker or --gpus-per-worker"
-        )
-    return needs.workers or fit
+def workers_that_fit(nodes: Sequence[Mapping[str, float]], needs: Resources) -> int:
+    """How many workers a cluster holds, each wholly on one node.
+
+    nodes  what each node has: {"CPU": 8.0, "GPU": 1.0, ...}
+    """
+    return sum(_on_node(node, needs) for node in nodes)
+
+
+def require_room(nodes: Sequence[Mapping[str, float]], needs: Resources) -> None:
+    """Raises InputError if not one worker fits, or not as many as were asked for."""
+    if workers_that_fit(nodes, needs) >= (needs.workers or 1):
+        return
+    cpus, gpus = (sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU"))
+    has = f"{cpus:g} CPU core(s) and {gpus:g} GPU(s) on {len(nodes)} node(s)"
+    raise InputError(
+        f"{needs.workers or 1} worker(s) of {needs} do not fit: the cluster has {has}; "
+        "lower --workers, --cpus-per-worker or --gpus-per-worker"
+    )
+
+
+def _on_node(node: Mapping[str, float], needs: Resources) -> int:
+    wants = (("CPU", needs.cpus), ("GPU", needs.gpus))
+    rooms = [node.get(name, 0.0) / amount for name, amount in wants if amount > 0]
+    return math.floor(min(rooms) + 1e-9)
 
 
 def ray_environment(address: str | None) -> str | None:
@@ -65,4 +76,17 @@ def ray_environment(address: str | None) -> str | None:
         # despite its name: off, a local Ray binds to 127.0.0.1 only, on Linux too
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         os.environ.setdefault("RAY_AUTH_MODE", "token")
+    elif ray_token() is not None:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray would connect without it
     return address
+
+
+def ray_token() -> str | None:
+    """The token for a cluster, found where Ray looks for it; None if there is none."""
+    if token := os.environ.get("RAY_AUTH_TOKEN"):
+        return token
+    default = Path.home() / ".ray" / "auth_token"
+    try:
+        return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or default).read_text().strip() or None
+    except OSError:
+        return None

@@ -9,17 +9,17 @@ import click
 
 from cluster.collect import collect, stored_plans
 from cluster.publish import print_next, publish, require_complete
-from jobs.options import console, help_text, main, store, sweep_names
+from jobs.options import console, help_text, main, store_options, sweep_names
 from pcworker.store import open_store
 
 
 @click.command(help=help_text(__doc__), context_settings={"max_content_width": 100})
-@store
+@store_options
 @sweep_names
 @click.option("--partial", is_flag=True, help="Print tables with missing cells, and mark them.")
-def command(store: str, sweep: Sequence[str], partial: bool) -> int:
+def command(store: str, s3_endpoint: str | None, sweep: Sequence[str], partial: bool) -> int:
     """The command line: see the module's docstring."""
-    opened = open_store(store)
+    opened = open_store(store, s3_endpoint)
     collected = collect(opened, stored_plans(opened, sweep))
     if not partial:
         require_complete(collected)

@@ -3,8 +3,9 @@
 0 done    1 some shards failed    2 the user's input or environment    130 interrupted
 """
 
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -44,7 +45,16 @@ NUMBERS = Listed(float, "NUMBERS")
 TEXTS = Listed(str, "NAMES")
 STEPS = Listed(lambda text: None if text == "l" else int(text), "STEPS")
 
-store = click.option("--store", default="results", show_default=True, help="Directory of results.")
+_STORE = [
+    click.option(
+        "--store", default="results", show_default=True,
+        help="Where results are kept: a directory, or s3://bucket/prefix.",
+    ),
+    click.option(
+        "--s3-endpoint", metavar="URL",
+        help="Of an S3 server that is not AWS's.  [default: boto3's, as AWS_ENDPOINT_URL_S3]",
+    ),
+]  # fmt: skip
 sweep_names = click.option(
     "--sweep", required=True, type=TEXTS, help="Name of the sweep, or several with commas."
 )
@@ -64,7 +74,7 @@ def choice(name: str, default: str | None, text: str) -> Callable[[Any], Any]:
 
 
 _RUN = [
-    store,
+    *_STORE,
     click.option("--sweep", help="Name of the sweep.  [default: from the set of trials]"),
     click.option("--data", type=click.Path(path_type=Path), help="Directory of the data set."),
     click.option("--workers", type=click.IntRange(1), help="Workers.  [default: as many as fit]"),
@@ -85,15 +95,28 @@ _RUN = [
         help="Ray cluster: auto or HOST:PORT.  [default: RAY_ADDRESS, else a local Ray]",
     ),
     click.option(
+        "--checkpoint-every", type=click.IntRange(0), default=1, show_default=True,
+        help="Epochs between two checkpoints inside a shard; 0: none.",
+    ),
+    click.option(
         "--plan", "plan_only", is_flag=True,
         help="Check everything, print the plan, start nothing.",
     ),
 ]  # fmt: skip
 
 
+def store_options(command: Any) -> Any:
+    """The options that say where results are: `open_store` takes them."""
+    return _with(_STORE, command)
+
+
 def run_options(command: Any) -> Any:
     """The options of every job that runs a sweep; `RunOptions` are made of them by `split`."""
-    for option in reversed(_RUN):
+    return _with(_RUN, command)
+
+
+def _with(options: Sequence[Any], command: Any) -> Any:
+    for option in reversed(options):
         command = option(command)
     return command
 
@@ -106,12 +129,13 @@ def split(given: dict[str, Any]) -> RunOptions:
         gpus=given.pop("gpus_per_worker"),
         device=given.pop("device"),
     )
-    names = ("store", "sweep", "data", "address", "plan_only")
+    names = ("store", "s3_endpoint", "sweep", "data", "address", "plan_only", "checkpoint_every")
     return RunOptions(resources=resources, **{name: given.pop(name) for name in names})
 
 
 def main(command: click.Command) -> NoReturn:
     """Runs a command and exits. A user's mistake is one line, never a traceback."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped job ends as by Ctrl-C
     try:
         code = command(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

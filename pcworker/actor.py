@@ -2,43 +2,107 @@
 
 import os
 import socket
-from collections.abc import Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import ray
+from ray.util.metrics import Counter, Histogram
 
+from pcworker.checkpoint import Checkpoint
+from pcworker.checkpoints import Checkpoints
 from pcworker.commit import commit_shard
 from pcworker.config import Trial
-from pcworker.digits import Digits
+from pcworker.errors import InputError, StoreError
 from pcworker.layout import SweepKeys
-from pcworker.provenance import provenance
-from pcworker.store import open_store
+from pcworker.patience import PatientStore
+from pcworker.provenance import provenance, result_fingerprint
+from pcworker.results import ShardResult
+from pcworker.store import Store
+
+if TYPE_CHECKING:
+    import torch
+
+COMMIT_SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+
+
+class Trains(Protocol):
+    """What a worker needs of an engine: `pcworker.engine.Engine` is one."""
+
+    def run(
+        self,
+        trials: Sequence[Trial],
+        *,
+        max_width: int | None,
+        report: Callable[[float], None],
+        resume: Checkpoint | None,
+        checkpoint_every: int,
+        save: Callable[[Checkpoint], None],
+    ) -> ShardResult:
+        """As `Engine.run`."""
+
+
+def mnist_engine(digits: Any, device: "torch.device") -> Trains:
+    """An engine on these digits. torch is imported here, in the worker: the driver needs none."""
+    from pcworker.engine import Engine
+
+    return Engine(digits, device)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all workers of a sweep are told."""
+
+    sweep: str
+    store: Store
+    device: str
+    """"auto", "cpu" or "cuda"."""
+    cpus: int
+    checkpoint_every: int = 1
+    """Epochs; 0: no checkpoints."""
+    command: tuple[str, ...] = ()
+    """The command line, for the record."""
+    make_engine: Callable[[Any, "torch.device"], Trains] = mnist_engine
 
 
 class Worker:
     """Holds an engine on the device that Ray assigned to its process."""
 
-    def __init__(self, digits: Digits, store_url: str, device: str, cpus: int) -> None:
-        # torch is imported here, in the worker: the driver that plans and dispatches needs none
-        from pcworker.device import device_name, prepare_device
-        from pcworker.engine import Engine
+    def __init__(self, work: Work, data: Any) -> None:
+        """Raises InputError, which the driver shows, where this node cannot do the work."""
+        from pcworker.device import device_name, numerics, prepare_device
 
-        gpus = len(ray.get_gpu_ids())
-        chosen = prepare_device(device, gpus=gpus, cpus=cpus)
-        self._engine = Engine(digits, chosen)
-        self._device_name = device_name(chosen)
-        self._store = open_store(store_url)
-        self._provenance = provenance()  # of the code that runs, should it be edited meanwhile
+        self._work, self._keys = work, SweepKeys(work.sweep)
+        self._require_the_drivers_store()
+        device = prepare_device(work.device, gpus=len(ray.get_gpu_ids()), cpus=work.cpus)
+        self._engine = work.make_engine(data, device)
+        self._store = PatientStore(work.store)
+        self._where = {  # of the code that runs, should it be edited meanwhile
+            **provenance(),
+            **numerics(),
+            "sweep": work.sweep,
+            "hostname": _node_name(),
+            "node_id": ray.get_runtime_context().get_node_id(),
+            "device": device_name(device),
+            "command": list(work.command),
+        }
         self._progress: tuple[str, float] = ("", 0.0)
+        tags = {"sweep": work.sweep}
+        self._updates = Counter("zilsweep_updates", "Weight updates.", tag_keys=("sweep",))
+        self._commit_seconds = Histogram(
+            "zilsweep_commit_seconds",
+            "From the end of a shard's training to its commit.",
+            boundaries=list(COMMIT_SECONDS),
+            tag_keys=("sweep",),
+        )
+        for metric in (self._updates, self._commit_seconds):
+            metric.set_default_tags(tags)
 
     def describe(self) -> dict[str, Any]:
-        """Who this is: hostname, pid, node and device."""
-        return {
-            "hostname": socket.gethostname(),
-            "pid": os.getpid(),
-            "node_id": ray.get_runtime_context().get_node_id(),
-            "device": self._device_name,
-        }
+        """Who this is: the values of `cluster.events.WorkerInfo`."""
+        names = ("hostname", "node_id", "device")
+        return {"pid": os.getpid(), **{name: self._where[name] for name in names}}
 
     @ray.method(concurrency_group="control")
     def progress(self) -> tuple[str, float]:
@@ -46,20 +110,56 @@ class Worker:
         return self._progress
 
     def run(
-        self,
-        sweep: str,
-        shard_id: str,
-        attempt_id: str,
-        trials: Sequence[Trial],
-        max_width: int | None,
+        self, shard_id: str, attempt_id: str, trials: Sequence[Trial], max_width: int | None
     ) -> dict[str, Any]:
-        """Trains and commits a shard; returns the commit's outcome and the seconds of training."""
+        """Trains and commits a shard; returns the commit's outcome, the seconds of training and
+        the epoch that it was resumed from."""
 
         def report(share: float) -> None:
             self._progress = (attempt_id, share)
 
         report(0.0)
-        result = self._engine.run(trials, max_width=max_width, report=report)
-        where = {"sweep": sweep, "device": self._device_name, **self._provenance}
-        outcome = commit_shard(self._store, SweepKeys(sweep), shard_id, attempt_id, result, where)
-        return {"outcome": outcome, "wall_seconds": result.wall_seconds}
+        maker = result_fingerprint(self._where)
+        checkpoints = Checkpoints(self._store, self._keys, shard_id, attempt_id, maker, trials)
+        resume = checkpoints.latest() if self._work.checkpoint_every else None
+        result = self._engine.run(
+            trials,
+            max_width=max_width,
+            report=report,
+            resume=resume,
+            checkpoint_every=self._work.checkpoint_every,
+            save=checkpoints.save,
+        )
+        self._updates.inc(sum(trial.updates for trial in result.trials))
+        trained = time.monotonic()
+        outcome = commit_shard(self._store, self._keys, shard_id, attempt_id, result, self._where)
+        self._commit_seconds.observe(time.monotonic() - trained)
+        checkpoints.clear()
+        return {
+            "outcome": outcome,
+            "wall_seconds": result.wall_seconds,
+            "resumed_from": resume.epoch if resume else 0,
+        }
+
+    def _require_the_drivers_store(self) -> None:
+        """Before an hour of training: this node can write to the store that the driver sees."""
+        store, host = self._work.store, socket.gethostname()
+        try:
+            seen = store.get(self._keys.plan) is not None
+            store.check()
+        except StoreError as error:
+            raise InputError(f"on {host}: {error}") from error
+        if not seen:
+            raise InputError(
+                f"on {host}: store {store.url} holds no plan of sweep {self._work.sweep}: it is "
+                "not the store that the driver sees; give an s3:// store, or a directory that "
+                "every node shares"
+            )
+
+
+def _node_name() -> str:
+    """The host's name, with the node's id where several nodes are on this host."""
+    host = socket.gethostname()
+    here = [n for n in ray.nodes() if n["Alive"] and n["NodeManagerHostname"] == host]
+    node_id: str = ray.get_runtime_context().get_node_id()
+    return f"{host}/{node_id[:8]}" if len(here) > 1 else host

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -50,8 +51,24 @@ class Commit:
     twins: Mapping[str, tuple[str, ...]]
     """By the twin's trial id: the digest of its weights after each epoch."""
     packing: str
+    updates: int
+    """Weight updates made, of all trials."""
+    wall_seconds: float
+    time: str
+    """When it was committed: UTC, ISO 8601."""
     where: Mapping[str, Any]
     """hostname, device, versions, ...: what ran it."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An attempt that trained to its end, whether its commit came first or not."""
+
+    shard_id: str
+    attempt_id: str
+    result_digest: str
+    hostname: str
+    device: str
 
 
 Outcome = Literal["committed", "lost", "differs"]
@@ -86,15 +103,25 @@ def commit_shard(
         key = keys.data(shard_id, attempt_id, table)
         store.put(key, data)
         files.append({"table": table, "key": key, "size": len(data), "sha256": _sha256(data)})
+    attempt = {
+        "shard_id": shard_id,
+        "attempt_id": attempt_id,
+        "result_digest": result_digest(result),
+        "hostname": where["hostname"],
+        "device": where["device"],
+    }
+    store.put(keys.attempt(shard_id, attempt_id), seal(attempt))
     commit = {
         "schema_version": SCHEMA_VERSION,
         "shard_id": shard_id,
         "attempt_id": attempt_id,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "trial_ids": [trial.trial.trial_id for trial in result.trials],
         "files": files,
-        "result_digest": result_digest(result),
+        "result_digest": attempt["result_digest"],
         "twins": result.twins,
         "packing": result.packing,
+        "updates": sum(trial.updates for trial in result.trials),
         "wall_seconds": result.wall_seconds,
         "where": dict(where),
     }
@@ -128,6 +155,9 @@ def read_commit(store: Store, keys: SweepKeys, shard_id: str) -> Commit | None:
             result_digest=values["result_digest"],
             twins={twin: tuple(digests) for twin, digests in values["twins"].items()},
             packing=values["packing"],
+            updates=int(values["updates"]),
+            wall_seconds=float(values["wall_seconds"]),
+            time=str(values["time"]),
             where=dict(values["where"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -135,6 +165,14 @@ def read_commit(store: Store, keys: SweepKeys, shard_id: str) -> Commit | None:
             f"{store.describe(key)} is damaged ({type(error).__name__}: {error}); "
             "delete it and submit the sweep again: its shard will be run anew"
         ) from error
+
+
+def read_attempt(store: Store, key: str) -> Attempt | None:
+    """What an attempt has left under `key`; None where it cannot be read: it is evidence only."""
+    try:
+        return Attempt(**unseal(store.get(key) or b""))
+    except (ValueError, TypeError):
+        return None
 
 
 def read_file(store: Store, file: CommittedFile, commit_key: str) -> pa.Table:

@@ -1,13 +1,17 @@
 """What produced a result: the sources, the machine, the libraries."""
 
 import hashlib
+import platform
 import socket
 import subprocess
+import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from pcworker.fingerprint import fingerprint
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("pcworker", "cluster", "jobs")
@@ -50,8 +54,21 @@ def provenance() -> dict[str, object]:
         "git_commit": commit,
         "git_dirty": dirty,
         "hostname": socket.gethostname(),
-        "versions": library_versions(),
+        "versions": {"python": platform.python_version(), **library_versions()},
     }
+
+
+def result_fingerprint(where: Mapping[str, Any]) -> str:
+    """Of all in a result's provenance that its bits may depend on: sources, libraries, device."""
+    names = ("code_sha256", "versions", "device", "numerics")
+    return fingerprint([where[name] for name in names])
+
+
+def command_line() -> list[str]:
+    """The command that this process runs, without the paths of this machine."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    program = ["-m", spec.name] if spec else [Path(sys.argv[0]).name]
+    return ["python", *program, *sys.argv[1:]]
 
 
 def code_metadata(values: Mapping[str, Any]) -> dict[str, str]:

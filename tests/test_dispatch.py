@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,13 +18,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster.plan import Plan, Shard, make_plan
+from cluster.events import Failed, Finished, Joined, Running, WorkerInfo
+from cluster.plan import Plan, Shard, make_plan, store_plan
 from cluster.resources import Resources, ray_environment
 from cluster.sweep import Cell, declare
 from jobs.mnist_ablation import mnist_ablation
 from pcworker.config import configuration
 from pcworker.digits import Digits
 from pcworker.errors import InputError
+from pcworker.local_store import LocalStore
+from pcworker.store import Store
 
 pytestmark = pytest.mark.xdist_group("ray")
 
@@ -37,9 +41,9 @@ RULES = ("BP", "IL", "Z-IL", "Fa-Z-IL")
 def dispatch() -> Iterator[ModuleType]:
     """The module `cluster.dispatch`, connected to a Ray of its own."""
     ray_environment(None)  # before ray is imported
-    from cluster import dispatch
+    from cluster import connect, dispatch
 
-    with dispatch.connected(None) as cluster:
+    with connect.connected(None) as cluster:
         assert cluster.startswith("a local Ray on this machine: 1 node(s)")
         yield dispatch
 
@@ -79,18 +83,31 @@ def run(
     *,
     digits: Digits | None = None,
     done: tuple[str, ...] = (),
-    on: Callable[[Any, list[dict[str, Any]]], None] = lambda event, workers: None,
+    on: Callable[[Any, list[WorkerInfo]], None] = lambda event, workers: None,
 ) -> tuple[int, list[Any]]:
     """How many shards were quarantined, and every event; `on` hears them as they come."""
-    dispatcher = dispatch.Dispatcher(str(store), digits or made_up_digits(), ONE_WORKER)
-    workers = dispatcher.start(max(1, len(plan.shards) - len(done)))
+    local = LocalStore(store)
+    store_plan(local, plan, {})
+    dispatcher = dispatch.Dispatcher(work(local, plan.name), digits or made_up_digits(), ONE_WORKER)
+    started = dispatcher.start(max(1, len(plan.shards) - len(done)))
+    workers = [event.worker for event in started]
     events: list[Any] = []
 
     def tell(event: Any) -> None:
         events.append(event)
         on(event, workers)
 
-    return dispatcher.run(plan.name, plan.shards, done.__contains__, tell), events
+    return dispatcher.run(plan.shards, done.__contains__, tell), events
+
+
+def work(store: Store, sweep: str) -> Any:
+    from pcworker.actor import Work
+
+    return Work(sweep=sweep, store=store, device="cpu", cpus=1)
+
+
+def files(store: Path) -> list[str]:
+    return sorted(path.name for path in store.rglob("*") if path.is_file())
 
 
 def commit_path(store: Path, plan: Plan, shard: Shard) -> Path:
@@ -106,22 +123,26 @@ def test_every_shard_is_committed_and_told_of(dispatch: ModuleType, tmp_path: Pa
     plan = small_plan("784-16-10", "784-32-10")
     quarantined, events = run(dispatch, plan, tmp_path)
     assert quarantined == 0
-    finished = [event for event in events if isinstance(event, dispatch.Finished)]
+    finished = [event for event in events if isinstance(event, Finished)]
     assert [event.shard for event in finished] == list(plan.shards)
     assert {event.outcome for event in finished} == {"committed"}
     for shard in plan.shards:
         trials = [trial.trial_id for trial in shard.trials]
         assert sorted(commit(tmp_path, plan, shard)["trial_ids"]) == sorted(trials)
-    assert not [event for event in events if isinstance(event, dispatch.Failed)]
+    assert not [event for event in events if isinstance(event, Failed)]
 
 
 def test_a_worker_says_what_it_is(dispatch: ModuleType, tmp_path: Path) -> None:
-    dispatcher = dispatch.Dispatcher(str(tmp_path), made_up_digits(), ONE_WORKER)
-    [worker] = dispatcher.start(1)
-    assert worker["device"].startswith("cpu: ")
-    assert worker["device"].endswith("1 thread(s)")
-    assert worker["pid"] != os.getpid()
-    assert not list(tmp_path.iterdir())
+    store = LocalStore(tmp_path)
+    plan = store_plan(store, small_plan("784-16-10"), {})
+    dispatcher = dispatch.Dispatcher(work(store, plan.name), made_up_digits(), ONE_WORKER)
+    [joined] = dispatcher.start(1)
+    assert isinstance(joined, Joined)
+    assert joined.worker.hostname == socket.gethostname()
+    assert joined.worker.device.startswith("cpu: ")
+    assert joined.worker.device.endswith("1 thread(s)")
+    assert joined.worker.pid != os.getpid()
+    assert files(tmp_path) == ["plan.json"]
 
 
 def test_where_everything_is_committed_nothing_is_started(
@@ -131,15 +152,18 @@ def test_where_everything_is_committed_nothing_is_started(
     done = tuple(shard.shard_id for shard in plan.shards)
     quarantined, events = run(dispatch, plan, tmp_path, done=done)
     assert quarantined == 0
-    assert [event.outcome for event in events] == ["elsewhere", "elsewhere"]
-    assert not list(tmp_path.iterdir())
+    assert [event.outcome for event in events if not isinstance(event, Running)] == [
+        "elsewhere",
+        "elsewhere",
+    ]
+    assert files(tmp_path) == ["plan.json"]
 
 
 def test_only_what_has_no_commit_is_run(dispatch: ModuleType, tmp_path: Path) -> None:
     plan = small_plan("784-16-10", "784-32-10")
     first, second = plan.shards
     _, events = run(dispatch, plan, tmp_path, done=(first.shard_id,))
-    finished = [event for event in events if isinstance(event, dispatch.Finished)]
+    finished = [event for event in events if isinstance(event, Finished)]
     assert [event.shard for event in finished] == [first, second]
     assert [event.outcome for event in finished] == ["elsewhere", "committed"]
     assert not commit_path(tmp_path, plan, first).exists()
@@ -152,15 +176,16 @@ def test_a_killed_worker_is_replaced_and_its_shard_ends_with_the_same_bits(
     [shard] = plan.shards
     shares: list[float] = []
 
-    def kill(event: Any, workers: list[dict[str, Any]]) -> None:
-        if isinstance(event, dispatch.Running) and event.shares.get(shard.shard_id) and not shares:
+    def kill(event: Any, workers: list[WorkerInfo]) -> None:
+        if isinstance(event, Running) and event.shares.get(shard.shard_id) and not shares:
             shares.append(event.shares[shard.shard_id])
-            os.kill(workers[0]["pid"], signal.SIGKILL)
+            os.kill(workers[0].pid, signal.SIGKILL)
 
     quarantined, events = run(dispatch, plan, tmp_path / "killed", on=kill)
     assert quarantined == 0
     assert 0 < shares[0] < 1
-    failed, finished = (event for event in events if not isinstance(event, dispatch.Running))
+    failed, finished = (event for event in events if isinstance(event, Failed | Finished))
+    assert any(isinstance(event, Joined) for event in events)  # the one in its place
     assert (failed.kind, failed.quarantined) == ("lost", False)
     assert failed.error
     assert finished.outcome == "committed"
@@ -184,7 +209,7 @@ def test_a_shard_that_always_fails_is_quarantined_and_the_others_are_done(
     [sound] = (s for s in plan.shards if s is not poisoned)
     quarantined, events = run(dispatch, plan, tmp_path, digits=made_up_digits(pixels=100))
     assert quarantined == 1
-    failed = [event for event in events if isinstance(event, dispatch.Failed)]
+    failed = [event for event in events if isinstance(event, Failed)]
     assert {event.shard for event in failed} == {poisoned}
     assert [event.kind for event in failed] == ["error"] * 3
     assert [event.quarantined for event in failed] == [False, False, True]
@@ -203,7 +228,7 @@ def test_after_a_quarantine_another_plan_runs(dispatch: ModuleType, tmp_path: Pa
     quarantined, events = run(dispatch, plan, tmp_path)  # the next submission tries it anew
     assert quarantined == 0
     assert commit_path(tmp_path, plan, plan.shards[0]).exists()
-    assert not [event for event in events if isinstance(event, dispatch.Failed)]
+    assert not [event for event in events if isinstance(event, Failed)]
 
 
 def test_who_loses_the_race_for_a_commit_finds_the_same_results_there(
@@ -214,38 +239,48 @@ def test_who_loses_the_race_for_a_commit_finds_the_same_results_there(
     before = {shard: commit_path(tmp_path, plan, shard).read_bytes() for shard in plan.shards}
     quarantined, events = run(dispatch, plan, tmp_path)  # as if it had started at the same time
     assert quarantined == 0
-    finished = [event for event in events if isinstance(event, dispatch.Finished)]
+    finished = [event for event in events if isinstance(event, Finished)]
     assert [event.outcome for event in finished] == ["lost", "lost"]
     for shard, content in before.items():
         assert commit_path(tmp_path, plan, shard).read_bytes() == content
+
+
+def refusal(dispatch: ModuleType, resources: Resources, store: Store) -> str:
+    with pytest.raises(InputError) as said:
+        dispatch.Dispatcher(work(store, "a"), made_up_digits(), resources).start(1)
+    assert "\n" not in str(said.value)
+    return str(said.value)
 
 
 def test_more_workers_than_fit_are_refused_with_what_there_is(
     dispatch: ModuleType, tmp_path: Path
 ) -> None:
     many = Resources(workers=10_000, cpus=1, gpus=0, device="cpu")
-    dispatcher = dispatch.Dispatcher(str(tmp_path), made_up_digits(), many)
-    with pytest.raises(InputError, match=r"10000 worker\(s\) .* do not fit: the cluster has \d+"):
-        dispatcher.start(1)
+    said = refusal(dispatch, many, LocalStore(tmp_path))
+    assert re.match(r"10000 worker\(s\) .* do not fit: the cluster has \d+", said)
 
 
 def test_a_gpu_that_the_cluster_does_not_have_is_refused(
     dispatch: ModuleType, tmp_path: Path
 ) -> None:
     many = Resources(workers=None, cpus=0.25, gpus=1000, device="cuda")
-    dispatcher = dispatch.Dispatcher(str(tmp_path), made_up_digits(), many)
-    with pytest.raises(InputError, match=r"1000 GPU\(s\) do not fit"):
-        dispatcher.start(1)
+    assert "1000 GPU(s) do not fit" in refusal(dispatch, many, LocalStore(tmp_path))
 
 
-def test_a_worker_that_cannot_start_says_why_in_one_line(
+def test_a_worker_that_cannot_write_to_the_store_says_so_before_any_training(
     dispatch: ModuleType, tmp_path: Path
 ) -> None:
-    store = "s3://bucket/results"  # the worker cannot open it
-    dispatcher = dispatch.Dispatcher(store, made_up_digits(), ONE_WORKER)
-    with pytest.raises(InputError, match=r"^a worker cannot start: .*s3://bucket/results") as said:
-        dispatcher.start(1)
-    assert "\n" not in str(said.value)
+    (tmp_path / "file").write_text("")
+    said = refusal(dispatch, ONE_WORKER, LocalStore(tmp_path / "file" / "store"))
+    assert said.startswith(f"a worker cannot start: on {socket.gethostname()}: store ")
+    assert "Not a directory" in said
+
+
+def test_a_worker_that_does_not_see_the_drivers_store_says_so(
+    dispatch: ModuleType, tmp_path: Path
+) -> None:
+    said = refusal(dispatch, ONE_WORKER, LocalStore(tmp_path))  # without the plan
+    assert "holds no plan of sweep a: it is not the store that the driver sees" in said
 
 
 REFUSED = [

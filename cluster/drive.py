@@ -1,0 +1,134 @@
+"""The driver of a sweep: connects to Ray, dispatches the shards without a commit, keeps the record.
+
+It has no state of its own: all that is true of a sweep is in the store, so a driver may be killed at
+any time, and the next one goes on.
+"""
+
+import socket
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+
+from cluster.cost import TRAINING_SAMPLES, shard_seconds
+from cluster.events import Event, Failed, Running
+from cluster.heartbeat import Heartbeat
+from cluster.plan import Plan, Shard, store_plan
+from cluster.progress import SweepProgress
+from cluster.reading import committed_shards
+from cluster.resources import Resources
+from pcworker.commit import read_commit
+from pcworker.layout import SweepKeys
+from pcworker.provenance import command_line, provenance
+from pcworker.sealed import seal
+from pcworker.store import Store
+
+
+def drive(
+    opened: Store,
+    store: Store,
+    plan: Plan,
+    data: Any,
+    *,
+    address: str | None,
+    resources: Resources,
+    checkpoint_every: int,
+    console: Console,
+) -> tuple[Plan, int]:
+    """Runs the shards that have no commit; returns the plan that was followed, and how many of its
+    shards were quarantined.
+
+    opened   the store as the workers open it
+    store    the same, patient: an outage is waited out
+    address  as `ray_environment` returned it
+    """
+    from cluster.connect import connected  # these import ray, which reads its environment then
+    from cluster.dispatch import Dispatcher
+    from cluster.metrics import Metrics
+    from pcworker.actor import Work
+
+    with connected(address) as cluster:
+        console.print(f"Running on {cluster}.")
+        command = command_line()
+        work = Work(
+            sweep=plan.name,
+            store=opened,
+            device=resources.device,
+            cpus=int(resources.cpus),
+            checkpoint_every=checkpoint_every,
+            command=tuple(command),
+        )
+        dispatcher = Dispatcher(work, data, resources)
+        plan = store_plan(store, plan, {**provenance(), "command": command})
+        done = set(committed_shards(store, plan))
+        heartbeat = Heartbeat(opened, plan.name)
+        costs = {s.shard_id: shard_seconds(s.trials, TRAINING_SAMPLES) for s in plan.shards}
+        metrics = Metrics(plan.name, len(plan.shards), len(done))
+        with SweepProgress(console, costs, done) as progress:
+
+            def hear(event: Event) -> None:
+                heartbeat.beat(event if isinstance(event, Running) else None)
+                metrics.hear(event)
+                progress.hear(event)
+                if isinstance(event, Failed):
+                    _record(store, plan.name, event)
+
+            def is_committed(shard_id: str) -> bool:
+                return read_commit(store, SweepKeys(plan.name), shard_id) is not None
+
+            try:
+                for event in dispatcher.start(len(plan.shards) - len(done)):
+                    hear(event)
+                shards = _order(plan, done, heartbeat, console)
+                console.print(
+                    f"Sweep {plan.name}: {len(plan.trials)} trials in {len(plan.shards)} "
+                    f"shard(s), {len(done)} committed already, in {store.url}",
+                    soft_wrap=True,
+                )
+                quarantined = dispatcher.run(shards, is_committed, hear)
+            finally:
+                heartbeat.end()
+    _tidy(store, plan)
+    return plan, quarantined
+
+
+def _order(plan: Plan, done: set[str], heartbeat: Heartbeat, console: Console) -> list[Shard]:
+    """The shards to run, from the last one on if another driver is at work on the first ones."""
+    shards = [shard for shard in plan.shards if shard.shard_id not in done]
+    if others := heartbeat.others():
+        console.print(
+            f"Another driver seems alive, on {', '.join(others)}: working from the last shard "
+            "on. (If it has just been killed, nothing is wrong.)"
+        )
+        shards.reverse()
+    return shards
+
+
+def _record(store: Store, sweep: str, event: Failed) -> None:
+    """Keeps a failed attempt as a record. A store in trouble ends the driver here, before more work
+    is lost to it."""
+    if event.kind == "store":
+        store.check()
+    record = {
+        "sweep": sweep,
+        "shard_id": event.shard.shard_id,
+        "attempt_id": event.attempt_id,
+        "kind": event.kind,
+        "quarantined": event.quarantined,
+        "error": event.error,
+        "traceback": event.traceback,
+        "driver": socket.gethostname(),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "trial_ids": [trial.trial_id for trial in event.shard.trials],
+    }
+    key = SweepKeys(sweep).failure(event.shard.shard_id, event.attempt_id)
+    store.put(key, seal(record))
+
+
+def _tidy(store: Store, plan: Plan) -> None:
+    """Deletes the checkpoints that workers left which were killed after their commit."""
+    keys = SweepKeys(plan.name)
+    done = set(committed_shards(store, plan))
+    for key in store.list(keys.shards):
+        if (shard_id := keys.shard_of_checkpoint(key)) and shard_id in done:
+            store.delete(key)

@@ -1,0 +1,71 @@
+"""What a driver hears of its shards and workers while a sweep runs: plain values, without Ray."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cluster.decide import FailureKind
+from cluster.plan import Shard
+
+
+@dataclass(frozen=True)
+class WorkerInfo:
+    """Who a worker is."""
+
+    hostname: str
+    """Of its node; with the node's id where several nodes are on one host."""
+    pid: int
+    node_id: str
+    device: str
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A worker is ready, at the start or later."""
+
+    worker: WorkerInfo
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A shard's attempt ended in a commit, its own or an earlier one."""
+
+    shard: Shard
+    outcome: str
+    """`pcworker.commit.Outcome`, or "elsewhere" if another driver's worker had committed it."""
+    wall_seconds: float = 0.0
+    worker: WorkerInfo | None = None
+    resumed_from: int = 0
+    """The epoch of the checkpoint that the attempt began with; 0: from the start."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A shard's attempt ended without a commit."""
+
+    shard: Shard
+    attempt_id: str
+    kind: FailureKind
+    error: str
+    traceback: str
+    quarantined: bool
+    worker: WorkerInfo
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Something that the user should know of, and that the sweep goes on in spite of."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Running:
+    """What is at work now."""
+
+    shares: Mapping[str, float]
+    """By shard: the share of it that is done."""
+    workers: tuple[WorkerInfo, ...]
+    """All that are ready, idle ones too."""
+
+
+Event = Joined | Finished | Failed | Trouble | Running
