@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 
-.PHONY: help mnist figure3 test check constraints clean
+.PHONY: help mnist figure3 store test test-faults check constraints clean
 
 help:
 	@echo "make mnist    the full grid of Figure 3, one seed, one epoch, into ./results"
 	@echo "make figure3  the paper's whole sweep: 3 seeds, 64 epochs (an hour or two)"
+	@echo "make store    an S3 server on this machine, for trying things by hand"
 	@echo "make test     the tests        make check   format, lint, types, import rules"
+	@echo "make test-faults   what is lost when workers, nodes, drivers and stores fail (nothing)"
 
 mnist: $(VENV)/installed
 	$(RUN) jobs.mnist_ablation --store results --sweep mnist
@@ -17,8 +19,14 @@ figure3: $(VENV)/installed
 	$(RUN) jobs.mnist_ablation --store results --sweep figure3 --epochs 64 \
 		--seeds 1482555873,698841058,2283198659
 
+store: $(VENV)/installed
+	$(VENV)/bin/python tests/seaweed.py
+
 test: $(VENV)/installed
 	$(RUN) pytest
+
+test-faults: $(VENV)/installed
+	$(RUN) pytest -m faults
 
 check: $(VENV)/installed
 	$(RUN) ruff format --check .
