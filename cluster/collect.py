@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from cluster.audit import Audit, audit, read_repeated
 from cluster.divergence import Outcome, divergence_row, outcome
 from cluster.plan import Plan, read_plan
 from cluster.reading import Committed, read_committed, read_failures
@@ -31,15 +32,6 @@ from pcworker.records import (
     with_metadata,
 )
 from pcworker.store import Store
-
-
-@dataclass(frozen=True)
-class Audit:
-    """Every shard's copies of BP trials against the trials themselves, after every epoch."""
-
-    copies: int
-    differing: tuple[str, ...]
-    """Which copies are not bit-identical, and what ran them; one line each."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +77,7 @@ def collect(store: Store, plans: Sequence[Plan]) -> Collected:
         tables=_tables(plans, committed, failures, missing),
         missing=missing,
         damaged=(*committed.damaged, *damaged),
-        audit=_audit(committed.commits),
+        audit=audit(committed.commits, read_repeated(store, committed.commits, committed.keys)),
         alone=_packed(committed.commits, "alone"),
         not_invariant=_packed(committed.commits, "irreproducible"),
     )
@@ -185,29 +177,6 @@ def _failed_row(trial: Trial, failure: Mapping[str, Any]) -> dict[str, Any]:
         "shard_id": failure["shard_id"],
         "engine_version": ENGINE_VERSION,
     }
-
-
-def _audit(commits: Iterable[Commit]) -> Audit:
-    """The owner of a BP trial is the commit that holds it as a trial."""
-    commits = list(commits)
-    owners = {id: commit for commit in commits for id in commit.trial_ids if id in commit.twins}
-    copies, differing = 0, []
-    for commit in commits:
-        for twin, digests in commit.twins.items():
-            owner = owners.get(twin)
-            if owner is None or owner is commit:
-                continue
-            copies += 1
-            if digests != owner.twins[twin]:
-                differing.append(
-                    f"BP trial {twin}: shard {commit.shard_id} ({_ran_on(commit)}) differs from "
-                    f"shard {owner.shard_id} ({_ran_on(owner)})"
-                )
-    return Audit(copies, tuple(differing))
-
-
-def _ran_on(commit: Commit) -> str:
-    return f"{commit.where.get('hostname')}, {commit.where.get('device')}"
 
 
 def _packed(commits: Iterable[Commit], packing: str) -> int:

@@ -1,8 +1,10 @@
 """Reading what is committed: exactly the files that commits name, each checked."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,6 +16,14 @@ from pcworker.layout import SweepKeys
 from pcworker.records import FAILURES, SHARD_TABLES, table
 from pcworker.sealed import unseal
 from pcworker.store import Store
+
+READERS = 10
+"""Objects that are read at once: an object store takes its time for each, however small. As many
+as boto3 keeps connections."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+Row = dict[str, Any]
 
 
 @dataclass
@@ -27,6 +37,8 @@ class Committed:
     trial_ids: set[str] = field(default_factory=set)
     damaged: list[str] = field(default_factory=list)
     """What is wrong with which object, one line each."""
+    keys: list[str] = field(default_factory=list)
+    """All that the shards' attempts have left in the store."""
 
     def rows(self, name: str) -> pa.Table:
         """All rows of a table, without metadata."""
@@ -39,41 +51,35 @@ def read_committed(store: Store, plans: Iterable[Plan]) -> Committed:
     """Everything that the plans' shards have committed."""
     committed = Committed()
     for plan in plans:
-        for shard in plan.shards:
-            try:
-                _read_shard(store, plan, shard, committed)
-            except DamagedError as error:
-                committed.damaged.append(str(error))
+        keys = store.list(SweepKeys(plan.name).shards)
+        committed.keys += keys
+        for found in read_all(partial(_read_shard, store, plan), with_commit(plan, keys)):
+            if isinstance(found, DamagedError):
+                committed.damaged.append(str(found))
+            elif found is not None:
+                _add(committed, *found)
     return committed
 
 
 def committed_shards(store: Store, plan: Plan) -> dict[str, Commit]:
     """The commits of a plan by shard id; DamagedError if one cannot be read."""
-    keys = SweepKeys(plan.name)
-    commits = ((shard.shard_id, read_commit(store, keys, shard.shard_id)) for shard in plan.shards)
-    return {shard_id: commit for shard_id, commit in commits if commit is not None}
+    there = with_commit(plan, store.list(SweepKeys(plan.name).shards))
+    commits: dict[str, Commit] = {}
+    for found in read_all(partial(read_shard_commit, store, plan), there):
+        if isinstance(found, DamagedError):
+            raise found
+        if found is not None:
+            commits[found.shard_id] = found
+    return commits
 
 
-def read_failures(store: Store, plan: Plan) -> tuple[list[dict[str, Any]], list[str]]:
-    """The records of failed attempts, and what is wrong with those that are damaged."""
-    rows, damaged = [], []
-    for key in store.list(SweepKeys(plan.name).failures):
-        try:
-            row = unseal(store.get(key) or b"")
-            if set(row) != set(FAILURES.names) or not isinstance(row["trial_ids"], list):
-                raise ValueError("not a record of a failure")
-            table(FAILURES, [row], {})  # raises unless its values fit
-            rows.append(row)
-        except (ValueError, pa.ArrowException) as error:
-            damaged.append(f"{store.describe(key)} is damaged ({error}); delete it")
-    return rows, damaged
-
-
-def _read_shard(store: Store, plan: Plan, shard: Shard, committed: Committed) -> None:
+def read_shard_commit(store: Store, plan: Plan, shard: Shard) -> Commit | None:
+    """The commit of a shard, or None; DamagedError if it cannot be read, or holds other trials than
+    the plan's shard."""
     keys = SweepKeys(plan.name)
     commit = read_commit(store, keys, shard.shard_id)
     if commit is None:
-        return
+        return None
     epochs = shard.trials[0].configuration.epochs
     twins = {trial.twin.trial_id: epochs for trial in shard.trials}
     trial_ids = [trial.trial_id for trial in shard.trials]
@@ -81,9 +87,62 @@ def _read_shard(store: Store, plan: Plan, shard: Shard, committed: Committed) ->
     if sorted(map(str, commit.trial_ids)) != sorted(trial_ids) or digests != twins:
         where = store.describe(keys.commit(shard.shard_id))
         raise DamagedError(f"{where} holds other trials than the plan's shard; delete it")
-    parts = {
-        file.table: read_file(store, file, keys.commit(shard.shard_id)) for file in commit.files
-    }
+    return commit
+
+
+def read_failures(store: Store, plan: Plan) -> tuple[list[Row], list[str]]:
+    """The records of failed attempts, and what is wrong with those that are damaged."""
+    listed = store.list(SweepKeys(plan.name).failures)
+    found = list(read_all(partial(read_failure, store), listed))
+    rows = [row for row in found if isinstance(row, dict)]
+    return rows, [str(error) for error in found if isinstance(error, DamagedError)]
+
+
+def read_failure(store: Store, key: str) -> Row:
+    """The record of a failed attempt; DamagedError if it is damaged."""
+    try:
+        row = unseal(store.get(key) or b"")
+        if set(row) != set(FAILURES.names) or not isinstance(row["trial_ids"], list):
+            raise ValueError("not a record of a failure")
+        table(FAILURES, [row], {})  # raises unless its values fit
+    except (ValueError, pa.ArrowException) as error:
+        raise DamagedError(f"{store.describe(key)} is damaged ({error}); delete it") from error
+    return row
+
+
+def with_commit(plan: Plan, keys: Collection[str]) -> list[Shard]:
+    """The shards of a plan that have a commit, damaged or not, among these keys."""
+    there, layout = set(keys), SweepKeys(plan.name)
+    return [shard for shard in plan.shards if layout.commit(shard.shard_id) in there]
+
+
+def read_all(read: Callable[[T], R], things: Iterable[T]) -> Iterator[R | DamagedError]:
+    """What `read` returns of each thing, in their order, several at once. A DamagedError that it
+    raises comes in its place: one damaged object does not hide the others."""
+
+    def attempt(thing: T) -> R | DamagedError:
+        try:
+            return read(thing)
+        except DamagedError as error:
+            return error
+
+    with ThreadPoolExecutor(READERS) as pool:
+        yield from pool.map(attempt, things)
+
+
+def _read_shard(
+    store: Store, plan: Plan, shard: Shard
+) -> tuple[Commit, dict[str, pa.Table]] | None:
+    """A shard's commit and tables; None without a commit."""
+    commit = read_shard_commit(store, plan, shard)
+    if commit is None:
+        return None
+    key = SweepKeys(plan.name).commit(shard.shard_id)
+    return commit, {file.table: read_file(store, file, key) for file in commit.files}
+
+
+def _add(committed: Committed, commit: Commit, parts: dict[str, pa.Table]) -> None:
+    """Takes in a shard, without the trials that are there already."""
     committed.commits.append(commit)
     fresh = [trial_id for trial_id in commit.trial_ids if trial_id not in committed.trial_ids]
     for name, part in parts.items():

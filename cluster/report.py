@@ -1,11 +1,14 @@
 """What a person reads in the terminal: divergence tables, and the collector's remarks."""
 
+from collections.abc import Sequence
+
 from rich import box
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from cluster.audit import Audit
 from cluster.collect import Collected
 from cluster.panels import (
     MEASURES,
@@ -88,11 +91,9 @@ def _rules(collected: Collected) -> Table:
 
 
 def _print_remarks(console: Console, collected: Collected) -> None:
-    audit = collected.audit
-    if audit.copies:
-        verdict = f"{len(audit.differing)} differ" if audit.differing else "all bit-identical"
-        console.print(f"Determinism audit: {audit.copies} copies of BP twins compared, {verdict}.")
-    for line in audit.differing:
+    if remark := _audit_remark(collected.audit):
+        console.print(remark)
+    for line in (*collected.audit.differing_copies, *collected.audit.differing_attempts):
         console.print(line, style="red", soft_wrap=True)
     if collected.alone:
         console.print(
@@ -110,3 +111,18 @@ def _print_remarks(console: Console, collected: Collected) -> None:
         console.print(f"{len(collected.missing)} trials are missing{note}.", style="yellow")
     for line in collected.damaged:
         console.print(line, style="red", soft_wrap=True)
+
+
+def _audit_remark(audit: Audit) -> str:
+    parts = []
+    if audit.copies:
+        verdict = _verdict(audit.differing_copies)
+        parts.append(f"{audit.copies} copies of BP twins compared, {verdict}")
+    if audit.attempts:
+        verdict = _verdict(audit.differing_attempts)
+        parts.append(f"{audit.attempts} repeated attempts of {audit.shards} shards, {verdict}")
+    return f"Determinism audit: {'; '.join(parts)}." if parts else ""
+
+
+def _verdict(differing: Sequence[str]) -> str:
+    return f"{len(differing)} differ" if differing else "all bit-identical"

@@ -35,10 +35,10 @@ from pcworker.config import Trial, configuration
 from pcworker.digests import network_digest
 from pcworker.errors import DamagedError, InputError
 from pcworker.layout import SweepKeys
+from pcworker.local_store import LocalStore
 from pcworker.provenance import code_sha256
 from pcworker.records import FAILURES
 from pcworker.sealed import seal
-from pcworker.store import LocalStore
 
 TRIALS_PER_SEED = 8
 FINITE_PER_SEED = 6  # gamma = 10 explodes at t = l and at t = 16
@@ -103,6 +103,18 @@ def record_failure(store: LocalStore, plan: Plan, shard: Shard, **changes: Any) 
     key = SweepKeys(plan.name).failure(shard.shard_id, record["attempt_id"])
     store.put(key, seal(record))
     return key
+
+
+class Counting(LocalStore):
+    """Counts what is read."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.read: list[str] = []
+
+    def get(self, key: str) -> bytes | None:
+        self.read.append(key)
+        return super().get(key)
 
 
 # Complete
@@ -458,7 +470,7 @@ def test_what_is_damaged_in_one_sweep_is_taken_from_the_other(store: LocalStore)
 def test_every_copy_of_a_twin_is_compared_with_its_owner(store: LocalStore, plan: Plan) -> None:
     commit_all(store, plan)
     audit = collected(store, "a").audit
-    assert (audit.copies, audit.differing) == (len(plan.shards) - 1, ())
+    assert (audit.copies, audit.differing_copies) == (len(plan.shards) - 1, ())
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
@@ -473,7 +485,7 @@ def test_a_copy_that_differs_after_any_epoch_is_found_and_its_shards_are_named(
     told = replace(made, twins={twin: changed})
     commit(store, plan, other, result=told, hostname="two", device="a gpu")
     audit = collected(store, "a").audit
-    (line,) = audit.differing
+    (line,) = audit.differing_copies
     assert audit.copies == 1
     for named in (twin, owner.shard_id, other.shard_id, "one", "two", "a gpu"):
         assert named in line
@@ -493,7 +505,78 @@ def test_two_sweeps_with_the_same_bp_trial_audit_each_other(store: LocalStore) -
         digests = {twin: [name] for twin in told.twins}
         commit(store, made, made.shards[0], result=replace(told, twins=digests))
     audit = collected(store, "A", "B").audit
-    assert (audit.copies, len(audit.differing)) == (1, 1)
+    assert (audit.copies, len(audit.differing_copies)) == (1, 1)
+
+
+def repeat(store: LocalStore, plan: Plan, shard: Shard, attempt: str, **host: Any) -> None:
+    """Another attempt of a shard, with the same results."""
+    assert commit(store, plan, shard, attempt=attempt, **host) == "lost"
+
+
+def test_every_attempt_that_trained_to_its_end_is_compared_with_the_commit(
+    store: LocalStore, plan: Plan
+) -> None:
+    commit_all(store, plan)
+    owner, other = owner_of_bp(plan), other_shard(plan)
+    for shard, attempt in ((owner, "second"), (owner, "third"), (other, "second")):
+        repeat(store, plan, shard, attempt)
+    audit = collected(store, "a").audit
+    assert (audit.attempts, audit.shards, audit.differing_attempts) == (3, 2, ())
+    assert "; 3 repeated attempts of 2 shards, all bit-identical." in printed(collected(store, "a"))
+
+
+def test_an_attempt_that_died_before_its_commit_is_compared_too(
+    store: LocalStore, plan: Plan
+) -> None:
+    """The second one is the commit in the end: the first one has only left its files."""
+    shard = owner_of_bp(plan)
+    commit(store, plan, shard, lambda trial: 0.5, "died", hostname="one", device="a gpu")
+    store.delete(SweepKeys("a").commit(shard.shard_id))
+    assert collected(store, "a").audit.attempts == 0
+    commit(store, plan, shard, attempt="second", hostname="two", device="a cpu")
+    made = collected(store, "a")
+    (line,) = made.audit.differing_attempts
+    for named in (shard.shard_id, "died", "one, a gpu", "second", "two, a cpu"):
+        assert named in line
+    assert made.audit.attempts == 1
+    text = printed(made)
+    assert "Determinism audit: 1 repeated attempts of 1 shards, 1 differ." in text
+    assert line in text
+
+
+def test_an_attempt_that_left_nothing_readable_is_no_evidence(
+    store: LocalStore, plan: Plan
+) -> None:
+    commit_all(store, plan)
+    shard = owner_of_bp(plan)
+    repeat(store, plan, shard, "second")
+    store.put(SweepKeys("a").attempt(shard.shard_id, "second"), b"{")
+    store.put(SweepKeys("a").data(shard.shard_id, "killed", "trials"), b"half")
+    made = collected(store, "a")
+    assert (made.audit.attempts, made.damaged) == (0, ())
+
+
+def test_attempts_of_two_sweeps_are_told_apart(store: LocalStore) -> None:
+    """Equal trials have equal shard ids; an attempt belongs to the sweep in whose folder it is."""
+    for name in ("A", "B"):
+        commit_all(store, planned(store, ablation(), name))
+    plan = stored_plans(store, ["B"])[0]
+    repeat(store, plan, owner_of_bp(plan), "second")
+    audits = {names: collected(store, *names).audit for names in (("A",), ("B",), ("A", "B"))}
+    assert [audit.attempts for audit in audits.values()] == [0, 1, 1]
+
+
+def test_the_audit_reads_only_attempts_beside_the_committed_ones(
+    store: LocalStore, plan: Plan
+) -> None:
+    commit_all(store, plan)
+    shard = owner_of_bp(plan)
+    repeat(store, plan, shard, "second")
+    counting = Counting(store.root)
+    collected(counting, "a")
+    attempts = [key for key in counting.read if key.endswith("attempt.json")]
+    assert attempts == [SweepKeys("a").attempt(shard.shard_id, "second")]
+    assert len(counting.read) == len(set(counting.read))
 
 
 def test_packing_is_counted_in_trials(store: LocalStore, plan: Plan) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,14 @@ import numpy as np
 import pytest
 from builders import flipped, flipped_digits, rewrite, shard_result, tiny, where
 
-from pcworker.commit import Commit, commit_shard, read_commit, read_file
+from pcworker.commit import Attempt, Commit, commit_shard, read_attempt, read_commit, read_file
 from pcworker.config import Trial
 from pcworker.errors import DamagedError
 from pcworker.layout import SweepKeys
+from pcworker.local_store import LocalStore
 from pcworker.records import result_digest
 from pcworker.results import EpochMetrics, ShardResult, TrialResult
 from pcworker.sealed import seal
-from pcworker.store import LocalStore
 
 KEYS = SweepKeys("tiny")
 SHARD = "0000-aaaaaaaa"
@@ -82,6 +83,10 @@ def test_a_commit_says_what_was_committed(store: LocalStore) -> None:
     assert found.result_digest == result_digest(made())
     assert found.twins == {twin: tuple(digests) for twin, digests in made().twins.items()}
     assert found.packing == "stacked"
+    assert found.updates == 100 + 100 + 1 + 100  # the third explodes after one
+    assert found.wall_seconds == 1.5
+    age = datetime.now(UTC) - datetime.fromisoformat(found.time)
+    assert timedelta(0) <= age < timedelta(minutes=5)
     assert found.where == where()
     assert tuple(file.table for file in found.files) == TABLES
 
@@ -118,7 +123,8 @@ def test_data_are_written_before_the_commit(store: LocalStore) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         commit_shard(Watched(store.root), KEYS, SHARD, "first", made(), where())
-    assert len(store.list("sweeps/")) == len(TABLES)
+    data = [KEYS.data(SHARD, "first", table) for table in TABLES]
+    assert store.list("sweeps/") == sorted([*data, KEYS.attempt(SHARD, "first")])
     assert read_commit(store, KEYS, SHARD) is None
     assert commit(store, made(), "second") == "committed"
 
@@ -164,6 +170,30 @@ def test_an_attempt_whose_first_answer_was_lost_has_committed(store: LocalStore)
     assert committed(store).attempt_id == "first"
 
 
+def test_every_attempt_that_trained_to_its_end_says_what_it_found(store: LocalStore) -> None:
+    """Also one that differs from the commit, and one that dies where it would commit."""
+    other = shard_result(TRIALS, lambda trial: 0.25)
+    commit(store, made(), "first")
+    commit(store, other, "second", hostname="there", device="a gpu")
+    found = [read_attempt(store, KEYS.attempt(SHARD, name)) for name in ("first", "second")]
+    assert found == [
+        Attempt(SHARD, "first", result_digest(made()), "here", "cpu: by hand"),
+        Attempt(SHARD, "second", result_digest(other), "there", "a gpu"),
+    ]
+
+
+def test_what_an_attempt_has_left_is_evidence_only(store: LocalStore) -> None:
+    """What cannot be read, or is not there, is None and no error."""
+    commit(store, made())
+    key = KEYS.attempt(SHARD, "first")
+    data = store.get(key) or b""
+    for damaged in (b"", b"[]", b"\xff", data[:-5], flipped(data, len(data) // 2), seal({"a": 1})):
+        store.put(key, damaged)
+        assert read_attempt(store, key) is None
+    store.delete(key)
+    assert read_attempt(store, key) is None
+
+
 # Damage
 
 
@@ -184,7 +214,9 @@ def broken_commits() -> dict[str, bytes]:
         "result_digest": "",
         "twins": {},
         "packing": "stacked",
+        "updates": 1,
         "wall_seconds": 1.0,
+        "time": "2020-01-01T00:00:00+00:00",
         "where": {},
     }
     good = seal(whole)
@@ -200,6 +232,8 @@ def broken_commits() -> dict[str, bytes]:
         "another-table": {"files": [*files[1:], file | {"table": "timings"}]},
         "one-table-for-another": {"files": [*files[1:], files[1]]},
         "twins-as-a-list": {"twins": ["a"]},
+        "updates-in-words": {"updates": "many"},
+        "no-seconds": {"wall_seconds": None},
     }
     return {
         "empty": b"",
