@@ -95,9 +95,7 @@ def next_start(
     if not allowed:
         return None
     shard = min(allowed, key=lambda shard: failed[shard.shard_id])
-    halvings = sum(
-        a.shard_id == shard.shard_id and a.failure == "memory" for a in history.failures
-    )
+    halvings = sum(a.shard_id == shard.shard_id and a.failure == "memory" for a in history.failures)
     return Start(shard, max(1, len(shard.trials) >> halvings) if halvings else None)
 
 

@@ -13,7 +13,7 @@ import ray
 from ray.exceptions import RayError
 
 from cluster.decide import STREAK, Attempt, History, Start, is_quarantined, next_start, suspects
-from cluster.events import Event, Failed, Finished, Running, Trouble, WorkerInfo
+from cluster.events import AtWork, Event, Failed, Finished, Running, Trouble, WorkerInfo
 from cluster.failures import cause_of, kind_of
 from cluster.plan import Shard
 from cluster.pool import Hand, Pool
@@ -131,20 +131,20 @@ class Dispatcher:
         if time.monotonic() - self._asked < POLL_S:
             return None
         asked = {
-            hand.actor.progress.remote(): (start, attempt)
+            hand.actor.progress.remote(): (hand, start.shard.shard_id, attempt)
             for hand, start, attempt in self._running.values()
         }
         ready: list[Any] = []
         if asked:
             ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=POLL_S)
         self._asked = time.monotonic()
-        shares: dict[str, float] = {start.shard.shard_id: 0.0 for start, _ in asked.values()}
+        shards = {shard: AtWork(0.0, hand.info.hostname) for hand, shard, _ in asked.values()}
         for ref in ready:
-            start, attempt_id = asked[ref]
+            hand, shard_id, attempt_id = asked[ref]
             try:
                 current, share = ray.get(ref)
             except RayError:
                 continue
             if current == attempt_id:
-                shares[start.shard.shard_id] = share
-        return Running(shares, tuple(hand.info for hand in self._pool.hands))
+                shards[shard_id] = AtWork(share, hand.info.hostname)
+        return Running(shards, tuple(hand.info for hand in self._pool.hands))

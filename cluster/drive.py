@@ -1,7 +1,7 @@
 """The driver of a sweep: connects to Ray, dispatches the shards without a commit, keeps the record.
 
-It has no state of its own: all that is true of a sweep is in the store, so a driver may be killed at
-any time, and the next one goes on.
+It has no state of its own: all that is true of a sweep is in the store, so a driver may be killed
+at any time, and the next one goes on.
 """
 
 import socket
@@ -62,6 +62,7 @@ def drive(
         plan = store_plan(store, plan, {**provenance(), "command": command})
         done = set(committed_shards(store, plan))
         heartbeat = Heartbeat(opened, plan.name)
+        heartbeat.beat()
         costs = {s.shard_id: shard_seconds(s.trials, TRAINING_SAMPLES) for s in plan.shards}
         metrics = Metrics(plan.name, len(plan.shards), len(done))
         with SweepProgress(console, costs, done) as progress:

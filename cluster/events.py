@@ -59,11 +59,21 @@ class Trouble:
 
 
 @dataclass(frozen=True)
+class AtWork:
+    """A shard's attempt that runs."""
+
+    share: float
+    """Of it that is done."""
+    hostname: str
+    """Of its worker."""
+
+
+@dataclass(frozen=True)
 class Running:
     """What is at work now."""
 
-    shares: Mapping[str, float]
-    """By shard: the share of it that is done."""
+    shards: Mapping[str, AtWork]
+    """By shard id."""
     workers: tuple[WorkerInfo, ...]
     """All that are ready, idle ones too."""
 

@@ -43,9 +43,7 @@ def cause_of(error: BaseException) -> str:
         return f"{type(error.cause).__name__}: {first_line(error.cause)}"
     inner = [line.strip() for line in str(error).splitlines() if line.strip()]
     named = [line for line in inner if line.startswith("pcworker.errors.")]
-    return (
-        named[-1].split(": ", 1)[-1] if named else f"{type(error).__name__}: {first_line(error)}"
-    )
+    return named[-1].split(": ", 1)[-1] if named else f"{type(error).__name__}: {first_line(error)}"
 
 
 def first_line(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cluster.events import Running, WorkerInfo
+from cluster.events import AtWork, Running, WorkerInfo
 from pcworker.errors import StoreError
 from pcworker.layout import SweepKeys
 from pcworker.store import Store
@@ -32,8 +32,10 @@ class Driver:
     """Seconds since the epoch, by its own clock."""
     ended: bool
     workers: tuple[WorkerInfo, ...]
-    running: Mapping[str, float]
-    """By shard: the share of it that is done."""
+    running: Mapping[str, AtWork]
+    """By shard id."""
+    started: float
+    """When it began, in seconds since the epoch."""
 
     def alive(self, now: float) -> bool:
         """Whether it seems to be at work at the time `now`."""
@@ -56,7 +58,7 @@ class Heartbeat:
     def __init__(self, store: Store, sweep: str) -> None:
         self._store, self._sweep = store, sweep
         self._key = SweepKeys(sweep).driver(uuid.uuid4().hex[:12])
-        self._last = -EVERY_S
+        self._started, self._last = time.time(), -EVERY_S
         self._at_work = Running({}, ())
 
     def beat(self, at_work: Running | None = None) -> None:
@@ -82,7 +84,8 @@ class Heartbeat:
             "time": time.time(),
             "ended": ended,
             "workers": [asdict(worker) for worker in self._at_work.workers],
-            "running": dict(self._at_work.shares),
+            "running": {shard: asdict(at) for shard, at in self._at_work.shards.items()},
+            "started": self._started,
         }
         with suppress(StoreError):  # advice is not worth a sweep
             self._store.put(self._key, json.dumps(sign).encode())
@@ -96,7 +99,12 @@ def _driver(data: bytes) -> Driver | None:
             time=float(sign["time"]),
             ended=bool(sign["ended"]),
             workers=tuple(WorkerInfo(**worker) for worker in sign["workers"]),
-            running={str(shard): float(share) for shard, share in sign["running"].items()},
+            running={str(shard): _at_work(at) for shard, at in sign["running"].items()},
+            started=float(sign["started"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _at_work(values: Any) -> AtWork:
+    return AtWork(share=float(values["share"]), hostname=str(values["hostname"]))

@@ -29,7 +29,7 @@ class Metrics:
             self._failures.inc(tags={"kind": event.kind})
             self._failed += event.quarantined
         elif isinstance(event, Running):
-            self._running = len(event.shares)
+            self._running = len(event.shards)
         self._set()
 
     def _set(self) -> None:

@@ -29,7 +29,7 @@ LOOK_S = 5.0
 STARVED_S = 1800.0
 """Without any worker for so long, the driver gives up; what is committed is kept."""
 START_FAILURES = 3
-"""Workers that fail to start, one after the other, before the driver gives up if it has no other."""
+"""So many workers fail to start, one after the other, before a driver without any gives up."""
 
 
 @dataclass(frozen=True)

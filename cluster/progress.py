@@ -1,4 +1,4 @@
-"""What a driver shows of its sweep: a bar with ETA on a terminal, else a line of fields an event."""
+"""What a driver shows: a bar with ETA on a terminal, else a line of fields for every event."""
 
 import json
 import time
@@ -98,7 +98,7 @@ class SweepProgress:
     def _update(self, event: Running) -> None:
         fresh = self._done - self._started_done
         completed = sum(self._costs[shard] for shard in fresh)
-        completed += sum(self._costs[shard] * share for shard, share in event.shares.items())
+        completed += sum(self._costs[shard] * at.share for shard, at in event.shards.items())
         self._bar.update(self._task, completed=completed, description=self._description())
         if not self._console.is_terminal and time.monotonic() - self._logged > LOG_EVERY_S:
             left = self._bar.tasks[self._task].time_remaining
@@ -107,7 +107,7 @@ class SweepProgress:
                 percent=round(100 * completed / self._total, 1),
                 eta_seconds=None if left is None else round(left),
                 workers=len(event.workers),
-                shards=len(event.shares),
+                shards=len(event.shards),
                 done=f"{len(self._done)}/{len(self._costs)}",
                 failures=self._failures,
             )

@@ -50,8 +50,18 @@ def print_next(store: Store, collected: Collected, console: Console) -> None:
     for line in (
         f"Tables: {folder}/{{{','.join(collected.tables)}}}.parquet",
         "Next:",
-        f"  duckdb.sql(\"SELECT network, panel, rule FROM '{divergence}' WHERE exact\")",
-        f"  {python} -m jobs.collect --store {store.url} --sweep {sweeps}",
+        *_query(divergence),
+        f"  {python} -m jobs.collect {store.options} --sweep {sweeps}",
         "  make figure3    (the paper's whole sweep: 3 seeds, 64 epochs)",
     ):
         console.print(line, soft_wrap=True)
+
+
+def _query(divergence: str) -> list[str]:
+    """In Python; DuckDB reads a bucket only with an extension that it downloads."""
+    if "://" not in divergence:
+        return [f"  duckdb.sql(\"SELECT network, panel, rule FROM '{divergence}' WHERE exact\")"]
+    return [
+        f"  divergence = pyarrow.parquet.read_table('{divergence}')",
+        '  duckdb.sql("SELECT network, panel, rule FROM divergence WHERE exact")',
+    ]

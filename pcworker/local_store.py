@@ -1,6 +1,7 @@
 """A store in a local directory: a key is a path below it, a file appears whole (link or rename)."""
 
 import os
+import shlex
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ class LocalStore:
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         self.url = str(self.root)
+        self.options = f"--store {shlex.quote(self.url)}"
 
     def get(self, key: str) -> bytes | None:
         with self._trouble("read", key):

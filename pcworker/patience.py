@@ -26,7 +26,7 @@ class PatientStore:
     def __init__(self, store: Store, say: Callable[[str], None] = lambda message: None) -> None:
         """`say` is told once an outage what is waited for."""
         self._store, self._say = store, say
-        self.url = store.url
+        self.url, self.options = store.url, store.options
         self.describe = store.describe
         self.check = store.check
 

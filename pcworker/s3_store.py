@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-ATTEMPTS = 10  # with their pauses about 10 s against a dead server, a minute against a busy one
+ATTEMPTS = 10  # with their pauses about 15 s against a dead server, a minute against a busy one
 CONNECT_SECONDS = 10
 READ_SECONDS = 60
 PART_BYTES = 64 * 2**20  # what is bigger goes in parts of this size
@@ -85,6 +85,9 @@ class S3Store:
         self._bucket, self._root = _bucket_and_prefix(url)
         self.url = "s3://" + "/".join([self._bucket, *self._root])
         self._endpoint = None if endpoint is None else _checked_endpoint(endpoint)
+        self.options = f"--store {self.url}"
+        if self._endpoint is not None:
+            self.options += f" --s3-endpoint {self._endpoint}"
         self._server = self._endpoint or "S3"  # for messages
         with self._trouble("be", "opened"):
             try:

@@ -17,6 +17,8 @@ class Store(Protocol):
 
     url: str
     """What `open_store` makes this store from."""
+    options: str
+    """The options by which a command line names this store."""
 
     def get(self, key: str) -> bytes | None:
         """The bytes under `key`, or None where there are none."""

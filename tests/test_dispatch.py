@@ -177,8 +177,9 @@ def test_a_killed_worker_is_replaced_and_its_shard_ends_with_the_same_bits(
     shares: list[float] = []
 
     def kill(event: Any, workers: list[WorkerInfo]) -> None:
-        if isinstance(event, Running) and event.shares.get(shard.shard_id) and not shares:
-            shares.append(event.shares[shard.shard_id])
+        at = event.shards.get(shard.shard_id) if isinstance(event, Running) else None
+        if at and at.share and not shares:
+            shares.append(at.share)
             os.kill(workers[0].pid, signal.SIGKILL)
 
     quarantined, events = run(dispatch, plan, tmp_path / "killed", on=kill)

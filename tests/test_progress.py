@@ -6,7 +6,7 @@ import re
 from builders import tiny
 from rich.console import Console
 
-from cluster.events import Failed, Finished, Joined, Running, Trouble, WorkerInfo
+from cluster.events import AtWork, Failed, Finished, Joined, Running, Trouble, WorkerInfo
 from cluster.plan import Shard
 from cluster.progress import SweepProgress
 from pcworker.config import Trial
@@ -63,7 +63,7 @@ def test_every_event_is_a_line_of_fields() -> None:
 
 
 def test_progress_is_not_a_line_every_half_second() -> None:
-    assert lines(*[Running({"a": 0.5}, (WORKER,))] * 100) == []
+    assert lines(*[Running({"a": AtWork(0.5, "host")}, (WORKER,))] * 100) == []
 
 
 def test_other_results_than_those_committed_are_said_in_words() -> None:
