@@ -4,7 +4,7 @@ import os
 import shlex
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pcworker.errors import StoreError
@@ -47,8 +47,8 @@ class LocalStore:
             return sorted(key for key in keys if not key.rsplit("/", 1)[-1].startswith("."))
 
     def delete(self, key: str) -> None:
-        with self._trouble("delete", key):
-            self._path(key).unlink(missing_ok=True)
+        with self._trouble("delete", key), suppress(FileNotFoundError, NotADirectoryError):
+            self._path(key).unlink()
 
     def describe(self, key: str) -> str:
         return str(self._path(key))

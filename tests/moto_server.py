@@ -1,0 +1,23 @@
+"""A second S3 server: moto's, in this process, its objects in memory."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from moto.server import ThreadedMotoServer
+from seaweed import HOST, S3Server
+
+
+@contextmanager
+def moto_server() -> Iterator[S3Server]:
+    """A running server with its bucket made. It takes any credentials."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else a line per request
+    running = ThreadedMotoServer(HOST, 0, verbose=False)
+    running.start()
+    try:
+        host, port = running.get_host_and_port()
+        server = S3Server(f"http://{host}:{port}", "access", "secret-of-moto")
+        server.client().create_bucket(Bucket=server.bucket)
+        yield server
+    finally:
+        running.stop()
