@@ -149,7 +149,7 @@ BAD = on("bad", ("a", "error"), ("b", "error"), ("c", "store"))
 
 
 def test_a_node_that_fails_everything_while_another_works_is_suspect() -> None:
-    assert STREAK == len(BAD)
+    assert len(BAD) == STREAK
     assert suspects(History([*on("good", ("d", None)), *BAD])) == {"bad"}
     assert suspects(History([*BAD, *on("good", ("d", None))])) == {"bad"}
     assert suspects(History([*on("good", ("d", None)), *BAD[1:]])) == set()
