@@ -3,6 +3,7 @@
 It may run at any time, also while the sweep runs: half-written and lost attempts are invisible.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from pcworker.config import ENGINE_VERSION, Trial, configuration_from
 from pcworker.digests import combine
 from pcworker.errors import InputError
 from pcworker.layout import SweepKeys
-from pcworker.provenance import code_metadata, provenance
+from pcworker.provenance import code_metadata, command_line, provenance
 from pcworker.records import (
     DIVERGENCE,
     FAILURES,
@@ -130,7 +131,12 @@ def _tables(
 def _metadata(commits: Iterable[Commit]) -> dict[str, str]:
     """Of the code that collects, and of the code that trained."""
     trained = sorted({str(commit.where.get("code_sha256")) for commit in commits})
-    return {**code_metadata(provenance()), "trained_code_sha256": ",".join(trained)}
+    made_by = {**provenance(), "command": command_line()}
+    return {
+        **code_metadata(made_by),
+        "provenance": json.dumps(made_by),
+        "trained_code_sha256": ",".join(trained),
+    }
 
 
 def _outcomes(tables: Mapping[str, pa.Table], commits: Iterable[Commit]) -> dict[str, Outcome]:

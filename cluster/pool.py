@@ -26,6 +26,8 @@ OTHERS_S = 10.0
 """From the first worker to the first shard: the others may join later."""
 LOOK_S = 5.0
 """Between two looks for nodes that have joined or gone."""
+LONGEST_LOOK_S = 300.0
+"""The same, while workers fail to start: every failure doubles the pause."""
 STARVED_S = 1800.0
 """Without any worker for so long, the driver gives up; what is committed is kept."""
 START_FAILURES = 3
@@ -97,7 +99,8 @@ class Pool:
 
         A worker for which there is no room at the moment is started by Ray as soon as there is.
         """
-        if time.monotonic() - self._looked < LOOK_S:
+        pause = min(LOOK_S * 2**self._failed_starts, LONGEST_LOOK_S)
+        if time.monotonic() - self._looked < pause:
             return
         self._looked = time.monotonic()
         fit = workers_that_fit(nodes(self._avoided), self._needs)

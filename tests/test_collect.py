@@ -1,6 +1,7 @@
 """The collector, over small stores of made-up results (see `builders`)."""
 
 import io
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -733,3 +734,13 @@ def test_a_trial_with_biases_can_be_exact(store: LocalStore) -> None:
     )
     commit(store, plan, plan.shards[0], result=told)
     assert cell(collected(store, "a"), rule="BP")["exact"] is True
+
+
+def test_every_table_says_what_made_it(store: LocalStore, plan: Plan) -> None:
+    commit_all(store, plan)
+    for name, rows in collected(store, plan.name).tables.items():
+        said = {key.decode(): value.decode() for key, value in rows.schema.metadata.items()}
+        made_by = json.loads(said["provenance"])
+        assert said["code_sha256"] == made_by["code_sha256"], name
+        assert made_by["versions"].keys() == {"python", "numpy", "pyarrow", "ray", "torch"}
+        assert made_by["command"][0] == "python"
