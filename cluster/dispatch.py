@@ -34,10 +34,10 @@ class Dispatcher:
         self._seen: dict[str, WorkerInfo] = {}  # by node: the worker there that ended last
         self._asked = 0.0
 
-    def start(self, shards: int) -> list[Event]:
+    def start(self, shards: int, beat: Callable[[], None] = lambda: None) -> list[Event]:
         """Starts the workers, no more than there are shards; returns which are ready and which
-        cannot start. InputError if none can."""
-        return self._pool.start(shards)
+        cannot start. InputError if none can. `beat` is called now and then while it waits."""
+        return self._pool.start(shards, beat)
 
     def run(
         self,

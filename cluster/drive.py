@@ -15,7 +15,7 @@ from cluster.events import Event, Failed, Running
 from cluster.heartbeat import Heartbeat
 from cluster.plan import Plan, Shard, store_plan
 from cluster.progress import SweepProgress
-from cluster.reading import committed_shards
+from cluster.reading import with_commit
 from cluster.resources import Resources
 from pcworker.commit import read_commit
 from pcworker.layout import SweepKeys
@@ -60,7 +60,7 @@ def drive(
         )
         dispatcher = Dispatcher(work, data, resources)
         plan = store_plan(store, plan, {**provenance(), "command": command})
-        done = set(committed_shards(store, plan))
+        done = _committed(store, plan)
         heartbeat = Heartbeat(opened, plan.name)
         heartbeat.beat()
         costs = {s.shard_id: shard_seconds(s.trials, TRAINING_SAMPLES) for s in plan.shards}
@@ -78,7 +78,7 @@ def drive(
                 return read_commit(store, SweepKeys(plan.name), shard_id) is not None
 
             try:
-                for event in dispatcher.start(len(plan.shards) - len(done)):
+                for event in dispatcher.start(len(plan.shards) - len(done), heartbeat.beat):
                     hear(event)
                 shards = _order(plan, done, heartbeat, console)
                 console.print(
@@ -93,13 +93,20 @@ def drive(
     return plan, quarantined
 
 
+def _committed(store: Store, plan: Plan) -> set[str]:
+    """The ids of the shards that have a commit."""
+    there = with_commit(plan, store.list(SweepKeys(plan.name).shards))
+    return {shard.shard_id for shard in there}
+
+
 def _order(plan: Plan, done: set[str], heartbeat: Heartbeat, console: Console) -> list[Shard]:
     """The shards to run, from the last one on if another driver is at work on the first ones."""
     shards = [shard for shard in plan.shards if shard.shard_id not in done]
     if others := heartbeat.others():
+        hosts = ", ".join(driver.hostname for driver in others)
         console.print(
-            f"Another driver seems alive, on {', '.join(others)}: working from the last shard "
-            "on. (If it has just been killed, nothing is wrong.)"
+            f"Another driver seems alive, on {hosts}: working from the last shard on. (If it has "
+            "just been killed, nothing is wrong.)"
         )
         shards.reverse()
     return shards
@@ -128,8 +135,7 @@ def _record(store: Store, sweep: str, event: Failed) -> None:
 
 def _tidy(store: Store, plan: Plan) -> None:
     """Deletes the checkpoints that workers left which were killed after their commit."""
-    keys = SweepKeys(plan.name)
-    done = set(committed_shards(store, plan))
+    keys, done = SweepKeys(plan.name), _committed(store, plan)
     for key in store.list(keys.shards):
         if (shard_id := keys.shard_of_checkpoint(key)) and shard_id in done:
             store.delete(key)

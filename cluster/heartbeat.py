@@ -73,10 +73,11 @@ class Heartbeat:
         self._at_work = Running({}, ())
         self._write(ended=True)
 
-    def others(self) -> list[str]:
-        """The hosts of other drivers that seem alive."""
+    def others(self) -> list[Driver]:
+        """The other drivers that seem alive and began before this one."""
         drivers = read_drivers(self._store, self._sweep, but=self._key)
-        return [driver.hostname for driver in drivers if driver.alive(time.time())]
+        earlier = (driver for driver in drivers if driver.started < self._started)
+        return [driver for driver in earlier if driver.alive(time.time())]
 
     def _write(self, ended: bool) -> None:
         sign = {

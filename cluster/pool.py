@@ -6,7 +6,7 @@ is visible and counted in one place. The pool grows when nodes join, and outlive
 
 import math
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,8 +71,9 @@ class Pool:
         """The workers that are ready."""
         return self._hands
 
-    def start(self, shards: int) -> list[Event]:
+    def start(self, shards: int, beat: Callable[[], None]) -> list[Event]:
         """Starts the workers and waits for them; returns which are ready and which cannot start.
+        `beat` is called now and then.
 
         InputError if none can start, or none does within START_TIMEOUT_S.
         """
@@ -80,7 +81,8 @@ class Pool:
         deadline = time.monotonic() + START_TIMEOUT_S
         troubles: list[str] = []
         while self._starting and (left := deadline - time.monotonic()) > 0:
-            ready, _ = ray.wait(self.starting, timeout=left)
+            beat()
+            ready, _ = ray.wait(self.starting, timeout=min(left, LOOK_S))
             events = [self.settle(ref) for ref in ready]
             troubles += [event.message for event in events if isinstance(event, Trouble)]
             if self._hands:

@@ -28,13 +28,26 @@ def put(store: LocalStore, driver: str, said: Any) -> None:
     store.put(SweepKeys("a").driver(driver), json.dumps(said).encode())
 
 
+def hosts(store: LocalStore) -> list[str]:
+    """Of the drivers that a new one sees."""
+    return [driver.hostname for driver in Heartbeat(store, "a").others()]
+
+
 def test_a_driver_sees_the_others_and_not_itself(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     first, second = Heartbeat(store, "a"), Heartbeat(store, "a")
     first.beat()
     assert first.others() == []
-    assert second.others() == [socket.gethostname()]
+    assert [driver.hostname for driver in second.others()] == [socket.gethostname()]
     assert Heartbeat(store, "b").others() == []
+
+
+def test_of_two_drivers_only_the_later_one_gives_way(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    first, second = Heartbeat(store, "a"), Heartbeat(store, "a")
+    first.beat()
+    second.beat()
+    assert (len(first.others()), len(second.others())) == (0, 1)
 
 
 def test_a_driver_that_has_ended_is_not_seen(tmp_path: Path) -> None:
@@ -49,7 +62,7 @@ def test_a_driver_that_has_ended_is_not_seen(tmp_path: Path) -> None:
 def test_a_driver_that_is_silent_is_not_seen(tmp_path: Path, ago: float) -> None:
     store = LocalStore(tmp_path)
     put(store, "alive", sign())
-    assert Heartbeat(store, "a").others() == ["far"]
+    assert hosts(store) == ["far"]
     put(store, "alive", sign(time=time.time() - ago))
     assert Heartbeat(store, "a").others() == []
     assert len(read_drivers(store, "a")) == 1
@@ -103,7 +116,7 @@ def test_what_cannot_be_read_is_nobody(tmp_path: Path, said: Any) -> None:
     data = said if isinstance(said, bytes) else json.dumps(sign(**said)).encode()
     store.put(SweepKeys("a").driver("broken"), data)
     put(store, "whole", sign(hostname="other"))
-    assert Heartbeat(store, "a").others() == ["other"]
+    assert hosts(store) == ["other"]
 
 
 def test_a_store_in_trouble_does_not_stop_the_driver(tmp_path: Path) -> None:
