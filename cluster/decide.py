@@ -11,9 +11,9 @@ FailureKind = Literal["error", "lost", "memory", "store"]
 """error: the shard raised; lost: its worker or node went; memory: it ran out of memory; store: its
 worker could not read or write the store."""
 
-LIMITS: dict[FailureKind, int] = {"error": 3, "lost": 10, "memory": 8, "store": 10}
+LIMITS: dict[FailureKind, int] = {"error": 3, "lost": 10, "store": 10}
 """Failures of a kind after which a shard is quarantined. A lost worker or store is seldom the
-shard's own fault, so many are forgiven; running out of memory halves the stacks each time."""
+shard's own fault, so many are forgiven. (Of memory: see `limits`.)"""
 
 STREAK = 3
 """So many attempts in a row, of more than one shard, make a node that fails them all a suspect."""
@@ -59,6 +59,12 @@ class Start:
     max_width: int | None
 
 
+def limits(shard: Shard) -> dict[FailureKind, int]:
+    """Failures of each kind after which a shard is quarantined. Running out of memory halves its
+    stacks each time, down to one trial; that is tried twice."""
+    return {**LIMITS, "memory": len(shard.trials).bit_length() + 1}
+
+
 def suspects(history: History) -> set[str]:
     """The nodes that fail everything while others do not: they should get no more work."""
     if not history.some_succeeded:
@@ -66,14 +72,14 @@ def suspects(history: History) -> set[str]:
     return {node for node, attempts in history.last.items() if _fails_everything(attempts)}
 
 
-def is_quarantined(shard_id: str, history: History) -> bool:
+def is_quarantined(shard: Shard, history: History) -> bool:
     """Whether a shard has failed too often to be tried again in this submission."""
     counts = Counter(
         attempt.failure
         for attempt in history.failures
-        if attempt.shard_id == shard_id and attempt.node_id not in history.avoided
+        if attempt.shard_id == shard.shard_id and attempt.node_id not in history.avoided
     )
-    return any(counts[kind] >= limit for kind, limit in LIMITS.items())
+    return any(counts[kind] >= limit for kind, limit in limits(shard).items())
 
 
 def next_start(
@@ -91,7 +97,7 @@ def next_start(
         if not failed[shard.shard_id]:
             return Start(shard, None)
         failed_before.append(shard)
-    allowed = [s for s in failed_before if not is_quarantined(s.shard_id, history)]
+    allowed = [s for s in failed_before if not is_quarantined(s, history)]
     if not allowed:
         return None
     shard = min(allowed, key=lambda shard: failed[shard.shard_id])

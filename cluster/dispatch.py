@@ -106,7 +106,7 @@ class Dispatcher:
                 kind=kind,
                 error=cause_of(error),
                 traceback="".join(traceback.format_exception(error)),
-                quarantined=is_quarantined(shard.shard_id, self._history),
+                quarantined=is_quarantined(shard, self._history),
                 worker=hand.info,
             )
         self._history.add(Attempt(shard.shard_id, node, None))

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from cluster.cost import TRAINING_SAMPLES, shard_seconds
-from cluster.events import Event, Failed, Running
+from cluster.events import Event, Failed, Running, Trouble
 from cluster.heartbeat import Heartbeat
 from cluster.plan import Plan, Shard, store_plan
 from cluster.progress import SweepProgress
@@ -61,11 +61,11 @@ def drive(
         dispatcher = Dispatcher(work, data, resources)
         plan = store_plan(store, plan, {**provenance(), "command": command})
         done = _committed(store, plan)
-        heartbeat = Heartbeat(opened, plan.name)
-        heartbeat.beat()
         costs = {s.shard_id: shard_seconds(s.trials, TRAINING_SAMPLES) for s in plan.shards}
         metrics = Metrics(plan.name, len(plan.shards), len(done))
         with SweepProgress(console, costs, done) as progress:
+            heartbeat = Heartbeat(opened, plan.name, lambda text: progress.hear(Trouble(text)))
+            heartbeat.beat()
 
             def hear(event: Event) -> None:
                 heartbeat.beat(event if isinstance(event, Running) else None)

@@ -8,8 +8,7 @@ import json
 import socket
 import time
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -55,8 +54,12 @@ def read_drivers(store: Store, sweep: str, but: str | None = None) -> list[Drive
 class Heartbeat:
     """This driver's sign of life in the store."""
 
-    def __init__(self, store: Store, sweep: str) -> None:
-        self._store, self._sweep = store, sweep
+    def __init__(
+        self, store: Store, sweep: str, say: Callable[[str], None] = lambda message: None
+    ) -> None:
+        """`say` is told when the store cannot be written, and when it can again."""
+        self._store, self._sweep, self._say = store, sweep, say
+        self._in_trouble = False
         self._key = SweepKeys(sweep).driver(uuid.uuid4().hex[:12])
         self._started, self._last = time.time(), -EVERY_S
         self._at_work = Running({}, ())
@@ -88,8 +91,16 @@ class Heartbeat:
             "running": {shard: asdict(at) for shard, at in self._at_work.shards.items()},
             "started": self._started,
         }
-        with suppress(StoreError):  # advice is not worth a sweep
+        try:
             self._store.put(self._key, json.dumps(sign).encode())
+        except StoreError as error:  # advice is not worth a sweep
+            if not self._in_trouble:
+                self._say(f"{error}; waiting for the store: workers keep their results till then")
+            self._in_trouble = True
+            return
+        if self._in_trouble:
+            self._say(f"store {self._store.url} answers again")
+        self._in_trouble = False
 
 
 def _driver(data: bytes) -> Driver | None:

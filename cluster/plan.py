@@ -4,6 +4,7 @@ The first submission's plan is stored and is *the* plan. A later submission of t
 adopts it, whatever the code would pack today; other trials under that name are refused.
 """
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -23,6 +24,8 @@ MAX_WIDTH = 48
 LONG = 16
 """From this many inference steps on, trials of several seeds share a stack: then their steps cost
 so much more than the twins of their seeds that a wide stack is worth it."""
+
+_SHARD_ID = re.compile(r"[0-9]{4,}-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,8 @@ def _from_json(body: dict[str, Any], name: str) -> Plan:
     trials = {
         row["trial_id"]: Trial(configuration_from(row), row["seed"]) for row in body["trials"]
     }
+    if any(not _SHARD_ID.fullmatch(shard["shard_id"]) for shard in body["shards"]):
+        raise ValueError("a shard's id is not a number and 8 hex digits")
     shards = tuple(
         Shard(shard["shard_id"], tuple(trials[trial_id] for trial_id in shard["trial_ids"]))
         for shard in body["shards"]

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -44,8 +45,10 @@ def print_next(store: Store, collected: Collected, console: Console) -> None:
     """Says where everything is, and what to run next."""
     divergence = store.describe(collected.keys.table("divergence"))
     folder = divergence.rsplit("/", 1)[0]
-    inside = Path(sys.prefix).parent == Path.cwd()
-    python = os.path.relpath(sys.executable) if inside else "python"
+    python = "python"
+    with suppress(OSError):  # where this process was started may be gone by now
+        inside = Path(sys.prefix).parent == Path.cwd()
+        python = os.path.relpath(sys.executable) if inside else "python"
     sweeps = collected.keys.root.removeprefix("sweeps/").replace("+", ",")
     for line in (
         f"Tables: {folder}/{{{','.join(collected.tables)}}}.parquet",

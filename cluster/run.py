@@ -7,7 +7,7 @@ from rich.console import Console
 
 from cluster.collect import collect
 from cluster.drive import drive
-from cluster.plan import adopt_plan, make_plan
+from cluster.plan import adopt_plan, make_plan, store_plan
 from cluster.preview import print_plan
 from cluster.publish import print_next, publish, require_complete
 from cluster.reading import committed_shards
@@ -15,6 +15,7 @@ from cluster.resources import Resources, ray_environment
 from cluster.sweep import Sweep
 from pcworker.mnist import load_digits
 from pcworker.patience import PatientStore
+from pcworker.provenance import command_line, provenance
 from pcworker.store import open_store
 
 
@@ -60,6 +61,7 @@ def run_sweep(sweep: Sweep, options: RunOptions, console: Console) -> int:
             console=console,
         )
     else:
+        plan = store_plan(store, plan, {**provenance(), "command": command_line()})
         console.print(f"Sweep {plan.name}: all {len(plan.shards)} shards are committed already.")
     collected = collect(store, [plan])
     if not quarantined:

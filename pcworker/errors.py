@@ -5,6 +5,7 @@
     │   ├── DataError         MNIST is missing, truncated or not the canonical MNIST
     │   └── StoreError        the store cannot be read or written, or answers what it should not
     │       ├── DamagedError      one object in the store is corrupt; the rest stays readable
+    │       ├── FullError         there is no space left in it, or it is read-only
     │       └── UnavailableError  the store does not answer, or is overloaded: waiting may help
     └── IncompleteError       a table was asked over cells that are not there
 
@@ -30,6 +31,10 @@ class StoreError(InputError):
 
 class DamagedError(StoreError):
     """One object in the store is not what its commit says."""
+
+
+class FullError(StoreError):
+    """There is no space left in the store, or it is read-only: nobody can write there."""
 
 
 class UnavailableError(StoreError):

@@ -1,5 +1,6 @@
 """A store in a local directory: a key is a path below it, a file appears whole (link or rename)."""
 
+import errno
 import os
 import shlex
 import uuid
@@ -7,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pcworker.errors import StoreError
+from pcworker.errors import FullError, StoreError
 from pcworker.store import key_parts
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class LocalStore:
@@ -85,7 +88,8 @@ class LocalStore:
             yield
         except OSError as error:
             reason = error.strerror or str(error)
-            raise StoreError(
+            kind = FullError if error.errno in _FULL else StoreError
+            raise kind(
                 f"store {self.url}: cannot {verb} {key}: {reason}; "
                 "check the path, its permissions and the space on its disk"
             ) from error

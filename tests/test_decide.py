@@ -14,6 +14,7 @@ from cluster.decide import (
     History,
     Start,
     is_quarantined,
+    limits,
     next_start,
     suspects,
 )
@@ -60,20 +61,20 @@ def test_a_shard_that_failed_goes_last_and_is_as_wide_as_before(kind: FailureKin
     assert start_next(set(), {"c"}, mixed) == Start(A, None)
 
 
-@pytest.mark.parametrize("kind", LIMITS)
+@pytest.mark.parametrize("kind", limits(A))
 def test_a_shard_is_quarantined_at_the_limit_of_a_kind_and_not_before(kind: FailureKind) -> None:
-    almost, enough = (failures(("a", kind, LIMITS[kind] - less)) for less in (1, 0))
-    assert not is_quarantined("a", almost)
+    almost, enough = (failures(("a", kind, limits(A)[kind] - less)) for less in (1, 0))
+    assert not is_quarantined(A, almost)
     assert next_start([A], set(), almost) is not None
-    assert is_quarantined("a", enough)
+    assert is_quarantined(A, enough)
     assert next_start([A], set(), enough) is None
-    assert not is_quarantined("b", enough)
+    assert not is_quarantined(B, enough)
     assert next_start([A, B], set(), enough) == Start(B, None)
 
 
 def test_failures_of_different_kinds_do_not_add_up() -> None:
-    mixed = failures(*(("a", kind, limit - 1) for kind, limit in LIMITS.items()))
-    assert not is_quarantined("a", mixed)
+    mixed = failures(*(("a", kind, limit - 1) for kind, limit in limits(A).items()))
+    assert not is_quarantined(A, mixed)
 
 
 def test_a_lost_worker_is_forgiven_more_often_than_an_error() -> None:
@@ -82,11 +83,11 @@ def test_a_lost_worker_is_forgiven_more_often_than_an_error() -> None:
 
 def test_every_time_memory_runs_out_the_width_is_halved_down_to_one() -> None:
     widths = []
-    for times in range(LIMITS["memory"]):
+    for times in range(limits(A)["memory"]):
         start = next_start([A], set(), failures(("a", "memory", times)))
         assert start is not None
         widths.append(start.max_width)
-    assert widths == [None, 6, 3, 1, 1, 1, 1, 1]  # 13 trials
+    assert widths == [None, 6, 3, 1, 1]  # 13 trials
 
 
 def test_another_shards_memory_does_not_change_the_width() -> None:
@@ -121,7 +122,7 @@ def test_any_history_ends_with_every_shard_done_or_quarantined(history: int) -> 
             name = start.shard.shard_id
             assert name not in at_work
             assert name not in done
-            assert not is_quarantined(name, failed)
+            assert not is_quarantined(start.shard, failed)
             assert start.max_width is None or 1 <= start.max_width <= len(start.shard.trials)
             starts[name] += 1
             running.append(start)
@@ -133,11 +134,11 @@ def test_any_history_ends_with_every_shard_done_or_quarantined(history: int) -> 
             done.add(ended)
             failed.add(Attempt(ended, node, None))
         else:
-            failed.add(Attempt(ended, node, chance.choice(list(LIMITS))))
+            failed.add(Attempt(ended, node, chance.choice(list(limits(A)))))
     tries = Counter(failure.shard_id for failure in failed.failures)
     for shard in shards:
         name = shard.shard_id
-        assert (name in done) != is_quarantined(name, failed)
+        assert (name in done) != is_quarantined(shard, failed)
         assert starts[name] == tries[name] + (name in done)
 
 
@@ -176,7 +177,7 @@ def test_a_node_that_succeeds_is_suspect_no_more() -> None:
 
 def test_what_failed_on_a_node_that_is_avoided_is_not_the_shards_fault() -> None:
     history = History(on("bad", *[("a", "error")] * LIMITS["error"]))
-    assert is_quarantined("a", history)
+    assert is_quarantined(A, history)
     history.avoided.add("bad")
-    assert not is_quarantined("a", history)
+    assert not is_quarantined(A, history)
     assert next_start([A], set(), history) == Start(A, None)

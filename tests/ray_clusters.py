@@ -1,0 +1,229 @@
+"""A Ray cluster on this machine: a head without CPUs, and nodes that come, go and are killed.
+
+Every node has a loopback address of its own, and the cluster is in token mode: nobody without the
+token, which is in the cluster's folder, can use it. Processes are found by a mark that they inherit
+in their environment, so that a killed node leaves nothing behind.
+"""
+
+import json
+import os
+import random
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PATIENCE_S = 240.0
+MARK = "ZILSWEEP_TEST_NODE"
+HEAD = "127.0.0.2"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node that runs."""
+
+    mark: str
+    address: str
+
+
+class RayCluster:
+    """See the module's docstring."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` has a short path: Ray's sockets, whose paths are limited, are in it."""
+        self.folder = folder
+        self.nodes: list[Node] = []
+        """All but the head."""
+        self._head: Node | None = None
+        self._count = 0
+        gcs, dashboard = free_ports(2)
+        self.address = f"{HEAD}:{gcs}"
+        self.dashboard = f"http://127.0.0.1:{dashboard}"
+        self.token = folder / "token"
+        self.token.write_text(secrets.token_hex(32))
+
+    def environment(self) -> dict[str, str]:
+        """For a process that uses this cluster."""
+        return {
+            **clean_environment(self.folder),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.token),
+            "RAY_API_SERVER_ADDRESS": self.dashboard,
+        }
+
+    def start(self) -> None:
+        """Starts the head: no CPUs, and no GPUs."""
+        host, gcs = self.address.split(":")
+        _, dashboard = self.dashboard.rsplit(":", 1)
+        [client] = free_ports(1)
+        self._head = self._started(
+            host, "--head", "--port", gcs, "--dashboard-host", "127.0.0.1",
+            "--dashboard-port", dashboard, "--ray-client-server-port", str(client),
+            "--num-cpus", "0", "--num-gpus", "0",
+        )  # fmt: skip
+
+    def add(self, cpus: int = 1, gpus: int = 0) -> Node:
+        """Starts a node. A GPU is only a number to Ray."""
+        self._count += 1
+        has = ("--num-cpus", str(cpus), "--num-gpus", str(gpus))
+        node = self._started(f"127.0.1.{self._count}", "--address", self.address, *has)
+        self.nodes.append(node)
+        return node
+
+    def wait(self) -> None:
+        """Until Ray knows who is there and who is not."""
+
+        def known() -> bool:
+            nodes = self.ask("/nodes?view=summary")["data"]["summary"]
+            alive = [node["ip"] for node in nodes if node["raylet"]["state"] == "ALIVE"]
+            return sorted(alive) == sorted([HEAD, *(node.address for node in self.nodes)])
+
+        assert wait_until(known)
+
+    def ask(self, path: str) -> Any:
+        """What the dashboard says."""
+        token = {"Authorization": f"Bearer {self.token.read_text()}"}
+        request = urllib.request.Request(self.dashboard + path, headers=token)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+
+    def kill(self, node: Node) -> None:
+        """As when a machine is switched off: every process of the node at once."""
+        self.nodes.remove(node)
+        kill_marked(node.mark)
+
+    def stop(self) -> None:
+        """Ends all, and waits for it."""
+        for node in [*self.nodes]:
+            self.kill(node)
+        if self._head is not None:
+            kill_marked(self._head.mark)
+            self._head = None
+
+    def _started(self, address: str, *options: str) -> Node:
+        node = Node(secrets.token_hex(8), address)
+        [agent] = free_ports(1)
+        command = [
+            *(sys.executable, "-m", "ray.scripts.scripts", "start", *options),
+            *("--node-ip-address", address, "--dashboard-agent-listen-port", str(agent)),
+            *("--object-store-memory", str(150 * 2**20), "--disable-usage-stats"),
+            *("--min-worker-port", "0", "--max-worker-port", "0"),
+            # its own, for a node would replace the files of another one's jobs
+            *("--temp-dir", str(self.folder / address.replace(".", ""))),
+        ]
+        timing = {  # a lost node is noticed, and metrics are reported, within seconds
+            "RAY_health_check_initial_delay_ms": "500",
+            "RAY_health_check_period_ms": "1000",
+            "RAY_metrics_report_interval_ms": "1000",
+        }
+        # so that a __pycache__ in a job's working directory can only have been shipped
+        marked = {**self.environment(), MARK: node.mark, "PYTHONDONTWRITEBYTECODE": "1"}
+        with (self.folder / "start.log").open("ab") as log:
+            try:
+                subprocess.run(
+                    command, env=marked | timing, cwd=self.folder, stdin=subprocess.DEVNULL,
+                    stdout=log, stderr=log, check=True, timeout=PATIENCE_S, start_new_session=True,
+                )  # fmt: skip
+            except BaseException:
+                kill_marked(node.mark)
+                raise
+        return node
+
+
+@contextmanager
+def ray_cluster() -> Iterator[RayCluster]:
+    """A running head; gone afterwards, with its nodes and its folder."""
+    with short_folder() as folder:
+        cluster = RayCluster(folder)
+        try:
+            cluster.start()
+            yield cluster
+        finally:
+            cluster.stop()
+
+
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """An empty folder with a path that leaves room for Ray's sockets; gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="zil", dir="/tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # Ray's processes may be ending
+
+
+def clean_environment(home: Path) -> dict[str, str]:
+    """This process's, without a word on Ray or AWS, at home in a folder of its own; the digits come
+    from the real user's cache."""
+    said = ("RAY_", "AWS_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(said)}
+    kept.setdefault("XDG_CACHE_HOME", str(Path.home() / ".cache"))
+    nothing = str(home / "none")
+    return kept | {
+        "HOME": str(home),
+        "AWS_CONFIG_FILE": nothing,
+        "AWS_SHARED_CREDENTIALS_FILE": nothing,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def free_ports(count: int) -> list[int]:
+    """Below those that Ray and outgoing connections get."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(22_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("", port))
+            found.append(port)
+    return found
+
+
+def marked(mark: str) -> list[int]:
+    """The processes that inherited this mark and live."""
+    wanted = f"{MARK}={mark}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError, ValueError):
+            pid = int(entry.name)
+            if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(pid)
+    return [pid for pid in found if pid != os.getpid()]
+
+
+def kill_marked(mark: str) -> None:
+    """Ends them all, those too that are just being started."""
+
+    def none_left() -> bool:
+        pids = marked(mark)
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not pids
+
+    assert wait_until(none_left), f"processes of {mark} cannot be killed"
+
+
+def wait_until(
+    condition: Callable[[], bool],
+    process: "subprocess.Popen[str] | None" = None,
+    patience: float = PATIENCE_S,
+) -> bool:
+    """Whether `condition` came true before the deadline, and before `process` ended."""
+    deadline = time.monotonic() + patience
+    pause = threading.Event()
+    while not (met := condition()) and time.monotonic() < deadline:
+        if process is not None and process.poll() is not None:
+            return condition()
+        pause.wait(0.05)
+    return met
