@@ -125,7 +125,6 @@ class RayCluster:
         timing = {  # a lost node is noticed, and metrics are reported, within seconds
             "RAY_health_check_initial_delay_ms": "500",
             "RAY_health_check_period_ms": "1000",
-            "RAY_metrics_report_interval_ms": "1000",
         }
         # so that a __pycache__ in a job's working directory can only have been shipped
         marked = {**self.environment(), MARK: node.mark, "PYTHONDONTWRITEBYTECODE": "1"}
