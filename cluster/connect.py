@@ -39,7 +39,7 @@ def connected(address: str | None) -> Iterator[str]:
         ) from error
     if threading.current_thread() is threading.main_thread():
         # Ray has put its own there, which dumps a stack; a stopped job should end as by Ctrl-C
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
     try:
         yield _describe_cluster(address)
     finally:

@@ -13,7 +13,8 @@ worker could not read or write the store."""
 
 LIMITS: dict[FailureKind, int] = {"error": 3, "lost": 10, "store": 10}
 """Failures of a kind after which a shard is quarantined. A lost worker or store is seldom the
-shard's own fault, so many are forgiven. (Of memory: see `limits`.)"""
+shard's own fault, so many are forgiven, and a loss that came after some progress does not count at
+all. (Of memory: see `limits`.)"""
 
 STREAK = 3
 """So many attempts in a row, of more than one shard, make a node that fails them all a suspect."""
@@ -27,6 +28,8 @@ class Attempt:
     node_id: str
     failure: FailureKind | None
     """None: it ended in a commit."""
+    advanced: bool = False
+    """Whether it got further than every attempt of its shard before it."""
 
 
 class History:
@@ -37,6 +40,8 @@ class History:
         self.last: dict[str, deque[Attempt]] = {}
         """By node: its last attempts, STREAK of them."""
         self.some_succeeded = False
+        self.quarantined: set[str] = set()
+        """Shards that were found to have failed too often: that holds."""
         self.avoided: set[str] = set()
         """Nodes that get no more work: what failed there says nothing of a shard."""
         for attempt in attempts:
@@ -74,10 +79,14 @@ def suspects(history: History) -> set[str]:
 
 def is_quarantined(shard: Shard, history: History) -> bool:
     """Whether a shard has failed too often to be tried again in this submission."""
+    if shard.shard_id in history.quarantined:
+        return True
     counts = Counter(
         attempt.failure
         for attempt in history.failures
-        if attempt.shard_id == shard.shard_id and attempt.node_id not in history.avoided
+        if attempt.shard_id == shard.shard_id
+        and attempt.node_id not in history.avoided
+        and not (attempt.failure == "lost" and attempt.advanced)
     )
     return any(counts[kind] >= limit for kind, limit in limits(shard).items())
 

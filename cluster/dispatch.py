@@ -32,6 +32,8 @@ class Dispatcher:
         self._running: dict[Any, tuple[Hand, Start, str]] = {}  # ref: by whom, what, attempt
         self._history = History()
         self._seen: dict[str, WorkerInfo] = {}  # by node: the worker there that ended last
+        self._reached: dict[str, float] = {}  # by attempt: the share of it that was done last
+        self._best: dict[str, float] = {}  # by shard: the same, of all attempts that have failed
         self._asked = 0.0
 
     def start(self, shards: int, beat: Callable[[], None] = lambda: None) -> list[Event]:
@@ -60,11 +62,15 @@ class Dispatcher:
                 return len(waiting)
             self._pool.require_life()
             refs = [*self._running, *self._pool.starting]
+            if not refs:  # the last worker is lost, and there is a pause before the next start
+                time.sleep(POLL_S)
             ready, _ = ray.wait(refs, timeout=POLL_S) if refs else ([], [])
             for ref in ready:
-                tell(self._ended(ref, waiting) if ref in self._running else self._pool.settle(ref))
-            for event in self._avoid_suspects():
-                tell(event)
+                if ref in self._running:
+                    for event in self._ended(ref, waiting):
+                        tell(event)
+                else:
+                    tell(self._pool.settle(ref))
             if (now := self._progress()) is not None:
                 tell(now)
 
@@ -89,28 +95,37 @@ class Dispatcher:
             self._running[ref] = (hand, start, attempt_id)
         return events
 
-    def _ended(self, ref: Any, waiting: dict[str, Shard]) -> Event:
+    def _ended(self, ref: Any, waiting: dict[str, Shard]) -> list[Event]:
+        """What has become of an attempt, after what follows from it for its node."""
         hand, start, attempt_id = self._running.pop(ref)
         shard, node = start.shard, hand.info.node_id
         self._seen[node] = hand.info
+        reached, best = self._reached.pop(attempt_id, 0.0), self._best.get(shard.shard_id, 0.0)
+        self._best[shard.shard_id] = max(reached, best)
         try:
             report = ray.get(ref)
         except RayError as error:
             # whatever went wrong may have left the worker's process in a bad state
             self._pool.dismiss(hand)
             kind = kind_of(error)
-            self._history.add(Attempt(shard.shard_id, node, kind))
-            return Failed(
+            self._history.add(Attempt(shard.shard_id, node, kind, advanced=reached > best))
+            events = self._avoid_suspects()
+            if quarantined := is_quarantined(shard, self._history):
+                self._history.quarantined.add(shard.shard_id)
+            failed = Failed(
                 shard=shard,
                 attempt_id=attempt_id,
                 kind=kind,
                 error=cause_of(error),
                 traceback="".join(traceback.format_exception(error)),
-                quarantined=is_quarantined(shard, self._history),
+                quarantined=quarantined,
                 worker=hand.info,
             )
+            return [failed, *events]
         self._history.add(Attempt(shard.shard_id, node, None))
-        return Finished(waiting.pop(shard.shard_id), worker=hand.info, **report)
+        self._best.pop(shard.shard_id)
+        finished = Finished(waiting.pop(shard.shard_id), worker=hand.info, **report)
+        return [finished, *self._avoid_suspects()]
 
     def _avoid_suspects(self) -> list[Event]:
         """Gives no more work to nodes that fail everything, and names them."""
@@ -146,5 +161,6 @@ class Dispatcher:
             except RayError:
                 continue
             if current == attempt_id:
+                self._reached[attempt_id] = share
                 shards[shard_id] = AtWork(share, hand.info.hostname)
         return Running(shards, tuple(hand.info for hand in self._pool.hands))

@@ -74,11 +74,15 @@ class Heartbeat:
     def end(self) -> None:
         """Says that this driver has ended."""
         self._at_work = Running({}, ())
-        self._write(ended=True)
+        if not self._in_trouble:  # who has been interrupted should not wait for a store
+            self._write(ended=True)
 
     def others(self) -> list[Driver]:
         """The other drivers that seem alive and began before this one."""
-        drivers = read_drivers(self._store, self._sweep, but=self._key)
+        try:
+            drivers = read_drivers(self._store, self._sweep, but=self._key)
+        except StoreError:
+            return []
         earlier = (driver for driver in drivers if driver.started < self._started)
         return [driver for driver in earlier if driver.alive(time.time())]
 

@@ -31,7 +31,7 @@ LONGEST_LOOK_S = 300.0
 STARVED_S = 1800.0
 """Without any worker for so long, the driver gives up; what is committed is kept."""
 START_FAILURES = 3
-"""So many workers fail to start, one after the other, before a driver without any gives up."""
+"""So many times workers fail to start, and none does, before a driver without any gives up."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Pool:
         self._starting: dict[Any, Any] = {}  # ref of its description: actor
         self._hands: list[Hand] = []
         self._avoided = frozenset[str]()
-        self._failed_starts = 0
+        self._failed_starts, self._failed_since_look = 0, False
         self._looked = -math.inf
         self._last_ready = time.monotonic()
 
@@ -77,6 +77,8 @@ class Pool:
 
         InputError if none can start, or none does within START_TIMEOUT_S.
         """
+        if not shards:  # another driver has just done the last one
+            return []
         self.resize(shards)
         deadline = time.monotonic() + START_TIMEOUT_S
         troubles: list[str] = []
@@ -104,7 +106,7 @@ class Pool:
         pause = min(LOOK_S * 2**self._failed_starts, LONGEST_LOOK_S)
         if time.monotonic() - self._looked < pause:
             return
-        self._looked = time.monotonic()
+        self._looked, self._failed_since_look = time.monotonic(), False
         fit = workers_that_fit(nodes(self._avoided), self._needs)
         wanted = min(self._needs.workers or max(1, fit), shards)
         for _ in range(wanted - len(self._hands) - len(self._starting)):
@@ -166,9 +168,12 @@ class Pool:
         return self._class.options(**options).remote(self._work, self._data)
 
     def _failed_to_start(self, error: RayError) -> Event:
-        self._failed_starts += 1
+        if not self._failed_since_look:  # workers that go with their node are one failure
+            self._failed_starts += 1
+        self._failed_since_look = True
         message = f"a worker cannot start: {cause_of(error)}"
         its_own = isinstance(error, RayActorError) and error.actor_init_failed
-        if its_own and not self._hands and self._failed_starts >= START_FAILURES:
+        others = self._hands or self._starting
+        if its_own and not others and self._failed_starts >= START_FAILURES:
             raise InputError(message) from error
         return Trouble(message)

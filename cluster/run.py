@@ -1,5 +1,6 @@
 """From a declared sweep to tables: every check first, then the work, then the report."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from cluster.publish import print_next, publish, require_complete
 from cluster.reading import committed_shards
 from cluster.resources import Resources, ray_environment
 from cluster.sweep import Sweep
+from pcworker.errors import InputError
 from pcworker.mnist import load_digits
 from pcworker.patience import PatientStore
 from pcworker.provenance import command_line, provenance
@@ -36,6 +38,7 @@ class RunOptions:
 
 def run_sweep(sweep: Sweep, options: RunOptions, console: Console) -> int:
     """Runs what is missing of `sweep`, prints and stores its tables; returns the exit code."""
+    _require_lasting(options.store)
     opened = open_store(options.store, options.s3_endpoint)
     name = sweep.default_name("mnist") if options.sweep is None else options.sweep
     plan = adopt_plan(opened, make_plan(sweep, name))
@@ -75,3 +78,13 @@ def run_sweep(sweep: Sweep, options: RunOptions, console: Console) -> int:
             style="red",
         )
     return 1 if quarantined else 0
+
+
+def _require_lasting(store: str) -> None:
+    """A submitted job runs in a folder that Ray has unpacked, and throws away some day."""
+    lasting = "://" in store or Path(store).is_absolute()
+    if not lasting and "_ray_pkg_" in os.getcwd():
+        raise InputError(
+            f"store {store}: a submitted job's own folder does not last; give --store "
+            "s3://bucket/prefix, or the full path of a directory that every node shares"
+        )

@@ -34,7 +34,7 @@ def require_fits(files: Sequence[tuple[Path, int]]) -> int:
         largest = ", ".join(f"{path} ({size / 2**20:.1f} MiB)" for path, size in files[:_NAMED])
         raise InputError(
             f"the working directory has {total / 2**20:.0f} MiB to ship, and a cluster takes "
-            f"{MOST_BYTES / 2**20:.0f}; move data elsewhere, or name it in .rayignore. The largest "
-            f"files: {largest}"
+            f"{MOST_BYTES / 2**20:.0f}; move data out of {', '.join(SHIPPED)}. The largest files: "
+            f"{largest}"
         )
     return total

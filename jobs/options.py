@@ -16,6 +16,7 @@ from cluster.resources import Resources
 from cluster.run import RunOptions
 from pcworker.config import CHOICES
 from pcworker.errors import IncompleteError, InputError
+from pcworker.patience import INTERRUPTED
 
 # no markup: paths and messages may contain brackets
 console = Console(
@@ -135,7 +136,8 @@ def split(given: dict[str, Any]) -> RunOptions:
 
 def main(command: click.Command) -> NoReturn:
     """Runs a command and exits. A user's mistake is one line, never a traceback."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped job ends as by Ctrl-C
+    for stop in (signal.SIGINT, signal.SIGTERM):  # a stopped job ends as by Ctrl-C
+        signal.signal(stop, _interrupt)
     try:
         code = command(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -146,6 +148,11 @@ def main(command: click.Command) -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         errors.print("interrupted: what is committed is kept; the same command goes on from there")
         sys.exit(130)
+
+
+def _interrupt(signum: int, frame: object) -> NoReturn:
+    INTERRUPTED.set()
+    raise KeyboardInterrupt
 
 
 def _fail(message: str) -> NoReturn:

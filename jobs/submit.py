@@ -32,9 +32,11 @@ def command(address: str | None, no_wait: bool, job: tuple[str, ...]) -> None:
     if os.environ["RAY_AUTH_MODE"] == "token" and ray_token() is None:
         raise InputError(
             "there is no token for the cluster: put the cluster's into ~/.ray/auth_token, or into "
-            "RAY_AUTH_TOKEN (on the cluster's head: ray get-auth-token --generate)"
+            "RAY_AUTH_TOKEN (on the cluster's head: ray get-auth-token --generate); a cluster "
+            "without token authentication needs RAY_AUTH_MODE=disabled"
         )
-    if not (ROOT / Path(*job[0].split("."))).with_suffix(".py").is_file():
+    file = (ROOT / Path(*job[0].split("."))).with_suffix(".py")
+    if not (job[0].startswith("jobs.") and file.is_file()):
         raise InputError(f"there is no job {job[0]!r}; give a module such as jobs.mnist_ablation")
     files = shipped(ROOT)
     console.print(f"Shipping {len(files)} files, {require_fits(files) / 1000:,.0f} kB.")

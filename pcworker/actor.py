@@ -4,6 +4,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -74,10 +75,10 @@ class Worker:
         from pcworker.device import device_name, numerics, prepare_device
 
         self._work, self._keys = work, SweepKeys(work.sweep)
+        self._store = PatientStore(work.store)
         self._require_the_drivers_store()
         device = prepare_device(work.device, gpus=len(ray.get_gpu_ids()), cpus=work.cpus)
         self._engine = work.make_engine(data, device)
-        self._store = PatientStore(work.store)
         self._where = {  # of the code that runs, should it be edited meanwhile
             **provenance(),
             **numerics(),
@@ -121,20 +122,24 @@ class Worker:
         report(0.0)
         maker = result_fingerprint(self._where)
         checkpoints = Checkpoints(self._store, self._keys, shard_id, attempt_id, maker, trials)
-        resume = checkpoints.latest() if self._work.checkpoint_every else None
+        every, epochs = self._work.checkpoint_every, trials[0].configuration.epochs
+        keeps = 0 < every < epochs
+        resume = checkpoints.latest() if keeps else None
         result = self._engine.run(
             trials,
             max_width=max_width,
             report=report,
             resume=resume,
-            checkpoint_every=self._work.checkpoint_every,
+            checkpoint_every=every,
             save=checkpoints.save,
         )
         self._updates.inc(sum(trial.updates for trial in result.trials))
         trained = time.monotonic()
         outcome = commit_shard(self._store, self._keys, shard_id, attempt_id, result, self._where)
         self._commit_seconds.observe(time.monotonic() - trained)
-        checkpoints.clear()
+        with suppress(StoreError):  # the shard is committed: the driver tidies up in the end
+            if keeps:
+                checkpoints.clear()
         return {
             "outcome": outcome,
             "wall_seconds": result.wall_seconds,
@@ -143,7 +148,7 @@ class Worker:
 
     def _require_the_drivers_store(self) -> None:
         """Before an hour of training: this node can write to the store that the driver sees."""
-        store, host = self._work.store, socket.gethostname()
+        store, host = self._store, socket.gethostname()
         try:
             seen = store.get(self._keys.plan) is not None
             store.check()

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from pcworker.errors import DamagedError
+from pcworker.errors import DamagedError, StoreError
 from pcworker.layout import SweepKeys
 from pcworker.provenance import code_metadata
 from pcworker.records import (
@@ -125,13 +125,15 @@ def commit_shard(
         "wall_seconds": result.wall_seconds,
         "where": dict(where),
     }
-    if store.put_if_absent(keys.commit(shard_id), seal(commit)):
-        return "committed"
-    winner = read_commit(store, keys, shard_id)
-    if winner is not None and winner.attempt_id == attempt_id:
-        return "committed"  # the first answer was lost on its way
-    same = winner is not None and winner.result_digest == commit["result_digest"]
-    return "lost" if same else "differs"
+    for _ in range(2):  # again if the commit that was there has been deleted meanwhile
+        if store.put_if_absent(keys.commit(shard_id), seal(commit)):
+            return "committed"
+        if winner := read_commit(store, keys, shard_id):
+            if winner.attempt_id == attempt_id:
+                return "committed"  # the first answer was lost on its way
+            return "lost" if winner.result_digest == commit["result_digest"] else "differs"
+    where_is_it = store.describe(keys.commit(shard_id))
+    raise StoreError(f"{where_is_it} can neither be written nor read: who deletes it?")
 
 
 def read_commit(store: Store, keys: SweepKeys, shard_id: str) -> Commit | None:

@@ -1,9 +1,17 @@
 """A store that is waited for: an outage costs time, never results."""
 
+import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_after_delay,
+    stop_when_event_set,
+)
 from tenacity import wait_random_exponential as backoff
 
 from pcworker.errors import UnavailableError
@@ -11,6 +19,8 @@ from pcworker.store import Store
 
 PATIENCE_S = 3600.0
 LONGEST_PAUSE_S = 30.0
+INTERRUPTED = threading.Event()
+"""Set where this process is to end: no thread waits any longer."""
 
 T = TypeVar("T")
 
@@ -26,9 +36,9 @@ class PatientStore:
     def __init__(self, store: Store, say: Callable[[str], None] = lambda message: None) -> None:
         """`say` is told once an outage what is waited for."""
         self._store, self._say = store, say
+        self._lock, self._waits = threading.Lock(), False
         self.url, self.options = store.url, store.options
         self.describe = store.describe
-        self.check = store.check
 
     def get(self, key: str) -> bytes | None:
         return self._patiently(lambda: self._store.get(key))
@@ -45,17 +55,25 @@ class PatientStore:
     def delete(self, key: str) -> None:
         self._patiently(lambda: self._store.delete(key))
 
+    def check(self) -> None:
+        self._patiently(self._store.check)
+
     def _patiently(self, call: Callable[[], T]) -> T:
-        return Retrying(
+        result = Retrying(
             retry=retry_if_exception_type(UnavailableError),
             wait=backoff(max=LONGEST_PAUSE_S),
-            stop=stop_after_delay(PATIENCE_S),
+            stop=stop_after_delay(PATIENCE_S) | stop_when_event_set(INTERRUPTED),
+            sleep=sleep_using_event(INTERRUPTED),
             before_sleep=self._before_pause,
             reraise=True,
         )(call)
+        self._waits = False
+        return result
 
     def _before_pause(self, state: RetryCallState) -> None:
-        if state.attempt_number == 1 and state.outcome is not None:
+        with self._lock:
+            first, self._waits = not self._waits, True
+        if first and state.outcome is not None:
             self._say(
                 f"{state.outcome.exception()}; waiting for the store, for up to "
                 f"{PATIENCE_S / 60:.0f} minutes"

@@ -47,7 +47,7 @@ def library_versions() -> dict[str, str]:
 
 
 def provenance() -> dict[str, object]:
-    """What is stored beside every result; no paths, no environment, no secrets."""
+    """What is stored beside every result; no environment, no secrets."""
     commit, dirty = git_state()
     return {
         "code_sha256": code_sha256(),
@@ -65,7 +65,7 @@ def result_fingerprint(where: Mapping[str, Any]) -> str:
 
 
 def command_line() -> list[str]:
-    """The command that this process runs, without the paths of this machine."""
+    """The command that this process runs, as it was typed."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     program = ["-m", spec.name] if spec else [Path(sys.argv[0]).name]
     return ["python", *program, *sys.argv[1:]]

@@ -7,6 +7,7 @@ So after every unclear answer the key is read back, and what is there decides.
 
 import io
 import re
+import shlex
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -85,9 +86,9 @@ class S3Store:
         self._bucket, self._root = _bucket_and_prefix(url)
         self.url = "s3://" + "/".join([self._bucket, *self._root])
         self._endpoint = None if endpoint is None else _checked_endpoint(endpoint)
-        self.options = f"--store {self.url}"
+        self.options = f"--store {shlex.quote(self.url)}"
         if self._endpoint is not None:
-            self.options += f" --s3-endpoint {self._endpoint}"
+            self.options += f" --s3-endpoint {shlex.quote(self._endpoint)}"
         self._server = self._endpoint or "S3"  # for messages
         with self._trouble("be", "opened"):
             try:

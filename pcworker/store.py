@@ -3,6 +3,7 @@
 `put_if_absent` is the only operation that two writers may race on, and exactly one of them wins.
 """
 
+import re
 from pathlib import Path
 from typing import Protocol
 
@@ -49,16 +50,18 @@ def open_store(url: str, s3_endpoint: str | None = None) -> Store:
 
     s3_endpoint  of a server that is not AWS's
     """
-    scheme, separator, _ = url.partition("://")
-    if not separator:
-        from pcworker.local_store import LocalStore
-
-        return LocalStore(Path(url))
-    if scheme == "s3":
+    if url.startswith("s3://"):
         from pcworker.s3_store import S3Store  # boto3 takes a moment to import
 
         return S3Store(url, s3_endpoint)
-    raise StoreError(f"store {url}: give a directory, or s3://bucket/prefix")
+    if scheme := re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", url):
+        # without what follows: it may hold a password
+        raise StoreError(f"store {scheme[0]}...: give a directory, or s3://bucket/prefix")
+    if s3_endpoint is not None:
+        raise StoreError(f"store {url} is a directory, and has no S3 endpoint; give s3://...")
+    from pcworker.local_store import LocalStore
+
+    return LocalStore(Path(url))
 
 
 def key_parts(key: str) -> list[str]:

@@ -132,7 +132,7 @@ def test_a_store_that_cannot_be_written_is_refused(tmp_path: Path, plan: list[st
 
 def test_a_store_of_another_kind_is_refused() -> None:
     line = refused("--store", "gs://bucket/results", *SMALL, "--plan")
-    assert "gs://bucket/results" in line
+    assert "store gs:/...: " in line
     assert "give a directory, or s3://bucket/prefix" in line
 
 

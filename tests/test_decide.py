@@ -181,3 +181,20 @@ def test_what_failed_on_a_node_that_is_avoided_is_not_the_shards_fault() -> None
     history.avoided.add("bad")
     assert not is_quarantined(A, history)
     assert next_start([A], set(), history) == Start(A, None)
+
+
+def test_a_loss_after_some_progress_does_not_count() -> None:
+    lost = [Attempt("a", "node", "lost", advanced=True)] * 3 * LIMITS["lost"]
+    assert not is_quarantined(A, History(lost))
+    stuck = [Attempt("a", "node", "lost")] * LIMITS["lost"]
+    assert is_quarantined(A, History([*lost, *stuck]))
+    errors = [Attempt("a", "node", "error", advanced=True)] * LIMITS["error"]
+    assert is_quarantined(A, History(errors))
+
+
+def test_a_quarantine_holds() -> None:
+    history = History(on("bad", *[("a", "error")] * LIMITS["error"]))
+    history.quarantined.add("a")
+    history.avoided.add("bad")
+    assert is_quarantined(A, history)
+    assert next_start([A], set(), history) is None

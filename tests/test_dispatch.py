@@ -89,7 +89,7 @@ def run(
     local = LocalStore(store)
     store_plan(local, plan, {})
     dispatcher = dispatch.Dispatcher(work(local, plan.name), digits or made_up_digits(), ONE_WORKER)
-    started = dispatcher.start(max(1, len(plan.shards) - len(done)))
+    started = dispatcher.start(len(plan.shards) - len(done))
     workers = [event.worker for event in started]
     events: list[Any] = []
 
@@ -152,11 +152,18 @@ def test_where_everything_is_committed_nothing_is_started(
     done = tuple(shard.shard_id for shard in plan.shards)
     quarantined, events = run(dispatch, plan, tmp_path, done=done)
     assert quarantined == 0
-    assert [event.outcome for event in events if not isinstance(event, Running)] == [
-        "elsewhere",
-        "elsewhere",
-    ]
+    finished = [event for event in events if isinstance(event, Finished)]
+    assert [event.outcome for event in finished] == ["elsewhere", "elsewhere"]
     assert files(tmp_path) == ["plan.json"]
+
+
+def test_a_sweep_that_another_driver_has_just_finished_needs_no_worker(
+    dispatch: ModuleType, tmp_path: Path
+) -> None:
+    told = work(LocalStore(tmp_path), "a")
+    dispatcher = dispatch.Dispatcher(told, made_up_digits(), ONE_WORKER)
+    assert dispatcher.start(0) == []
+    assert dispatcher.run([], lambda shard_id: True, lambda event: None) == 0
 
 
 def test_only_what_has_no_commit_is_run(dispatch: ModuleType, tmp_path: Path) -> None:
