@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,14 +123,16 @@ class Seaweed:
         assert self._process is not None
         client = self.server.client()
         deadline = time.monotonic() + START_SECONDS
+        there = client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists
+        where = {"Bucket": self.server.bucket, "Key": "ready"}
         while True:
             try:
-                client.create_bucket(Bucket=self.server.bucket)
-                return
-            except (
-                client.exceptions.BucketAlreadyOwnedByYou,
-                client.exceptions.BucketAlreadyExists,
-            ):
+                with suppress(*there):
+                    client.create_bucket(Bucket=self.server.bucket)
+                # a bucket is there before the server that keeps its objects' bytes is
+                client.put_object(**where, Body=b"1")
+                client.get_object(**where)["Body"].read()
+                client.delete_object(**where)
                 return
             except (BotoCoreError, ClientError) as error:
                 if time.monotonic() < deadline and self._process.poll() is None:

@@ -297,7 +297,8 @@ def test_a_file_in_the_place_of_a_folder_is_not_taken_for_a_lost_race(store: Loc
 
 
 @pytest.mark.parametrize(
-    "url", ["gs://bucket/prefix", "ftp://host/folder", "s3:/bucket/prefix", "https://me:pass@host/b"]
+    "url",
+    ["gs://bucket/prefix", "ftp://host/folder", "s3:/bucket/prefix", "https://me:pass@host/b"],
 )
 def test_a_url_of_another_kind_is_refused_in_one_line(url: str) -> None:
     with pytest.raises(StoreError) as caught:
