@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from pcworker.activity import Activity
+from pcworker.detector import Detector
 from pcworker.layers import Layer
 from pcworker.schedule import Step
 
@@ -43,27 +44,24 @@ class State:
     eps: list[Tensor]
     phi: list[Tensor]
     """bool"""
-    quiet: list[Tensor]
-    """int32: for how many steps in a row eps^l has been exactly 0."""
+    detector: list[Detector]
     buffer: list[Tensor | None]
     """Memory for what is computed on the way; None: to be made when it is needed."""
     gamma: Tensor | float
     """[R, 1, 1], or one trial's"""
-    t_d: Tensor | int
-    """[R, 1, 1], int32, or one trial's"""
 
     def part(self, trials: slice) -> "State":
         """The state of some of the trials."""
         cut = {
             name: [each[trials] for each in getattr(self, name)]
-            for name in ("fx", "mu", "eps", "phi", "quiet")
+            for name in ("fx", "mu", "eps", "phi")
         }
         return State(
             layers=[layer.part(trials) for layer in self.layers],
             activity=[activity.part(trials) for activity in self.activity],
+            detector=[detector.part(trials) for detector in self.detector],
             buffer=[None if each is None else each[trials] for each in self.buffer],
             gamma=self.gamma[trials] if isinstance(self.gamma, Tensor) else self.gamma,
-            t_d=self.t_d[trials] if isinstance(self.t_d, Tensor) else self.t_d,
             **cut,
         )
 
@@ -82,9 +80,7 @@ class State:
 
     def listen(self, l: int) -> None:
         """phi = 1 where eps^l was exactly 0 for the t_d steps before and now is not  (Sec. 4)"""
-        heard, quiet = self.eps[l] != 0, self.quiet[l]
-        torch.logical_and(heard, quiet >= self.t_d, out=self.phi[l])
-        quiet.add_(1).masked_fill_(heard, 0)
+        self.phi[l] = self.detector[l].listen(self.eps[l])
 
     def move(self, l: int, learns: bool) -> None:
         """x^l += gamma (f'(x^l) * (theta^l)^T eps^{l-1} - eps^l)                       (Eq. 7)
@@ -108,12 +104,13 @@ class State:
 class Inference:
     """Inference of a stack, or of a network of modules, on minibatches of one size."""
 
-    def __init__(self, state: State, trials: int) -> None:
-        """`state` is all of them together."""
+    def __init__(self, state: State, trials: int, gated: bool) -> None:
+        """
+        state  of all of them together
+        gated  whether phi gates any trial's weight updates (Fa-Z-IL)
+        """
         self.state = state
-        self._gated = state.t_d > 0  # only phi asks how long an error has been 0
-        if isinstance(self._gated, Tensor):
-            self._gated = bool(self._gated.any())
+        self._gated = gated
         self._parts = {(0, trials): state}
 
     @property
@@ -137,8 +134,8 @@ class Inference:
                 state.activate(l)
         state.activity[0].clamp(state.mu[0], targets)
         if self._gated:
-            for quiet, mu in zip(state.quiet, state.mu, strict=True):
-                quiet.resize_(mu.shape).zero_().add_(state.t_d)  # before t = 0 eps counts as 0
+            for detector in state.detector:
+                detector.start()
         return targets - state.mu[0]
 
     def step(self, step: Step, rate: float) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pcworker.activity import fresh
 from pcworker.config import CHOICES
+from pcworker.detector import FreshDetector
 from pcworker.errors import InputError
 from pcworker.inference import Inference, State
 from pcworker.modules import ModuleLayer
@@ -100,7 +101,8 @@ class PredictiveNetwork:
         if method.sigma:
             self._require_noise(noise)
             shifts = [targets, *(method.sigma * normal for normal in reversed(noise))]
-        inference = Inference(self._state(inputs, method), trials=1)
+        state = self._state(inputs, method)
+        inference = Inference(state, trials=1, gated=method.rule == "Fa-Z-IL")
         errors = inference.start(targets, shifts)
         for step in _steps(method, self.l_max):
             inference.step(step, rate)
@@ -123,10 +125,9 @@ class PredictiveNetwork:
             mu=[inputs.new_empty(0) for _ in each],
             eps=[inputs.new_empty(0) for _ in each],
             phi=[inputs.new_empty(0, dtype=torch.bool) for _ in each],
-            quiet=[inputs.new_empty(0, dtype=torch.int32) for _ in each],
+            detector=[FreshDetector(method.t_d) for _ in each],
             buffer=[None for _ in each],
             gamma=method.gamma,
-            t_d=method.t_d if method.rule == "Fa-Z-IL" else 0,
         )
 
     def _require_noise(self, noise: Sequence[Tensor]) -> None:

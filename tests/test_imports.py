@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("pcworker", "cluster", "jobs")
 MATHEMATICS = (
     *("activations", "layers", "inference", "schedule", "backprop", "stack", "packing"),
-    *("activity", "modules", "predictive", "networks"),
+    *("activity", "detector", "modules", "predictive", "networks"),
     *("measures", "training", "engine", "dataset", "batches", "randomness"),
 )
 
