@@ -6,136 +6,13 @@ network that was given: training the one trains the other.
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 
-import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
-from pcworker.activity import fresh
-from pcworker.config import CHOICES
-from pcworker.detector import FreshDetector
 from pcworker.errors import InputError
-from pcworker.inference import Inference, State
-from pcworker.modules import ModuleLayer
-from pcworker.schedule import Block, Kind, Step, steps
-
-_DROPOUT = (nn.modules.dropout._DropoutNd, nn.RReLU)
-_BATCH_NORM = (nn.modules.batchnorm._NormBase,)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Method:
-    """How a network of modules learns: a rule and what it needs. The letters are Eq. 5-9's."""
-
-    rule: str
-    """"IL", "Z-IL" or "Fa-Z-IL"."""
-    t: int | None = None
-    """IL: the inference step at which it moves all weights (the paper's t_c)."""
-    gamma: float = 1.0
-    sigma: float = 0.0
-    """Standard deviation of x^l_0 around mu^l_0 in the hidden layers."""
-    t_d: int = 4
-    """Fa-Z-IL: inference steps for which an error must have been 0 before phi can be 1."""
-    horizon: int | None = None
-    """Fa-Z-IL: its last inference step; None: l_max - 1."""
-    schedule: str = "layerwise"
-    arithmetic: str = "displacement"
-
-    def __post_init__(self) -> None:
-        for name in ("rule", "schedule", "arithmetic"):
-            allowed = [choice for choice in CHOICES[name] if choice != "BP"]
-            if getattr(self, name) not in allowed:
-                raise InputError(
-                    f"{name} {getattr(self, name)!r} is unknown; allowed: {', '.join(allowed)}"
-                )
-        if (self.t is None) == (self.rule == "IL"):
-            raise InputError(
-                f"rule {self.rule} with t {self.t}: IL, and no other rule, needs t, the inference "
-                "step at which it moves the weights"
-            )
-
-    def last_step(self, l_max: int) -> int:
-        """The last t at which the rule looks at a network of l_max layers of weights."""
-        if self.rule == "IL":
-            return self.t or 0
-        return self.horizon if self.rule == "Fa-Z-IL" and self.horizon is not None else l_max - 1
-
-
-class PredictiveNetwork:
-    """A network of modules, one trial, that learns by Eq. 5-9."""
-
-    def __init__(self, modules: Sequence[nn.Module]) -> None:
-        """`modules` by l: modules[0] predicts the output, the last one sees the input."""
-        self.modules = tuple(modules)
-        self._parameters = [
-            tuple(p for p in module.parameters() if p.requires_grad) for module in modules
-        ]
-
-    @property
-    def l_max(self) -> int:
-        """Index of the input layer, and the number of layers of weights."""
-        return len(self.modules)
-
-    @torch.no_grad()
-    def update(
-        self,
-        inputs: Tensor,
-        targets: Tensor,
-        rate: float,
-        method: Method,
-        noise: Sequence[Tensor] = (),
-    ) -> Tensor:
-        """One weight update on one minibatch.
-
-        inputs   x^{l_max} [B, ...]
-        targets  s_out, of the shape of the network's output: E = 1/2 sum (s_out - mu^0)^2, summed
-                 over the batch and over the outputs (Eq. 2, 6)
-        rate     alpha, of that sum: for a mean over the batch, divide by B
-        noise    for sigma > 0: standard normals of the shape of x^l, for l = l_max - 1 .. 1
-        Returns the output errors s_out - mu^0 at t = 0.
-
-        Between two updates nothing but the parameters is kept: all else is freed.
-        """
-        shifts = None
-        if method.sigma:
-            self._require_noise(noise)
-            shifts = [targets, *(method.sigma * normal for normal in reversed(noise))]
-        state = self._state(inputs, method)
-        inference = Inference(state, trials=1, gated=method.rule == "Fa-Z-IL")
-        errors = inference.start(targets, shifts)
-        for step in _steps(method, self.l_max):
-            inference.step(step, rate)
-        return errors
-
-    def _state(self, inputs: Tensor, method: Method) -> State:
-        """In tensors that are made when they are needed."""
-        last = self.l_max - 1
-        layers = [
-            ModuleLayer(module, parameters, clamped=l == last)
-            for l, (module, parameters) in enumerate(
-                zip(self.modules, self._parameters, strict=True)
-            )
-        ]
-        each = range(self.l_max)
-        return State(
-            layers=list(layers),
-            activity=[fresh(method.arithmetic) for _ in each],
-            fx=[*(inputs.new_empty(0) for _ in each), inputs],
-            mu=[inputs.new_empty(0) for _ in each],
-            eps=[inputs.new_empty(0) for _ in each],
-            phi=[inputs.new_empty(0, dtype=torch.bool) for _ in each],
-            detector=[FreshDetector(method.t_d) for _ in each],
-            buffer=[None for _ in each],
-            gamma=method.gamma,
-        )
-
-    def _require_noise(self, noise: Sequence[Tensor]) -> None:
-        if len(noise) != self.l_max - 1:
-            raise InputError(
-                f"{len(noise)} tensors of noise for {self.l_max - 1} hidden layers: with sigma > 0 "
-                "give standard normals for every hidden layer, from the input side to the output"
-            )
+from pcworker.module_network import PredictiveNetwork
 
 
 def predictive(
@@ -149,9 +26,15 @@ def predictive(
           pooling and what else there is, and then the next weights.
 
     Modules that work in place are replaced by copies that don't, because a layer must not write to
-    the activity above it. Raises InputError where a module would not give the same prediction twice
-    (dropout and batch normalisation in training mode), or two layers share a parameter.
+    the activity above it. Put the network on its device before. Raises InputError where a module
+    would not give the same prediction twice (dropout and batch normalisation in training mode), or
+    two layers share a parameter.
     """
+    if not _is_sequence(network):
+        raise InputError(
+            f"a {type(network).__name__}: give an nn.Sequential whose children follow one another; "
+            "a child may be any module, so wrap what branches and joins in one"
+        )
     children = list(_children(network))
     names = [name for name, _ in children]
     ends = _default_cuts(children) if cuts is None else [str(cut) for cut in cuts]
@@ -173,16 +56,17 @@ def predictive(
     return PredictiveNetwork(layers[::-1])
 
 
-@lru_cache
-def _steps(method: Method, l_max: int) -> tuple[Step, ...]:
-    kind = Kind(method.rule, method.last_step(l_max), method.sigma > 0, method.schedule)
-    return steps([Block(kind, 0, 1)], l_max)
+def _is_sequence(module: nn.Module) -> bool:
+    """Whether its forward is its children's, one after the other."""
+    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
 
 
-def _children(network: nn.Sequential, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+def _children(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
     """The children by name, those of a Sequential in a Sequential included."""
-    for name, module in network._modules.items():  # named_children skips repetitions
-        if isinstance(module, nn.Sequential):
+    # named_children() leaves out the second place of a module that is used twice
+    for name, module in network._modules.items():
+        assert module is not None
+        if _is_sequence(module):
             yield from _children(module, f"{prefix}{name}.")
         else:
             yield prefix + name, module
@@ -207,12 +91,12 @@ def _require_repeatable(name: str, module: nn.Module) -> None:
     for part in module.modules():
         if not part.training:
             continue
-        if isinstance(part, _DROPOUT) and getattr(part, "p", 1.0) > 0:
+        if isinstance(part, (_DropoutNd, nn.RReLU)) and getattr(part, "p", 1.0) > 0:
             raise InputError(
                 f"{name}: {part} in training mode draws anew at each prediction, and x - mu would "
                 "not be 0 where nothing has changed; call network.eval() first, or leave it out"
             )
-        if isinstance(part, _BATCH_NORM):
+        if isinstance(part, _BatchNorm) or getattr(part, "track_running_stats", False):
             raise InputError(
                 f"{name}: {part} in training mode changes with each prediction and mixes the "
                 "batch's samples; use normalisation-free blocks, or freeze it by network.eval()"

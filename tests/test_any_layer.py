@@ -20,9 +20,11 @@ from torch import Tensor, nn
 from pcworker.config import Trial, configuration
 from pcworker.engine import Engine
 from pcworker.errors import InputError
+from pcworker.method import Method
+from pcworker.module_network import PredictiveNetwork
 from pcworker.modules import ModuleLayer
 from pcworker.networks import NETWORKS, build
-from pcworker.predictive import Method, PredictiveNetwork, predictive
+from pcworker.predictive import predictive
 from pcworker.randomness import draw_parameters, generator, initial_parameters
 from pcworker.stack import Stack
 
@@ -326,6 +328,7 @@ def tied() -> nn.Sequential:
         (nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)), r"1: Dropout.*network.eval\(\)"),
         (nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)), "1: BatchNorm1d.*normalisation-free"),
         (tied(), "weight .4, 4. belongs to two layers"),
+        (nn.Linear(4, 4), "a Linear: give an nn.Sequential"),
         (nn.Sequential(nn.Tanh()), "no parameters"),
     ],
 )
@@ -339,8 +342,10 @@ def test_what_cannot_be_a_layer_is_refused(network: nn.Sequential, message: str)
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"rule": "BP"}, "rule 'BP' is unknown; allowed: IL, Z-IL, Fa-Z-IL"),
-        ({"rule": "IL"}, "IL.*needs t"),
+        ({"rule": "BP"}, "BP.*allowed: IL, Z-IL, Fa-Z-IL"),
+        ({"rule": "IL"}, "IL needs t"),
+        ({"rule": "IL", "t": -1}, "t -1: must be a whole number of at least 0"),
+        ({"rule": "Z-IL", "gamma": 0}, "gamma 0"),
         ({"rule": "Z-IL", "schedule": "lazy"}, "schedule 'lazy'.*layerwise, literal"),
     ],
 )
@@ -353,6 +358,30 @@ def test_noise_is_asked_for_where_sigma_is_not_0() -> None:
     x, y = next(batches((3, 16, 16), 10))
     with pytest.raises(InputError, match="0 tensors of noise for 3 hidden layers"):
         predictive(build("small-conv", SEED)).update(x, y, RATE, Method(rule="Z-IL", sigma=1.0))
+
+
+def test_targets_of_another_shape_are_refused_before_anything_is_learnt() -> None:
+    network = build("small-conv", SEED)
+    first = copy.deepcopy(network)
+    x, y = next(batches((3, 16, 16), 10))
+    with pytest.raises(InputError, match=r"\(10,\): the network's output is \(2, 10\)"):
+        predictive(network).update(x, y[0], RATE, Z_IL["layerwise"])
+    assert equal(network, first)
+
+
+def test_layers_without_parameters_and_modules_used_twice_are_exact_too(cpu: torch.device) -> None:
+    tanh = nn.Tanh()
+    network = nn.Sequential(nn.Flatten(), nn.Linear(48, 8), tanh, nn.Linear(8, 8), tanh)
+    network.append(nn.Linear(8, 3))
+    draw_parameters(network, SEED)
+    ours = copy.deepcopy(network)
+    pcn = predictive(ours, cuts=[0, 1, 2, 3, 4])
+    assert pcn.l_max == 6
+    optimiser = torch.optim.SGD(network.parameters(), lr=RATE)
+    for x, y in islice(batches((3, 4, 4), 3), 20):
+        reference.train_step(network, optimiser, x, y)
+        pcn.update(x, y, RATE, Z_IL["literal"])
+    assert equal(ours, network)
 
 
 def test_named_networks_come_from_the_seed_alone() -> None:
