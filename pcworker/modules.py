@@ -27,7 +27,7 @@ class ModuleLayer:
         self._module, self._parameters, self._clamped = module, parameters, clamped
         self._x: Tensor | None = None
         self._mu: Tensor | None = None  # with the graph that leads to x and to the parameters
-        self._changes: tuple[Tensor, Sequence[Tensor | None]] | None = None  # eps, and by parameter
+        self._changes: Sequence[Tensor | None] | None = None  # by parameter, where known before
 
     def part(self, trials: slice) -> "ModuleLayer":
         del trials
@@ -55,9 +55,7 @@ class ModuleLayer:
             (pulled,) = torch.autograd.grad(self._mu, self._x, eps, retain_graph=True)
             return pulled
         wanted = (self._x, *self._parameters)
-        pulled, *changes = torch.autograd.grad(self._mu, wanted, eps, allow_unused=True)
-        self._mu = None  # the weights will have moved
-        self._changes = eps, changes
+        pulled, *self._changes = torch.autograd.grad(self._mu, wanted, eps, allow_unused=True)
         return pulled
 
     def learn(self, eps: Tensor, fx: Tensor, rate: float) -> None:
@@ -70,8 +68,8 @@ class ModuleLayer:
         self._x = self._mu = self._changes = None
 
     def _changes_from(self, eps: Tensor) -> Sequence[Tensor | None]:
-        if self._changes is not None and self._changes[0] is eps:
-            return self._changes[1]
+        if self._changes is not None:
+            return self._changes
         if not self._parameters:
             return ()
         assert self._mu is not None, "a layer predicts, then learns"
