@@ -1,14 +1,42 @@
 """The seam between the equations and what a layer is: predict, pull back, learn.
 
-`Dense` is a stack of fully connected layers, one per trial, worked on by batched products.
+`Dense` is a stack of fully connected layers, one per trial, worked on by batched products;
+`pcworker.modules` makes a layer of any torch module.
 
 Shapes: R trials, B samples, n = n_l units of the predicted layer, m = n_{l+1} of the layer above.
 """
+
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from pcworker.activations import Activation
+
+
+class Layer(Protocol):
+    """theta^{l+1} and f: from the activity x^{l+1} to the prediction mu^l, and back.
+
+    A result is what is returned; `out` is memory that may be used for it.
+    """
+
+    def part(self, trials: slice) -> "Layer":
+        """The layer of some of the trials, in the same memory."""
+
+    def activate(self, x: Tensor, out: Tensor) -> Tensor:
+        """What the layer sees of x^{l+1}, below called fx: f(x^{l+1}), or x^{l+1} itself."""
+
+    def predict(self, fx: Tensor, out: Tensor) -> Tensor:
+        """mu^l, not to be written to                                                 (Eq. 5)"""
+
+    def pull_back(self, eps: Tensor, fx: Tensor, out: Tensor | None, learns: bool) -> Tensor:
+        """f'(x^{l+1}) * (theta^{l+1})^T eps^l, at what `predict` saw last              (Eq. 7)
+
+        learns  whether `learn` follows with the same eps, before anything is predicted anew
+        """
+
+    def learn(self, eps: Tensor, fx: Tensor, rate: float) -> None:
+        """theta^{l+1} += rate eps^l f(x^{l+1})^T, summed over the batch                (Eq. 9)"""
 
 
 class Dense:
@@ -39,20 +67,30 @@ class Dense:
         bias = None if self.bias is None else self.bias[trials]
         return Dense(self.weight[trials], bias, self.above, self._change[trials])
 
-    def predict(self, fx: Tensor, out: Tensor) -> None:
-        """out [R, B, n] = mu^l for fx = f(x^{l+1}) [R, B, m] (Eq. 5)."""
+    def activate(self, x: Tensor, out: Tensor) -> Tensor:
+        """f(x^{l+1}) [R, B, m]."""
+        assert self.above is not None, "the input layer is clamped"
+        self.above.apply(x, out)
+        return out
+
+    def predict(self, fx: Tensor, out: Tensor) -> Tensor:
+        """mu^l [R, B, n] for fx = f(x^{l+1}) [R, B, m] (Eq. 5)."""
         if self.bias is None:
             _product(fx, self._transposed, out)
         elif fx.shape[0] == 1:
             torch.addmm(self.bias[0], fx[0], self._transposed[0], out=out[0])
         else:
             torch.baddbmm(self.bias.unsqueeze(1), fx, self._transposed, out=out)
+        return out
 
-    def pull_back(self, eps: Tensor, fx: Tensor, out: Tensor) -> None:
-        """out [R, B, m] = f'(x^{l+1}) * (eps^l theta^{l+1}), for eps^l [R, B, n] (Eq. 7)."""
+    def pull_back(self, eps: Tensor, fx: Tensor, out: Tensor | None, learns: bool) -> Tensor:
+        """[R, B, m] = f'(x^{l+1}) * (eps^l theta^{l+1}), for eps^l [R, B, n] (Eq. 7)."""
+        del learns  # a stack's two products have nothing in common
         assert self.above is not None, "nothing is pulled back to the clamped input"
+        assert out is not None, "a stack has buffers"
         _product(eps, self.weight, out)
         self.above.pull_back(out, fx, out)
+        return out
 
     def learn(self, eps: Tensor, fx: Tensor, rate: float) -> None:
         """theta^{l+1} += rate * eps^l f(x^{l+1})^T, summed over the batch (Eq. 9)."""

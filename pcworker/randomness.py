@@ -9,9 +9,12 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pcworker.config import Configuration
+
+_PIECE = 2**20
+"""Numbers drawn at once: float64 beside a large layer's float32 would double its memory."""
 
 
 def generator(seed: int, purpose: str, epoch: int = 0) -> torch.Generator:
@@ -38,6 +41,22 @@ def initial_parameters(config: Configuration, seed: int) -> list[list[Tensor]]:
             layer.append(_uniform((n,), bound, source) if drawn else torch.zeros(n).double())
         parameters.append([parameter.to(getattr(torch, config.dtype)) for parameter in layer])
     return parameters[::-1]
+
+
+@torch.no_grad()
+def draw_parameters(network: nn.Module, seed: int) -> None:
+    """Initial values for a network of modules, in the order of `network.named_parameters()`.
+
+    Weights and biases of a module are uniform within 1 / sqrt(inputs of one of its units), which is
+    the default of torch.nn.Linear and of torch.nn.Conv2d.
+    """
+    source = generator(seed, "weights")
+    for module in network.modules():
+        own = list(module.parameters(recurse=False))
+        for parameter in own:
+            bound = 1 / math.sqrt(own[0][0].numel())
+            for piece in torch.split(parameter.flatten(), _PIECE):
+                piece.copy_(_uniform(tuple(piece.shape), bound, source))
 
 
 def batch_order(seed: int, epoch: int, samples: int) -> Tensor:

@@ -11,6 +11,7 @@ of layer l only up to t = l, and misses what fires later.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import NamedTuple
 
 
@@ -60,6 +61,13 @@ class Step:
     listen: tuple[Part, ...] = ()
     move: tuple[Part, ...] = ()
     learn: tuple[Part, ...] = ()
+
+    @cached_property
+    def shared(self) -> frozenset[int]:
+        """The l whose eps^l both moves x^{l+1} and teaches theta^{l+1} at this step, ungated: where
+        the pull-back and the change of the weights come out of one computation, one will do."""
+        moved = {part.layer for part in self.move}
+        return frozenset(p.layer for p in self.learn if not p.gated and p.layer + 1 in moved)
 
 
 OPERATIONS = tuple(field.name for field in fields(Step))

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from pcworker.activations import ACTIVATIONS
+from pcworker.activity import buffered
 from pcworker.batches import Batch
 from pcworker.config import Trial
-from pcworker.inference import Inference
+from pcworker.detector import BufferedDetector
+from pcworker.inference import Inference, State
 from pcworker.layers import Dense
 from pcworker.randomness import initial_parameters
 from pcworker.schedule import Block, Kind, sort_key, steps
@@ -95,7 +97,7 @@ class Stack:
         """All that the last update has computed for one trial, its parameters included."""
         state = self._latest.state
         lists = (state.mu, state.eps, state.fx[1:-1], state.buffer[1:])
-        computed = [each[trial] for tensors in lists for each in tensors]
+        computed = [each[trial] for tensors in lists for each in tensors if each is not None]
         return computed + [p for layer in self.parameters(trial) for p in layer]
 
     def finite(self) -> list[bool]:
@@ -134,14 +136,26 @@ class Stack:
             like, trials = self.layers[-1].weight, len(self.trials)
             alone = len(self.seeds) == 1  # then all trials look at one input
             inputs = like.new_zeros(1 if alone else trials, batch, like.shape[2])
-            self._inference[batch] = Inference(
-                self.layers,
-                inputs=inputs.expand(trials, -1, -1),
-                gamma=self._gamma,
-                t_d=self._t_d,
-                arithmetic=self._arithmetic,
-            )
+            state = self._state(inputs.expand(trials, -1, -1))
+            self._inference[batch] = Inference(state, trials, bool((self._t_d > 0).any()))
         return self._inference[batch]
+
+    def _state(self, inputs: Tensor) -> State:
+        """In buffers that stay; `inputs` [R, B, n_{l_max}] is where each batch's input is put."""
+        mu = [inputs.new_zeros(*inputs.shape[:2], layer.weight.shape[1]) for layer in self.layers]
+        phi = [torch.zeros_like(like, dtype=torch.bool) for like in mu]
+        quiet = [torch.zeros_like(like, dtype=torch.int32) for like in mu]
+        return State(
+            layers=list(self.layers),
+            activity=[buffered(self._arithmetic, like) for like in mu],
+            fx=[*(torch.zeros_like(like) for like in mu), inputs],
+            mu=mu,
+            eps=[torch.zeros_like(like) for like in mu],
+            phi=phi,
+            detector=[BufferedDetector(*both, self._t_d) for both in zip(phi, quiet, strict=True)],
+            buffer=[torch.zeros_like(like) for like in mu],
+            gamma=self._gamma,
+        )
 
 
 def _column(values: Sequence[float], like: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("pcworker", "cluster", "jobs")
 MATHEMATICS = (
     *("activations", "layers", "inference", "schedule", "backprop", "stack", "packing"),
+    *("activity", "detector", "modules", "module_network", "method", "predictive", "networks"),
     *("measures", "training", "engine", "dataset", "batches", "randomness"),
 )
 
