@@ -57,6 +57,8 @@ class RayCluster:
         """For a process that uses this cluster."""
         return {
             **clean_environment(self.folder),
+            # a job's `python` is the one that its node finds first: here, the tests'
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.token),
             "RAY_API_SERVER_ADDRESS": self.dashboard,

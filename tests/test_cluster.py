@@ -306,7 +306,7 @@ def test_a_checkout_that_is_too_large_is_refused_with_its_largest_files(
             file.truncate(mebibytes * 2**20)  # a hole: nothing is on the disk
     before = jobs_of(cluster)
     refused = submit(cluster, large, "--", *job(tmp_path / "store", *SWEEP))
-    refused.refused("jobs/weights.bin (90.0 MiB), jobs/data/more.bin (20.0 MiB)", ".rayignore")
+    refused.refused("jobs/weights.bin (90.0 MiB), jobs/data/more.bin (20.0 MiB)", "move data out")
     assert jobs_of(cluster) == before
 
 
