@@ -420,11 +420,15 @@ def connected(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     connect = importlib.import_module("cluster.connect")
-    # another test's Ray may have been used in this process, with another token
-    importlib.import_module("ray._private.authentication_test_utils").reset_auth_token_state()
-    with connect.connected(cluster.address) as line:
-        assert line.startswith(f"the Ray cluster at {cluster.address}: ")
-        yield importlib.import_module("cluster.dispatch")
+    # Ray keeps the first token that a process uses, and other tests' Rays have other ones
+    forget = importlib.import_module("ray._private.authentication_test_utils")
+    forget.reset_auth_token_state()
+    try:
+        with connect.connected(cluster.address) as line:
+            assert line.startswith(f"the Ray cluster at {cluster.address}: ")
+            yield importlib.import_module("cluster.dispatch")
+    finally:
+        forget.reset_auth_token_state()
 
 
 def made_up_digits() -> Digits:
