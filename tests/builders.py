@@ -7,6 +7,7 @@ in float32 and every distance to the twin follows from the drift and the widths 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from pcworker.commit import Outcome, commit_shard
 from pcworker.config import CHOICES, Configuration, Trial, configuration
 from pcworker.digests import network_digest
 from pcworker.layout import SweepKeys
+from pcworker.local_store import LocalStore
 from pcworker.results import EpochMetrics, ShardResult, TrialResult
 from pcworker.sealed import seal, unseal
 from pcworker.store import Store
@@ -180,3 +182,40 @@ def flipped(data: bytes, place: int) -> bytes:
 def flipped_digits(data: bytes) -> Iterator[bytes]:
     """`data` with each of its digits in turn replaced by another one."""
     return (flipped(data, place) for place, byte in enumerate(data) if byte in b"0123456789")
+
+
+def failure(shard: Shard, **changes: Any) -> dict[str, Any]:
+    """A record of a failed attempt of the sweep "a"."""
+    return {
+        "sweep": "a",
+        "shard_id": shard.shard_id,
+        "attempt_id": "x",
+        "kind": "error",
+        "quarantined": True,
+        "error": "ValueError: no",
+        "traceback": "Traceback ...\nValueError: no",
+        "driver": "here",
+        "time": "2020-01-01T00:00:00+00:00",
+        "trial_ids": [trial.trial_id for trial in shard.trials],
+        **changes,
+    }
+
+
+def record_failure(store: Store, plan: Plan, shard: Shard, **changes: Any) -> str:
+    """Stores it; returns the key."""
+    record = failure(shard, **{"sweep": plan.name, **changes})
+    key = SweepKeys(plan.name).failure(shard.shard_id, record["attempt_id"])
+    store.put(key, seal(record))
+    return key
+
+
+class Counting(LocalStore):
+    """Counts what is read."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.read: list[str] = []
+
+    def get(self, key: str) -> bytes | None:
+        self.read.append(key)
+        return super().get(key)

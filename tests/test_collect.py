@@ -11,6 +11,7 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 from builders import (
+    Counting,
     ablation,
     collected,
     commit,
@@ -21,6 +22,7 @@ from builders import (
     l2,
     paper_drift,
     planned,
+    record_failure,
     rewrite,
     shard_result,
     trial_result,
@@ -39,7 +41,6 @@ from pcworker.layout import SweepKeys
 from pcworker.local_store import LocalStore
 from pcworker.provenance import code_sha256
 from pcworker.records import FAILURES
-from pcworker.sealed import seal
 
 TRIALS_PER_SEED = 8
 FINITE_PER_SEED = 6  # gamma = 10 explodes at t = l and at t = 16
@@ -84,38 +85,6 @@ def printed(made: Collected) -> str:
     sink = io.StringIO()
     print_report(Console(file=sink, width=200), made)
     return sink.getvalue()
-
-
-def record_failure(store: LocalStore, plan: Plan, shard: Shard, **changes: Any) -> str:
-    """Returns the key."""
-    record = {
-        "sweep": plan.name,
-        "shard_id": shard.shard_id,
-        "attempt_id": "x",
-        "kind": "error",
-        "quarantined": True,
-        "error": "ValueError: no",
-        "traceback": "Traceback ...\nValueError: no",
-        "driver": "here",
-        "time": "2020-01-01T00:00:00+00:00",
-        "trial_ids": [trial.trial_id for trial in shard.trials],
-        **changes,
-    }
-    key = SweepKeys(plan.name).failure(shard.shard_id, record["attempt_id"])
-    store.put(key, seal(record))
-    return key
-
-
-class Counting(LocalStore):
-    """Counts what is read."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.read: list[str] = []
-
-    def get(self, key: str) -> bytes | None:
-        self.read.append(key)
-        return super().get(key)
 
 
 # Complete

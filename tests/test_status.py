@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import ablation, commit, commit_all, rewrite, shard_result
+from builders import (
+    Counting,
+    ablation,
+    commit,
+    commit_all,
+    failure,
+    record_failure,
+    rewrite,
+    shard_result,
+)
 from rich.console import Console
 
 from cluster.cost import TRAINING_SAMPLES, shard_seconds
@@ -31,7 +40,6 @@ from jobs.status import command
 from pcworker.commit import Commit
 from pcworker.layout import SweepKeys
 from pcworker.local_store import LocalStore
-from pcworker.sealed import seal
 
 ROOT = Path(__file__).resolve().parent.parent
 NOW = 1e9
@@ -70,30 +78,6 @@ def driver(running: dict[str, float], workers: int = 1, **changes: Any) -> Drive
     at_work = {shard_id: AtWork(share, "node") for shard_id, share in running.items()}
     made = Driver("head", NOW, False, (worker(),) * workers, at_work, started=0.0)
     return replace(made, **changes)
-
-
-def failure(shard: Shard, **changes: Any) -> dict[str, Any]:
-    return {
-        "sweep": "a",
-        "shard_id": shard.shard_id,
-        "attempt_id": "x",
-        "kind": "error",
-        "quarantined": True,
-        "error": "ValueError: no",
-        "traceback": "Traceback ...\nValueError: no",
-        "driver": "here",
-        "time": "2020-01-01T00:00:00+00:00",
-        "trial_ids": [trial.trial_id for trial in shard.trials],
-        **changes,
-    }
-
-
-def record_failure(store: LocalStore, shard: Shard, **changes: Any) -> str:
-    """Returns the key."""
-    row = failure(shard, **changes)
-    key = KEYS.failure(shard.shard_id, row["attempt_id"])
-    store.put(key, seal(row))
-    return key
 
 
 def beat(store: LocalStore, running: dict[str, float], **changes: Any) -> None:
@@ -296,7 +280,7 @@ def test_what_is_damaged_is_named_and_the_rest_is_counted(store: LocalStore, pla
     truncated, foreign = plan.shards[0], plan.shards[1]
     store.put(KEYS.commit(truncated.shard_id), b"{")
     rewrite(store, KEYS.commit(foreign.shard_id), lambda body: body | {"trial_ids": []})
-    record_failure(store, plan.shards[2], attempt_id="good")
+    record_failure(store, plan, plan.shards[2], attempt_id="good")
     bad = KEYS.failure(plan.shards[2].shard_id, "bad")
     store.put(bad, b"[]")
     status = Lookout(store, plan).look()
@@ -308,22 +292,10 @@ def test_what_is_damaged_is_named_and_the_rest_is_counted(store: LocalStore, pla
         assert store.describe(key) in line
 
 
-class Counting(LocalStore):
-    """Counts what is read."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.read: list[str] = []
-
-    def get(self, key: str) -> bytes | None:
-        self.read.append(key)
-        return super().get(key)
-
-
 def test_what_does_not_change_is_read_once(store: LocalStore, plan: Plan) -> None:
     counting = Counting(store.root)
     lookout = Lookout(counting, plan)
-    failed = record_failure(store, plan.shards[5])
+    failed = record_failure(store, plan, plan.shards[5])
     commit(store, plan, plan.shards[0])
     first = [KEYS.commit(plan.shards[0].shard_id), failed]
     assert lookout.look().count("done") == 1
@@ -374,7 +346,7 @@ def followed(store: LocalStore, plan: Plan, terminal: bool) -> str:
         if waiting:
             commit(store, plan, waiting.pop(0))
         else:
-            record_failure(store, last)
+            record_failure(store, plan, last)
             beat(store, {}, ended=True)
 
     beat(store, {last.shard_id: 0.5})
@@ -470,7 +442,7 @@ def test_before_the_first_commit_the_eta_says_what_it_goes_by(
 def test_a_failed_shard_is_exit_code_1_with_its_error_and_where_its_traceback_is(
     store: LocalStore, plan: Plan, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    key = record_failure(store, plan.shards[0])
+    key = record_failure(store, plan, plan.shards[0])
     assert asked("--store", store.url) == 1
     text = capsys.readouterr().out
     assert f"First error: shard {plan.shards[0].shard_id} (error): ValueError: no\n" in text
