@@ -135,7 +135,9 @@ def _record(store: Store, sweep: str, event: Failed) -> None:
 
 def _tidy(store: Store, plan: Plan) -> None:
     """Deletes the checkpoints that workers left which were killed after their commit."""
-    keys, done = SweepKeys(plan.name), _committed(store, plan)
-    for key in store.list(keys.shards):
-        if (shard_id := keys.shard_of_checkpoint(key)) and shard_id in done:
+    layout = SweepKeys(plan.name)
+    keys = store.list(layout.shards)
+    done = {shard.shard_id for shard in with_commit(plan, keys)}
+    for key in keys:
+        if layout.shard_of_checkpoint(key) in done:
             store.delete(key)
