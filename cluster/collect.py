@@ -5,7 +5,7 @@ It may run at any time, also while the sweep runs: half-written and lost attempt
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,12 @@ import pyarrow as pa
 
 from cluster.audit import Audit, audit, read_repeated
 from cluster.divergence import Outcome, divergence_row, outcome
+from cluster.experiment import ABLATION, Experiment
 from cluster.plan import Plan, read_plan
 from cluster.reading import Committed, read_committed, read_failures
 from cluster.sweep import Cell
 from pcworker.commit import Commit
-from pcworker.config import ENGINE_VERSION, Trial, configuration_from
+from pcworker.config import Trial, configuration_from
 from pcworker.digests import combine
 from pcworker.errors import InputError
 from pcworker.layout import SweepKeys
@@ -25,14 +26,14 @@ from pcworker.provenance import code_metadata, command_line, provenance
 from pcworker.records import (
     DIVERGENCE,
     FAILURES,
-    SHARD_TABLES,
-    TRIALS,
-    configuration_columns,
     table,
     to_parquet,
+    trial_columns,
     with_metadata,
 )
 from pcworker.store import Store
+from pcworker.timing_config import TimingConfiguration
+from pcworker.timing_records import timing_columns
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,9 @@ class Collected:
 
     keys: SweepKeys
     """Where its tables and its report go."""
+    experiment: Experiment
     tables: dict[str, pa.Table]
-    missing: tuple[Trial, ...]
+    missing: tuple[Trial[Any], ...]
     """Trials without a result."""
     damaged: tuple[str, ...]
     """What is wrong with which object, one line each."""
@@ -58,23 +60,35 @@ class Collected:
         rows: list[dict[str, Any]] = self.tables["divergence"].to_pylist()
         return rows
 
+    @property
+    def timings(self) -> list[dict[str, Any]]:
+        """The rows of the table `timings`."""
+        rows: list[dict[str, Any]] = self.tables["timings"].to_pylist()
+        return rows
+
 
 def stored_plans(store: Store, names: Iterable[str]) -> list[Plan]:
-    """The plans of the sweeps `names`, each once. InputError if a sweep has no plan."""
-    return [_plan(store, name) for name in sorted(set(names))]
+    """The plans of the sweeps `names`, each once. InputError if a sweep has no plan, or they are
+    of two experiments, which have no table in common."""
+    plans = [_plan(store, name) for name in sorted(set(names))]
+    if len(kinds := {plan.experiment.name: plan.name for plan in plans}) > 1:
+        which = " and ".join(f"{name} (of the experiment {kind})" for kind, name in kinds.items())
+        raise InputError(f"sweeps {which} have no tables in common; collect them one by one")
+    return plans
 
 
 def collect(store: Store, plans: Sequence[Plan]) -> Collected:
-    """The tables of sweeps together; seeds of equal cells are joined.
+    """The tables of sweeps of one experiment together; seeds of equal cells are joined.
 
     What is damaged is left out and named.
     """
     committed = read_committed(store, plans)
     failures, damaged = _failures(store, plans)
-    trials = dict.fromkeys(trial for plan in plans for trial in plan.trials)
-    missing = tuple(trial for trial in trials if trial.trial_id not in committed.trial_ids)
+    experiment = plans[0].experiment
+    missing = tuple(dict.fromkeys(_missing(plans, committed)))
     return Collected(
         keys=SweepKeys.joint([plan.name for plan in plans]),
+        experiment=experiment,
         tables=_tables(plans, committed, failures, missing),
         missing=missing,
         damaged=(*committed.damaged, *damaged),
@@ -97,35 +111,39 @@ def _plan(store: Store, name: str) -> Plan:
     return plan
 
 
+def _missing(plans: Iterable[Plan], committed: Committed) -> Iterator[Trial[Any]]:
+    for plan in plans:
+        same = plan.experiment.same_everywhere
+        there = committed.trial_ids if same else committed.by_sweep[plan.name]
+        yield from (trial for trial in plan.trials if trial.trial_id not in there)
+
+
 def _tables(
     plans: Sequence[Plan],
     committed: Committed,
     failures: list[dict[str, Any]],
-    missing: Iterable[Trial],
+    missing: Iterable[Trial[Any]],
 ) -> dict[str, pa.Table]:
     metadata = _metadata(committed.commits)
-    made = {name: committed.rows(name) for name in SHARD_TABLES}
-    quarantined = {id: row for row in failures if row["quarantined"] for id in row["trial_ids"]}
-    failed = [
-        _failed_row(trial, quarantined[trial.trial_id])
-        for trial in missing
-        if trial.trial_id in quarantined
-    ]
-    made["trials"] = pa.concat_tables(
-        [made["trials"], table(TRIALS, failed, {}).replace_schema_metadata(None)]
-    )
-    outcomes = _outcomes(made, committed.commits)
+    made = {name: committed.rows(name) for name in committed.schemas}
+    rows_of_trials = next(iter(made))  # the first table has a row per trial
+    failed = list(_failed_rows(missing, failures))
+    fresh = table(committed.schemas[rows_of_trials], failed, {}).replace_schema_metadata(None)
+    made[rows_of_trials] = pa.concat_tables([made[rows_of_trials], fresh])
+    tables = {name: with_metadata(part, metadata) for name, part in made.items()}
+    if plans[0].experiment is ABLATION:
+        rows = _divergence(plans, _outcomes(made, committed.commits))
+        tables["divergence"] = table(DIVERGENCE, rows, metadata)
+    return {**tables, "failures": table(FAILURES, failures, metadata)}
+
+
+def _divergence(plans: Iterable[Plan], outcomes: Mapping[str, Outcome]) -> list[dict[str, Any]]:
     declared: dict[Cell, dict[str, Outcome | None]] = defaultdict(dict)
     for plan in plans:
         for cell in plan.cells:
             ids = (Trial(cell.configuration, seed).trial_id for seed in plan.seeds)
             declared[cell] |= {trial_id: outcomes.get(trial_id) for trial_id in ids}
-    rows = [divergence_row(cell, trials) for cell, trials in declared.items()]
-    described = {name: with_metadata(part, metadata) for name, part in made.items()}
-    return described | {
-        "divergence": table(DIVERGENCE, rows, metadata),
-        "failures": table(FAILURES, failures, metadata),
-    }
+    return [divergence_row(cell, trials) for cell, trials in declared.items()]
 
 
 def _metadata(commits: Iterable[Commit]) -> dict[str, str]:
@@ -172,17 +190,20 @@ def _failures(store: Store, plans: Iterable[Plan]) -> tuple[list[dict[str, Any]]
     return [row for rows, _ in read for row in rows], [line for _, lines in read for line in lines]
 
 
-def _failed_row(trial: Trial, failure: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of `trials` for a trial whose shard is quarantined."""
-    return {
-        "trial_id": trial.trial_id,
-        "sweep": failure["sweep"],
-        "seed": trial.seed,
-        **configuration_columns(trial.configuration),
-        "status": "failed",
-        "shard_id": failure["shard_id"],
-        "engine_version": ENGINE_VERSION,
-    }
+def _failed_rows(
+    missing: Iterable[Trial[Any]], failures: Iterable[Mapping[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """A row for each trial whose shard is quarantined."""
+    quarantined = {id: row for row in failures if row["quarantined"] for id in row["trial_ids"]}
+    for trial in missing:
+        if failure := quarantined.get(trial.trial_id):
+            timed = isinstance(trial.configuration, TimingConfiguration)
+            yield {
+                **(timing_columns(trial) if timed else trial_columns(trial)),
+                "sweep": failure["sweep"],
+                "status": "failed",
+                "shard_id": failure["shard_id"],
+            }
 
 
 def _packed(commits: Iterable[Commit], packing: str) -> int:

@@ -35,13 +35,22 @@ def trial_cost(config: Configuration) -> float:
     return (update + step * config.last_step) * (_EXPLODING_SHARE if exploding else 1.0)
 
 
-def shard_seconds(trials: Sequence[Trial], samples: int) -> float:
-    """Seconds that a shard takes, with its twins, for a training set of `samples`."""
+def shard_updates(trials: Sequence[Trial]) -> int:
+    """Weight updates that a shard makes, of all trials."""
+    return len(trials) * _updates(trials[0].configuration)
+
+
+def shard_seconds(trials: Sequence[Trial]) -> float:
+    """Seconds that a shard takes, with its twins."""
     config = trials[0].configuration
-    updates = config.epochs * -(-samples // config.batch_size)
+    updates = _updates(config)
     distinct = dict.fromkeys([*trials, *(trial.twin for trial in trials)])
     seeds = len({trial.seed for trial in trials})
     steps = 1 + max(trial.configuration.last_step for trial in trials)
     per_update = sum(trial_cost(trial.configuration) for trial in distinct)
     per_update += _CALLS_PER_STEP_AND_LAYER * steps * config.hidden_layers + _BATCH_CALLS * seeds
     return updates * per_update / 1e6
+
+
+def _updates(config: Configuration) -> int:
+    return config.epochs * -(-TRAINING_SAMPLES // config.batch_size)

@@ -10,7 +10,6 @@ from typing import Any
 
 from rich.console import Console
 
-from cluster.cost import TRAINING_SAMPLES, shard_seconds
 from cluster.events import Event, Failed, Running, Trouble
 from cluster.heartbeat import Heartbeat
 from cluster.plan import Plan, Shard, store_plan
@@ -45,7 +44,7 @@ def drive(
     from cluster.connect import connected  # these import ray, which reads its environment then
     from cluster.dispatch import Dispatcher
     from cluster.metrics import Metrics
-    from pcworker.actor import Work
+    from pcworker.actor import ENGINES, Work
 
     with connected(address) as cluster:
         console.print(f"Running on {cluster}.")
@@ -57,11 +56,12 @@ def drive(
             cpus=int(resources.cpus),
             checkpoint_every=checkpoint_every,
             command=tuple(command),
+            make_engine=ENGINES[plan.experiment.name],
         )
         dispatcher = Dispatcher(work, data, resources)
         plan = store_plan(store, plan, {**provenance(), "command": command})
         done = _committed(store, plan)
-        costs = {s.shard_id: shard_seconds(s.trials, TRAINING_SAMPLES) for s in plan.shards}
+        costs = {s.shard_id: plan.experiment.seconds(s.trials) for s in plan.shards}
         metrics = Metrics(plan.name, len(plan.shards), len(done))
         with SweepProgress(console, costs, done) as progress:
             heartbeat = Heartbeat(opened, plan.name, lambda text: progress.hear(Trouble(text)))

@@ -57,7 +57,7 @@ def draw_figure3(rows: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
             ncols=4 if width > 1 else 1,
             frameon=False,
         )
-        files = {kind: _saved(figure, kind) for kind in ("png", "svg")}
+        files = {kind: saved(figure, kind) for kind in ("png", "svg")}
         plt.close(figure)
     return files
 
@@ -146,7 +146,8 @@ def _legend() -> list[Patch]:
     ]
 
 
-def _saved(figure: Any, kind: str) -> bytes:
+def saved(figure: Any, kind: str) -> bytes:
+    """A figure as the bytes of a file: "png" or "svg"."""
     sink = io.BytesIO()
     # no date: the same table gives the same file
     figure.savefig(sink, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else None)

@@ -5,13 +5,13 @@ adopts it, whatever the code would pack today; other trials under that name are 
 """
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Generic
 
-from cluster.cost import TRAINING_SAMPLES, shard_seconds
+from cluster.experiment import EXPERIMENTS, Experiment
 from cluster.sweep import Cell, Sweep, trial_set_fingerprint
-from pcworker.config import ENGINE_VERSION, Trial, configuration_from, stack_key, twin_of
+from pcworker.config import ENGINE_VERSION, C, Trial
 from pcworker.errors import DamagedError, InputError
 from pcworker.fingerprint import fingerprint
 from pcworker.layout import SweepKeys
@@ -19,51 +19,48 @@ from pcworker.records import SCHEMA_VERSION
 from pcworker.sealed import seal, unseal
 from pcworker.store import Store
 
-MAX_WIDTH = 48
-"""Most trials in a shard: what a stack shares is small by then, and a shard is a unit of loss."""
-LONG = 16
-"""From this many inference steps on, trials of several seeds share a stack: then their steps cost
-so much more than the twins of their seeds that a wide stack is worth it."""
-
 _SHARD_ID = re.compile(r"[0-9]{4,}-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
-class Shard:
+class Shard(Generic[C]):
     """The trials that one worker runs as one unit of work, of retry and of commit."""
 
     shard_id: str
-    trials: tuple[Trial, ...]
+    trials: tuple[Trial[C], ...]
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Generic[C]):
     """A sweep, named and packed."""
 
     name: str
-    cells: tuple[Cell, ...]
+    cells: tuple[Cell[C], ...]
     seeds: tuple[int, ...]
-    shards: tuple[Shard, ...]
+    shards: tuple[Shard[C], ...]
     """The most expensive first."""
 
     @property
-    def trials(self) -> tuple[Trial, ...]:
+    def trials(self) -> tuple[Trial[C], ...]:
         return tuple(trial for shard in self.shards for trial in shard.trials)
 
+    @property
+    def experiment(self) -> Experiment:
+        return EXPERIMENTS[self.shards[0].trials[0].configuration.experiment]
 
-def make_plan(sweep: Sweep, name: str) -> Plan:
+
+def make_plan(sweep: Sweep[C], name: str) -> Plan[C]:
     """Packs the trials of `sweep`. Depends on the set of trials, not on their order."""
-    groups: dict[Any, list[Trial]] = {}
-    trials = sorted(sweep.trials, key=lambda trial: trial.trial_id)
-    for trial in sorted(trials, key=lambda trial: trial.configuration.rule == "BP"):
-        groups.setdefault(_group(trial, groups), []).append(trial)
-    packs = [pack for group in groups.values() for pack in _cut(group)]
-    packs.sort(key=lambda pack: (-shard_seconds(pack, TRAINING_SAMPLES), pack[0].trial_id))
+    trials = sorted(sweep.trials, key=_id)
+    experiment = EXPERIMENTS[trials[0].configuration.experiment]
+    packs = sorted(
+        experiment.pack(trials), key=lambda pack: (-experiment.seconds(pack), pack[0].trial_id)
+    )
     shards = (Shard(_shard_id(place, pack), tuple(pack)) for place, pack in enumerate(packs))
     return Plan(name, sweep.cells, sweep.seeds, tuple(shards))
 
 
-def adopt_plan(store: Store, plan: Plan) -> Plan:
+def adopt_plan(store: Store, plan: Plan[C]) -> Plan[C]:
     """`plan` in the shards of the stored plan of its name; `plan` itself if there is none yet.
 
     Raises InputError if the name is taken by another trial set, DamagedError if the stored plan
@@ -81,14 +78,14 @@ def adopt_plan(store: Store, plan: Plan) -> Plan:
     return Plan(plan.name, plan.cells, plan.seeds, stored.shards)
 
 
-def store_plan(store: Store, plan: Plan, provenance: dict[str, Any]) -> Plan:
+def store_plan(store: Store, plan: Plan[C], provenance: dict[str, Any]) -> Plan[C]:
     """Makes `plan` the plan of its name, unless there is one by now; then as `adopt_plan`."""
     body = plan_json(plan) | {"provenance": provenance}
     stored = store.put_if_absent(SweepKeys(plan.name).plan, seal(body))
     return plan if stored else adopt_plan(store, plan)
 
 
-def read_plan(store: Store, name: str) -> Plan | None:
+def read_plan(store: Store, name: str) -> Plan[Any] | None:
     """The stored plan of that name; DamagedError where it cannot be read."""
     key = SweepKeys(name).plan
     data = store.get(key)
@@ -103,12 +100,13 @@ def read_plan(store: Store, name: str) -> Plan | None:
         ) from error
 
 
-def plan_json(plan: Plan) -> dict[str, Any]:
+def plan_json(plan: Plan[Any]) -> dict[str, Any]:
     """The plan as JSON values."""
     trials = plan.trials
     return {
         "schema_version": SCHEMA_VERSION,
         "engine_version": ENGINE_VERSION,
+        "experiment": plan.experiment.name,
         "sweep": plan.name,
         "trial_set": trial_set_fingerprint(trials),
         "seeds": list(plan.seeds),
@@ -130,14 +128,17 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _from_json(body: dict[str, Any], name: str) -> Plan:
+def _from_json(body: dict[str, Any], name: str) -> Plan[Any]:
     if (body["schema_version"], body["engine_version"]) != (SCHEMA_VERSION, ENGINE_VERSION):
         raise ValueError(
             f"schema {body['schema_version']} and engine {body['engine_version']}, "
             f"not {SCHEMA_VERSION} and {ENGINE_VERSION}"
         )
+    body.setdefault("experiment", "ablation")  # a plan of the days when there was this one
+    experiment = EXPERIMENTS[body["experiment"]]
     trials = {
-        row["trial_id"]: Trial(configuration_from(row), row["seed"]) for row in body["trials"]
+        row["trial_id"]: Trial(experiment.configuration_from(row), row["seed"])
+        for row in body["trials"]
     }
     if any(not _SHARD_ID.fullmatch(shard["shard_id"]) for shard in body["shards"]):
         raise ValueError("a shard's id is not a number and 8 hex digits")
@@ -158,26 +159,9 @@ def _from_json(body: dict[str, Any], name: str) -> Plan:
     return plan
 
 
-def _id(trial: Trial) -> str:
+def _id(trial: Trial[Any]) -> str:
     return trial.trial_id
 
 
-def _group(trial: Trial, groups: Collection[Any]) -> Any:
-    """Trials with one group may share a shard. BP joins the first group that trains its twin."""
-    config = trial.configuration
-    if config.rule == "BP":
-        twins = [g for g in groups if twin_of(g[0]) == config and g[1] == trial.seed]
-        return twins[0] if twins else (config, trial.seed)
-    return stack_key(config), None if config.last_step >= LONG else trial.seed
-
-
-def _cut(group: Sequence[Trial]) -> Iterable[list[Trial]]:
-    """A group in stacks of at most MAX_WIDTH, about equally wide, like steps together."""
-    ordered = sorted(group, key=lambda t: (-t.configuration.last_step, t.seed, t.trial_id))
-    count = -(-len(ordered) // MAX_WIDTH)
-    for k in range(count):
-        yield ordered[len(ordered) * k // count : len(ordered) * (k + 1) // count]
-
-
-def _shard_id(place: int, pack: Sequence[Trial]) -> str:
+def _shard_id(place: int, pack: Sequence[Trial[Any]]) -> str:
     return f"{place:04d}-{fingerprint([trial.trial_id for trial in pack])[:8]}"

@@ -8,7 +8,9 @@ from pathlib import Path
 from rich.console import Console
 
 from cluster.collect import Collected, write_tables
+from cluster.experiment import TIMING
 from cluster.report import print_report
+from cluster.timing_report import print_timings
 from pcworker.errors import DamagedError, IncompleteError
 from pcworker.store import Store
 
@@ -28,23 +30,26 @@ def require_complete(collected: Collected) -> None:
 def publish(store: Store, collected: Collected, console: Console) -> None:
     """Stores the tables and the figure, and prints them."""
     from cluster.figure import draw_figure3  # matplotlib takes half a second to import
+    from cluster.timing_figure import draw_table4
 
     write_tables(store, collected)
-    figures = {
-        collected.keys.report(f"figure3.{kind}"): data
-        for kind, data in draw_figure3(collected.divergence).items()
-    }
-    for key, data in figures.items():
+    if collected.experiment is TIMING:
+        name, files = "table4", draw_table4(collected.timings)
+        print_timings(console, collected)
+    else:
+        name, files = "figure3", draw_figure3(collected.divergence)
+        print_report(console, collected)
+    for kind, data in files.items():
+        key = collected.keys.report(f"{name}.{kind}")
         store.put(key, data)
-    print_report(console, collected)
-    for key in figures:
         console.print(f"Figure: {store.describe(key)}", soft_wrap=True)
 
 
 def print_next(store: Store, collected: Collected, console: Console) -> None:
     """Says where everything is, and what to run next."""
-    divergence = store.describe(collected.keys.table("divergence"))
-    folder = divergence.rsplit("/", 1)[0]
+    timing = collected.experiment is TIMING
+    asked = store.describe(collected.keys.table("timings" if timing else "divergence"))
+    folder = asked.rsplit("/", 1)[0]
     python = "python"
     with suppress(OSError):  # where this process was started may be gone by now
         inside = Path(sys.prefix).parent == Path.cwd()
@@ -53,18 +58,19 @@ def print_next(store: Store, collected: Collected, console: Console) -> None:
     for line in (
         f"Tables: {folder}/{{{','.join(collected.tables)}}}.parquet",
         "Next:",
-        *_query(divergence),
+        *_query(asked, "network, rule, ratio_to_bp_median" if timing else "network, panel, rule"),
         f"  {python} -m jobs.collect {store.options} --sweep {sweeps}",
-        "  make figure3    (the paper's whole sweep: 3 seeds, 64 epochs)",
+        *([] if timing else ["  make figure3    (the paper's whole sweep: 3 seeds, 64 epochs)"]),
     ):
         console.print(line, soft_wrap=True)
 
 
-def _query(divergence: str) -> list[str]:
+def _query(table: str, columns: str) -> list[str]:
     """In Python; DuckDB reads a bucket only with an extension that it downloads."""
-    if "://" not in divergence:
-        return [f"  duckdb.sql(\"SELECT network, panel, rule FROM '{divergence}' WHERE exact\")"]
+    if "://" not in table:
+        return [f"  duckdb.sql(\"SELECT {columns} FROM '{table}' WHERE exact\")"]
+    name = table.rsplit("/", 1)[1].removesuffix(".parquet")
     return [
-        f"  divergence = pyarrow.parquet.read_table('{divergence}')",
-        '  duckdb.sql("SELECT network, panel, rule FROM divergence WHERE exact")',
+        f"  {name} = pyarrow.parquet.read_table('{table}')",
+        f'  duckdb.sql("SELECT {columns} FROM {name} WHERE exact")',
     ]

@@ -1,6 +1,7 @@
 """Reading what is committed: exactly the files that commits name, each checked."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.plan import Plan, Shard
-from pcworker.commit import Commit, read_commit, read_file
+from pcworker.commit import TABLES, Commit, read_commit, read_file
 from pcworker.errors import DamagedError
 from pcworker.layout import SweepKeys
-from pcworker.records import FAILURES, SHARD_TABLES, table
+from pcworker.records import FAILURES, table
 from pcworker.sealed import unseal
 from pcworker.store import Store
 
@@ -28,13 +29,16 @@ Row = dict[str, Any]
 
 @dataclass
 class Committed:
-    """The commits and the rows of one or more sweeps; a trial that several hold counts once."""
+    """The commits and the rows of one or more sweeps of one experiment."""
 
+    schemas: Mapping[str, pa.Schema]
+    """Of the tables that its shards write."""
     commits: list[Commit] = field(default_factory=list)
-    tables: dict[str, list[pa.Table]] = field(
-        default_factory=lambda: {name: [] for name in SHARD_TABLES}
-    )
+    parts: dict[str, list[pa.Table]] = field(default_factory=lambda: defaultdict(list))
+    """Rows by table."""
     trial_ids: set[str] = field(default_factory=set)
+    by_sweep: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """The trial ids that each sweep has committed itself."""
     damaged: list[str] = field(default_factory=list)
     """What is wrong with which object, one line each."""
     keys: list[str] = field(default_factory=list)
@@ -42,14 +46,15 @@ class Committed:
 
     def rows(self, name: str) -> pa.Table:
         """All rows of a table, without metadata."""
-        bare = SHARD_TABLES[name].remove_metadata()
-        parts = [part.replace_schema_metadata(None) for part in self.tables[name]]
+        bare = self.schemas[name].remove_metadata()
+        parts = [part.replace_schema_metadata(None) for part in self.parts[name]]
         return pa.concat_tables([bare.empty_table(), *parts])
 
 
-def read_committed(store: Store, plans: Iterable[Plan]) -> Committed:
-    """Everything that the plans' shards have committed."""
-    committed = Committed()
+def read_committed(store: Store, plans: Sequence[Plan]) -> Committed:
+    """Everything that the plans' shards have committed. A trial that several plans hold counts
+    once, if its result is the same everywhere."""
+    committed = Committed(TABLES[plans[0].experiment.name])
     for plan in plans:
         keys = store.list(SweepKeys(plan.name).shards)
         committed.keys += keys
@@ -57,7 +62,7 @@ def read_committed(store: Store, plans: Iterable[Plan]) -> Committed:
             if isinstance(found, DamagedError):
                 committed.damaged.append(str(found))
             elif found is not None:
-                _add(committed, *found)
+                _add(committed, *found, plan)
     return committed
 
 
@@ -84,7 +89,9 @@ def read_shard_commit(store: Store, plan: Plan, shard: Shard) -> Commit | None:
     twins = {trial.twin.trial_id: epochs for trial in shard.trials}
     trial_ids = [trial.trial_id for trial in shard.trials]
     digests = {twin: len(each) for twin, each in commit.twins.items()}
-    if sorted(map(str, commit.trial_ids)) != sorted(trial_ids) or digests != twins:
+    tables = {file.table for file in commit.files}
+    same = sorted(map(str, commit.trial_ids)) == sorted(trial_ids) and digests == twins
+    if not same or tables != set(TABLES[plan.experiment.name]):
         where = store.describe(keys.commit(shard.shard_id))
         raise DamagedError(f"{where} holds other trials than the plan's shard; delete it")
     return commit
@@ -141,11 +148,13 @@ def _read_shard(
     return commit, {file.table: read_file(store, file, key) for file in commit.files}
 
 
-def _add(committed: Committed, commit: Commit, parts: dict[str, pa.Table]) -> None:
-    """Takes in a shard, without the trials that are there already."""
+def _add(committed: Committed, commit: Commit, parts: dict[str, pa.Table], plan: Plan) -> None:
+    """Takes in a shard of a plan, without the trials of which one copy will do."""
     committed.commits.append(commit)
-    fresh = [trial_id for trial_id in commit.trial_ids if trial_id not in committed.trial_ids]
+    there = committed.trial_ids if plan.experiment.same_everywhere else set[str]()
+    fresh = [trial_id for trial_id in commit.trial_ids if trial_id not in there]
     for name, part in parts.items():
         mine = pc.is_in(part["trial_id"], value_set=pa.array(fresh, pa.string()))
-        committed.tables[name].append(part.filter(mine))
+        committed.parts[name].append(part.filter(mine))
     committed.trial_ids.update(fresh)
+    committed.by_sweep[plan.name].update(commit.trial_ids)

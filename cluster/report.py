@@ -10,6 +10,7 @@ from rich.text import Text
 
 from cluster.audit import Audit
 from cluster.collect import Collected
+from cluster.experiment import ABLATION
 from cluster.panels import (
     MEASURES,
     Grid,
@@ -34,12 +35,12 @@ def print_report(console: Console, collected: Collected) -> None:
         heading = f"\n{caption[0].upper()}{caption[1:]}, mean over {seeds} seed(s)"
         console.print(heading, style="bold")
         for grid in [*grids, *([sigma] if sigma else [])]:
-            _print_whole(console, _table(grid))
-    _print_whole(console, _rules(collected))
-    _print_remarks(console, collected)
+            print_whole(console, _table(grid))
+    print_whole(console, _rules(collected))
+    print_remarks(console, collected)
 
 
-def _print_whole(console: Console, table: Table) -> None:
+def print_whole(console: Console, table: Table) -> None:
     """On a narrow terminal a line may wrap; a number is never cut."""
     width = console.width
     console.width = max(width, Measurement.get(console, console.options, table).maximum, 500)
@@ -90,12 +91,13 @@ def _rules(collected: Collected) -> Table:
     return table
 
 
-def _print_remarks(console: Console, collected: Collected) -> None:
+def print_remarks(console: Console, collected: Collected) -> None:
+    """Prints what there is to say about results of any experiment."""
     if remark := _audit_remark(collected.audit):
         console.print(remark)
     for line in (*collected.audit.differing_copies, *collected.audit.differing_attempts):
         console.print(line, style="red", soft_wrap=True)
-    if collected.alone:
+    if collected.alone and collected.experiment is ABLATION:
         console.print(
             f"{collected.alone} trials ran one by one: in a stack their bits might change."
         )
@@ -106,7 +108,8 @@ def _print_remarks(console: Console, collected: Collected) -> None:
             style="red",
         )
     if collected.missing:
-        failed = sum(s == "failed" for s in collected.tables["trials"]["status"].to_pylist())
+        rows_of_trials = next(iter(collected.tables.values()))
+        failed = sum(status == "failed" for status in rows_of_trials["status"].to_pylist())
         note = f", {failed} of them because their shard failed" if failed else ""
         console.print(f"{len(collected.missing)} trials are missing{note}.", style="yellow")
     for line in collected.damaged:

@@ -1,8 +1,10 @@
 """From a declared sweep to tables: every check first, then the work, then the report."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -36,18 +38,29 @@ class RunOptions:
     plan_only: bool
 
 
-def run_sweep(sweep: Sweep, options: RunOptions, console: Console) -> int:
-    """Runs what is missing of `sweep`, prints and stores its tables; returns the exit code."""
+def run_sweep(
+    sweep: Sweep[Any],
+    options: RunOptions,
+    console: Console,
+    *,
+    prefix: str = "mnist",
+    find_data: Callable[[Path | None], Any] = load_digits,
+) -> int:
+    """Runs what is missing of `sweep`, prints and stores its tables; returns the exit code.
+
+    prefix     of the sweep's name, if the user gives none
+    find_data  from the directory that the user gave, or None, to what the engines are given
+    """
     _require_lasting(options.store)
     opened = open_store(options.store, options.s3_endpoint)
-    name = sweep.default_name("mnist") if options.sweep is None else options.sweep
+    name = sweep.default_name(prefix) if options.sweep is None else options.sweep
     plan = adopt_plan(opened, make_plan(sweep, name))
     opened.check()
     store = PatientStore(opened, lambda message: console.print(message, style="yellow"))
     done = set(committed_shards(store, plan))
     if options.plan_only:
         if options.data is not None:
-            load_digits(options.data)
+            find_data(options.data)
         print_plan(console, plan, done, options.resources, ray_environment(options.address))
         return 0
     quarantined = 0
@@ -57,7 +70,7 @@ def run_sweep(sweep: Sweep, options: RunOptions, console: Console) -> int:
             opened,
             store,
             plan,
-            load_digits(options.data),
+            find_data(options.data),
             address=address,
             resources=options.resources,
             checkpoint_every=options.checkpoint_every,

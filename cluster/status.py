@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from cluster.cost import TRAINING_SAMPLES, shard_seconds
 from cluster.heartbeat import Driver
 from cluster.plan import Plan
 from pcworker.commit import Commit
@@ -204,7 +203,7 @@ def _eta_seconds(
 ) -> float | None:
     """Until every shard that is running or missing is done, by all living workers; at least as
     long as the longest of them takes."""
-    costs = {s.shard_id: shard_seconds(s.trials, TRAINING_SAMPLES) for s in plan.shards}
+    costs = {s.shard_id: plan.experiment.seconds(s.trials) for s in plan.shards}
     shares = {shard: at.share for driver in alive for shard, at in driver.running.items()}
     left = [
         cost * (1 - shares.get(shard_id, 0.0))

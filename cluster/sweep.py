@@ -2,36 +2,37 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Generic
 
-from pcworker.config import Configuration, Trial
+from pcworker.config import C, Trial
 from pcworker.fingerprint import fingerprint
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One place in a figure: a configuration, of which each seed is a trial."""
+class Cell(Generic[C]):
+    """One place in a figure or a table: a configuration, of which each seed is a trial."""
 
     panel: str
-    """"t-gamma", "sigma" or "rule"."""
-    configuration: Configuration
+    """"t-gamma", "sigma" or "rule"; "timing"."""
+    configuration: C
     gamma: float | None
     """As declared: at t = 0 the configuration has none, but each gamma has its cell."""
 
     @property
-    def declared(self) -> Configuration:
+    def declared(self) -> C:
         """The configuration with the cell's own gamma."""
         return replace(self.configuration, gamma=self.gamma)
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Sweep(Generic[C]):
     """Cells x seeds. Cells with equal configurations share their trials."""
 
-    cells: tuple[Cell, ...]
+    cells: tuple[Cell[C], ...]
     seeds: tuple[int, ...]
 
     @property
-    def trials(self) -> tuple[Trial, ...]:
+    def trials(self) -> tuple[Trial[C], ...]:
         """The distinct trials, in the order of the cells."""
         return tuple(
             dict.fromkeys(
@@ -44,11 +45,11 @@ class Sweep:
         return f"{prefix}-{trial_set_fingerprint(self.trials)[:8]}"
 
 
-def declare(cells: Iterable[Cell], seeds: Sequence[int]) -> Sweep:
+def declare(cells: Iterable[Cell[C]], seeds: Sequence[int]) -> Sweep[C]:
     """A sweep without repeated cells and seeds, in the order given."""
     return Sweep(tuple(dict.fromkeys(cells)), tuple(dict.fromkeys(seeds)))
 
 
-def trial_set_fingerprint(trials: Iterable[Trial]) -> str:
+def trial_set_fingerprint(trials: Iterable[Trial[Any]]) -> str:
     """Identity of a set of trials, whatever their order."""
     return fingerprint(sorted(trial.trial_id for trial in trials))

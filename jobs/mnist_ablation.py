@@ -19,6 +19,7 @@ from jobs.options import (
     NUMBERS,
     STEPS,
     TEXTS,
+    checkpoint_option,
     choice,
     console,
     help_text,
@@ -115,6 +116,7 @@ def _mnist_network(network: str) -> str:
 @choice("targets", "onehot", "onehot: 0 and 1; soft: 0.03 and 0.97.")
 @click.option("--alpha", type=float, default=0.001, show_default=True, help="Learning rate.")
 @click.option("--batch-size", type=int, default=20, show_default=True)
+@checkpoint_option
 @run_options
 def command(**given: Any) -> int:
     """The command line: see the module's docstring."""

@@ -96,14 +96,14 @@ _RUN = [
         help="Ray cluster: auto or HOST:PORT.  [default: RAY_ADDRESS, else a local Ray]",
     ),
     click.option(
-        "--checkpoint-every", type=click.IntRange(0), default=1, show_default=True,
-        help="Epochs between two checkpoints inside a shard; 0: none.",
-    ),
-    click.option(
         "--plan", "plan_only", is_flag=True,
         help="Check everything, print the plan, start nothing.",
     ),
 ]  # fmt: skip
+checkpoint_option = click.option(
+    "--checkpoint-every", type=click.IntRange(0), default=1, show_default=True,
+    help="Epochs between two checkpoints inside a shard; 0: none.",
+)  # fmt: skip
 
 
 def store_options(command: Any) -> Any:
@@ -130,8 +130,10 @@ def split(given: dict[str, Any]) -> RunOptions:
         gpus=given.pop("gpus_per_worker"),
         device=given.pop("device"),
     )
-    names = ("store", "s3_endpoint", "sweep", "data", "address", "plan_only", "checkpoint_every")
-    return RunOptions(resources=resources, **{name: given.pop(name) for name in names})
+    every = given.pop("checkpoint_every", 0)  # a job without that option has no checkpoints
+    names = ("store", "s3_endpoint", "sweep", "data", "address", "plan_only")
+    named = {name: given.pop(name) for name in names}
+    return RunOptions(resources=resources, checkpoint_every=every, **named)
 
 
 def main(command: click.Command) -> NoReturn:

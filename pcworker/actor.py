@@ -19,7 +19,7 @@ from pcworker.errors import InputError, StoreError
 from pcworker.layout import SweepKeys
 from pcworker.patience import PatientStore
 from pcworker.provenance import provenance, result_fingerprint
-from pcworker.results import ShardResult
+from pcworker.results import Result
 from pcworker.store import Store
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ class Trains(Protocol):
 
     def run(
         self,
-        trials: Sequence[Trial],
+        trials: Sequence[Trial[Any]],
         *,
         max_width: int | None,
         report: Callable[[float], None],
         resume: Checkpoint | None,
         checkpoint_every: int,
         save: Callable[[Checkpoint], None],
-    ) -> ShardResult:
+    ) -> Result:
         """As `Engine.run`."""
 
 
@@ -49,6 +49,20 @@ def mnist_engine(digits: Any, device: "torch.device") -> Trains:
     from pcworker.engine import Engine
 
     return Engine(digits, device)
+
+
+def timing_engine(directory: str | None, device: "torch.device") -> Trains:
+    """An engine that times rules on the images of a directory, or on synthetic ones (None)."""
+    from pcworker.timing_engine import TimingEngine
+
+    return TimingEngine(directory, device)
+
+
+ENGINES: dict[str, Callable[[Any, "torch.device"], Trains]] = {
+    "ablation": mnist_engine,
+    "timing": timing_engine,
+}
+"""By experiment."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +125,7 @@ class Worker:
         return self._progress
 
     def run(
-        self, shard_id: str, attempt_id: str, trials: Sequence[Trial], max_width: int | None
+        self, shard_id: str, attempt_id: str, trials: Sequence[Trial[Any]], max_width: int | None
     ) -> dict[str, Any]:
         """Trains and commits a shard; returns the commit's outcome, the seconds of training and
         the epoch that it was resumed from."""
@@ -133,7 +147,7 @@ class Worker:
             checkpoint_every=every,
             save=checkpoints.save,
         )
-        self._updates.inc(sum(trial.updates for trial in result.trials))
+        self._updates.inc(result.updates)
         trained = time.monotonic()
         outcome = commit_shard(self._store, self._keys, shard_id, attempt_id, result, self._where)
         self._commit_seconds.observe(time.monotonic() - trained)

@@ -6,7 +6,7 @@ the race for the commit, leave files that no reader ever looks at.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -24,9 +24,19 @@ from pcworker.records import (
     shard_tables,
     to_parquet,
 )
-from pcworker.results import ShardResult
+from pcworker.results import Result, ShardResult
 from pcworker.sealed import seal, unseal
 from pcworker.store import Store
+from pcworker.timing_records import TIMING_TABLES, timing_digest, timing_tables
+from pcworker.timing_results import TimingResult
+
+TABLES: dict[str, dict[str, pa.Schema]] = {"ablation": SHARD_TABLES, "timing": TIMING_TABLES}
+"""By experiment: the tables that its shards write."""
+_WRITERS: dict[type, tuple[Callable[..., dict[str, pa.Table]], Callable[[Any], str]]] = {
+    ShardResult: (shard_tables, result_digest),
+    TimingResult: (timing_tables, timing_digest),
+}
+"""By the kind of result: what makes its tables, and what its digest."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +90,14 @@ def commit_shard(
     keys: SweepKeys,
     shard_id: str,
     attempt_id: str,
-    result: ShardResult,
+    result: Result,
     where: Mapping[str, Any],
 ) -> Outcome:
     """Writes the attempt's tables, then commits them.
 
     where  sweep, device and `provenance()`, for the rows and the files' metadata
     """
+    tables, digest = _WRITERS[type(result)]
     columns = {
         "sweep": where["sweep"],
         "shard_id": shard_id,
@@ -98,7 +109,7 @@ def commit_shard(
     }
     metadata = {"provenance": json.dumps(where), **code_metadata(where)}
     files = []
-    for table, rows in shard_tables(result, columns, metadata).items():
+    for table, rows in tables(result, columns, metadata).items():
         data = to_parquet(rows)
         key = keys.data(shard_id, attempt_id, table)
         store.put(key, data)
@@ -106,7 +117,7 @@ def commit_shard(
     attempt = {
         "shard_id": shard_id,
         "attempt_id": attempt_id,
-        "result_digest": result_digest(result),
+        "result_digest": digest(result),
         "hostname": where["hostname"],
         "device": where["device"],
     }
@@ -116,12 +127,12 @@ def commit_shard(
         "shard_id": shard_id,
         "attempt_id": attempt_id,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "trial_ids": [trial.trial.trial_id for trial in result.trials],
+        "trial_ids": list(result.trial_ids),
         "files": files,
         "result_digest": attempt["result_digest"],
-        "twins": result.twins,
+        "twins": {twin: list(digests) for twin, digests in result.twins.items()},
         "packing": result.packing,
-        "updates": sum(trial.updates for trial in result.trials),
+        "updates": result.updates,
         "wall_seconds": result.wall_seconds,
         "where": dict(where),
     }
@@ -146,8 +157,9 @@ def read_commit(store: Store, keys: SweepKeys, shard_id: str) -> Commit | None:
         values = unseal(data)
         if values["schema_version"] != SCHEMA_VERSION or values["shard_id"] != shard_id:
             raise ValueError("another schema version or shard")
-        expected = {t: keys.data(shard_id, values["attempt_id"], t) for t in SHARD_TABLES}
-        if {file["table"]: file["key"] for file in values["files"]} != expected:
+        found = {file["table"]: file["key"] for file in values["files"]}
+        expected = {t: keys.data(shard_id, values["attempt_id"], t) for t in found}
+        if found != expected or set(found) not in map(set, TABLES.values()):
             raise ValueError("other tables than a shard has")
         return Commit(
             shard_id=shard_id,

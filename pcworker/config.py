@@ -3,9 +3,11 @@
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import Field, asdict, dataclass, fields, replace
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Generic, Literal, Protocol, Self, get_args
+
+from typing_extensions import TypeVar
 
 from pcworker.errors import InputError
 from pcworker.fingerprint import fingerprint
@@ -36,13 +38,36 @@ CHOICES: dict[str, tuple[str, ...]] = {
 MAX_SEED = 2**63 - 1
 
 
+class Configured(Protocol):
+    """What plans, commits and tables know of a configuration, whatever its experiment is."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+    experiment: ClassVar[str]
+    """A key of `cluster.experiment.EXPERIMENTS`."""
+
+    @property
+    def network(self) -> str: ...
+
+    @property
+    def rule(self) -> str: ...
+
+    @property
+    def epochs(self) -> int:
+        """After each of which a shard has a checkpoint, and its twins a digest."""
+
+    def twin(self) -> Self:
+        """The configuration of BP that this one is compared with."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """Everything that defines a training but its seed.
+    """Everything that defines a training on MNIST but its seed.
 
     A field that the rule does not use is None, so that equal trainings are equal values; the
     function `configuration` sets those. Layers are counted from the output, l = 0 .. l_max.
     """
+
+    experiment: ClassVar[str] = "ablation"
 
     network: str
     """Widths from the input to the output: "784-32-32-10"."""
@@ -120,6 +145,13 @@ class Configuration:
         """Whether hidden activities start away from their predictions (C1 broken)."""
         return bool(self.sigma)
 
+    def twin(self) -> "Configuration":
+        """The BP configuration equal in everything but rule, t, gamma, sigma, t_d, horizon,
+        schedule and arithmetic: what divergence is measured from."""
+        names = ("t", "t_d", "horizon", "gamma", "sigma", "arithmetic", "schedule")
+        unused: dict[str, Any] = dict.fromkeys(names)
+        return replace(self, rule="BP", **unused)
+
 
 def configuration(
     *,
@@ -183,25 +215,20 @@ def configuration(
     return replace(everything, **unused)
 
 
-def twin_of(config: Configuration) -> Configuration:
-    """The BP configuration equal in everything but rule, t, gamma, sigma, t_d, horizon, schedule
-    and arithmetic: what `config`'s divergence is measured from."""
-    names = ("t", "t_d", "horizon", "gamma", "sigma", "arithmetic", "schedule")
-    unused: dict[str, Any] = dict.fromkeys(names)
-    return replace(config, rule="BP", **unused)
-
-
 def stack_key(config: Configuration) -> Configuration:
     """What trials of one stack must share. (Each has its own rule, t, gamma, sigma, t_d, horizon,
     schedule and seed.)"""
-    return replace(twin_of(config), arithmetic=config.arithmetic)
+    return replace(config.twin(), arithmetic=config.arithmetic)
+
+
+C = TypeVar("C", bound=Configured, default=Configuration, covariant=True)
 
 
 @dataclass(frozen=True)
-class Trial:
+class Trial(Generic[C]):
     """A configuration and a seed: one training, one row."""
 
-    configuration: Configuration
+    configuration: C
     seed: int
 
     def __post_init__(self) -> None:
@@ -218,8 +245,8 @@ class Trial:
         return fingerprint(identity)[:16]
 
     @property
-    def twin(self) -> "Trial":
-        return Trial(twin_of(self.configuration), self.seed)
+    def twin(self) -> "Trial[C]":
+        return Trial(self.configuration.twin(), self.seed)
 
 
 def configuration_from(values: Mapping[str, Any]) -> Configuration:

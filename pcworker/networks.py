@@ -1,35 +1,21 @@
 """Networks that people use, by name, with initial weights that depend on a seed alone.
 
 Each is a torch.nn.Sequential with linear outputs, which `predictive` cuts after every module that
-has parameters. AlexNet and VGG-11 are torchvision's definitions without dropout; their parameters
+has parameters. AlexNet and the VGGs are torchvision's definitions without dropout; their parameters
 have torchvision's names.
 """
 
 import math
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torchvision
 from torch import nn
 
-from pcworker.errors import InputError
+from pcworker.catalogue import IMAGENET, facts
 from pcworker.randomness import draw_parameters
-
-IMAGENET = (3, 224, 224)
-
-
-@dataclass(frozen=True)
-class Network:
-    """A named network."""
-
-    input_shape: tuple[int, ...]
-    """Of one sample."""
-    classes: int
-    """The number of outputs."""
-    define: Callable[[], nn.Sequential]
-    """Makes it; the values of its parameters are not used."""
 
 
 def _torchvision(model: nn.Module) -> nn.Sequential:
@@ -54,8 +40,9 @@ def _alexnet() -> nn.Sequential:
     return _torchvision(torchvision.models.alexnet(weights=None))
 
 
-def _vgg11() -> nn.Sequential:
-    return _torchvision(torchvision.models.vgg11(weights=None, init_weights=False))
+def _vgg(layers: int) -> nn.Sequential:
+    define = getattr(torchvision.models, f"vgg{layers}")
+    return _torchvision(define(weights=None, init_weights=False))
 
 
 def _mlp() -> nn.Sequential:
@@ -87,12 +74,20 @@ def _small_conv() -> nn.Sequential:
     )
 
 
-NETWORKS = {
-    "mlp": Network(IMAGENET, 1000, _mlp),
-    "alexnet": Network(IMAGENET, 1000, _alexnet),
-    "vgg11": Network(IMAGENET, 1000, _vgg11),
-    "small-conv": Network((3, 16, 16), 10, _small_conv),
+DEFINITIONS: dict[str, Callable[[], nn.Sequential]] = {
+    "mlp": _mlp,
+    "alexnet": _alexnet,
+    **{f"vgg{layers}": partial(_vgg, layers) for layers in (11, 13, 16, 19)},
+    "small-conv": _small_conv,
 }
+
+
+def define(name: str) -> nn.Sequential:
+    """The named network without numbers: its parameters are on torch's meta device. InputError for
+    an unknown name."""
+    facts(name)
+    with torch.device("meta"):  # no memory, and no numbers of torch's global generator
+        return DEFINITIONS[name]()
 
 
 def build(name: str, seed: int, dtype: torch.dtype = torch.float32) -> nn.Sequential:
@@ -100,10 +95,6 @@ def build(name: str, seed: int, dtype: torch.dtype = torch.float32) -> nn.Sequen
 
     Raises InputError for an unknown name.
     """
-    if name not in NETWORKS:
-        raise InputError(f"network {name!r} is unknown; allowed: {', '.join(NETWORKS)}")
-    with torch.device("meta"):  # no memory, and no numbers of torch's global generator
-        network = NETWORKS[name].define()
-    network = network.to(dtype).to_empty(device="cpu")
+    network = define(name).to(dtype).to_empty(device="cpu")
     draw_parameters(network, seed)
     return network

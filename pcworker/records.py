@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pcworker.config import ENGINE_VERSION, Configuration
+from pcworker.config import ENGINE_VERSION, Configuration, Trial
 from pcworker.digests import parameter_sha256
 from pcworker.fingerprint import fingerprint
 from pcworker.results import ShardResult, TrialResult
@@ -200,19 +200,26 @@ def configuration_columns(config: Configuration) -> dict[str, object]:
     return {**asdict(config), "hidden_layers": config.hidden_layers}
 
 
+def trial_columns(trial: Trial) -> dict[str, object]:
+    """The columns of `trials` that say what was to be trained."""
+    return {
+        "trial_id": trial.trial_id,
+        "seed": trial.seed,
+        **configuration_columns(trial.configuration),
+        "engine_version": ENGINE_VERSION,
+    }
+
+
 def _trial_row(
     trial: TrialResult, result: ShardResult, where: Mapping[str, object]
 ) -> dict[str, object]:
     return {
-        "trial_id": trial.trial.trial_id,
-        "seed": trial.trial.seed,
-        **configuration_columns(trial.trial.configuration),
+        **trial_columns(trial.trial),
         "status": trial.status,
         "nonfinite_epoch": trial.nonfinite_epoch,
         "updates": trial.updates,
         "final_test_error": trial.epochs[-1].test_error,
         "wall_seconds": result.wall_seconds,
-        "engine_version": ENGINE_VERSION,
         "packing_invariant": result.packing != "irreproducible",
         **where,
     }

@@ -1,10 +1,32 @@
 """What training gives: plain values, between the engine and the store."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
 from pcworker.config import Trial
+
+
+class Result(Protocol):
+    """What a commit knows of a shard's results, whatever its experiment is."""
+
+    @property
+    def trial_ids(self) -> Sequence[str]: ...
+
+    @property
+    def twins(self) -> Mapping[str, Sequence[str]]:
+        """By the twin's trial id: the digest of all its weights after each epoch."""
+
+    @property
+    def packing(self) -> str: ...
+
+    @property
+    def updates(self) -> int: ...
+
+    @property
+    def wall_seconds(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -50,3 +72,12 @@ class ShardResult:
     packing: str
     """"stacked", "alone" or "irreproducible": see `pcworker.packing`."""
     wall_seconds: float
+
+    @property
+    def trial_ids(self) -> list[str]:
+        return [trial.trial.trial_id for trial in self.trials]
+
+    @property
+    def updates(self) -> int:
+        """Weight updates made, of all trials."""
+        return sum(trial.updates for trial in self.trials)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pcworker import measures
 from pcworker.backprop import Backprop
-from pcworker.config import Trial, twin_of
+from pcworker.config import Trial
 from pcworker.dataset import DataSet
 from pcworker.digests import Parameters, network_digest
 from pcworker.packing import Packing, choose_packing, probe_batches
@@ -42,7 +42,7 @@ class Training:
     ) -> None:
         """`packing`: at least as careful as this."""
         self.data = data
-        self.config = twin_of(trials[0].configuration)
+        self.config = trials[0].configuration.twin()
         self.results = {trial: TrialResult(trial) for trial in trials}
         self.updates = 0
         self.seeds = tuple(dict.fromkeys(trial.seed for trial in trials))

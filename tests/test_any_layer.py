@@ -16,14 +16,16 @@ import pytest
 import reference
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from pcworker.catalogue import NETWORKS
 from pcworker.config import Trial, configuration
 from pcworker.engine import Engine
 from pcworker.errors import InputError
 from pcworker.method import Method
 from pcworker.module_network import PredictiveNetwork
 from pcworker.modules import ModuleLayer
-from pcworker.networks import NETWORKS, build
+from pcworker.networks import build, define
 from pcworker.predictive import predictive
 from pcworker.randomness import draw_parameters, generator, initial_parameters
 from pcworker.stack import Stack
@@ -43,8 +45,8 @@ def batches(shape: tuple[int, ...], classes: int, size: int = 2) -> Iterator[tup
 
 def narrow_vgg11() -> nn.Sequential:
     """VGG-11 with 64 units where it has 4,096, in whose weights an update spends its seconds."""
+    network = define("vgg11")
     with torch.device("meta"):
-        network = NETWORKS["vgg11"].define()
         for name, m, n in (("0", 512 * 7 * 7, 64), ("3", 64, 64), ("6", 64, 1000)):
             setattr(network.classifier, name, nn.Linear(m, n))
     network = network.to_empty(device="cpu")
@@ -397,14 +399,23 @@ def test_named_networks_come_from_the_seed_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters", "layers"),
-    [("mlp", 78_109_160, 4), ("alexnet", 61_100_840, 8), ("vgg11", 132_863_336, 11)],
-)
-def test_named_networks_are_what_their_names_say(name: str, parameters: int, layers: int) -> None:
-    """Parameter counts of AlexNet and VGG-11 as torchvision's documentation gives them."""
-    with torch.device("meta"):
-        network = NETWORKS[name].define()
-        output = network(torch.empty(2, *NETWORKS[name].input_shape))
-    assert output.shape == (2, NETWORKS[name].classes)
-    assert sum(p.numel() for p in network.parameters()) == parameters
-    assert predictive(network).l_max == layers
+    ("name", "parameters"),
+    [("mlp", 78_109_160), ("alexnet", 61_100_840), ("vgg11", 132_863_336), ("vgg13", 133_047_848),
+     ("vgg16", 138_357_544), ("vgg19", 143_667_240)],
+)  # fmt: skip
+def test_named_networks_have_the_parameters_that_torchvisions_documentation_gives(
+    name: str, parameters: int
+) -> None:
+    assert NETWORKS[name].parameters == parameters
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_catalogue_tells_the_truth_of_every_network(name: str) -> None:
+    """Oracles: the networks themselves, and torch's own count of operations."""
+    facts, network = NETWORKS[name], define(name)
+    with FlopCounterMode(display=False) as operations:
+        output = network(torch.empty(2, *facts.input_shape, device="meta"))
+    assert output.shape == (2, facts.classes)
+    assert sum(p.numel() for p in network.parameters()) == facts.parameters
+    assert operations.get_total_flops() == 2 * 2 * facts.multiplications
+    assert predictive(network).l_max == facts.layers

@@ -17,7 +17,6 @@ from pcworker.config import (
     configuration,
     configuration_from,
     stack_key,
-    twin_of,
 )
 from pcworker.errors import InputError
 
@@ -263,7 +262,7 @@ def test_the_twin_is_the_bp_configuration_of_the_same_training(rule: str) -> Non
     }
     own = {"gamma": 0.1, "sigma": 1.0, "arithmetic": "textbook", "schedule": "literal"}
     config = configuration(**(shared | own | DEFAULTS[rule]))
-    assert twin_of(config) == configuration(rule="BP", **shared)
+    assert config.twin() == configuration(rule="BP", **shared)
     assert Trial(config, 5).twin == Trial(configuration(rule="BP", **shared), 5)
 
 

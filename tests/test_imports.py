@@ -14,6 +14,7 @@ MATHEMATICS = (
     *("activations", "layers", "inference", "schedule", "backprop", "stack", "packing"),
     *("activity", "detector", "modules", "module_network", "method", "predictive", "networks"),
     *("measures", "training", "engine", "dataset", "batches", "randomness"),
+    *("timing", "stopwatch", "learners", "timing_engine", "images"),
 )
 
 
@@ -57,8 +58,8 @@ def test_only_the_actor_and_the_dispatchers_modules_know_ray() -> None:
 
 
 def test_only_those_who_read_and_write_tables_know_pyarrow() -> None:
-    allowed = {"pcworker.records", "pcworker.commit", "cluster.reading", "cluster.collect"}
-    assert importers("pyarrow") <= allowed
+    records = {"pcworker.records", "pcworker.timing_records", "pcworker.commit"}
+    assert importers("pyarrow") <= {*records, "cluster.reading", "cluster.collect"}
 
 
 def test_only_the_s3_store_knows_boto3() -> None:

@@ -28,7 +28,7 @@ from builders import (
 )
 from rich.console import Console
 
-from cluster.cost import TRAINING_SAMPLES, shard_seconds
+from cluster.cost import shard_seconds
 from cluster.events import AtWork, WorkerInfo
 from cluster.heartbeat import ALIVE_S, Driver
 from cluster.plan import Plan, Shard, make_plan, store_plan
@@ -66,7 +66,7 @@ def ids(shards: Sequence[Shard]) -> list[str]:
 
 
 def cost(shard: Shard) -> float:
-    return shard_seconds(shard.trials, TRAINING_SAMPLES)
+    return shard_seconds(shard.trials)
 
 
 def worker(hostname: str = "node", device: str = "cpu") -> WorkerInfo:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from builders import ablation, flipped_digits, planned, rewrite
 
-from cluster.plan import MAX_WIDTH, Plan, adopt_plan, make_plan, plan_json, read_plan, store_plan
+from cluster.packs import MAX_WIDTH
+from cluster.plan import Plan, adopt_plan, make_plan, plan_json, read_plan, store_plan
 from cluster.sweep import Cell, Sweep, declare, trial_set_fingerprint
 from jobs.mnist_ablation import mnist_ablation
 from pcworker.config import CHOICES, Configuration, Trial, configuration, stack_key

@@ -1,0 +1,53 @@
+"""The kinds of sweeps, by what planning must know of each; all else of a plan is common to them.
+
+What a worker does for an experiment is `pcworker.actor.Work.make_engine`; what is printed and drawn
+of it, `cluster.publish`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.cost import shard_seconds, shard_updates
+from cluster.packs import packs
+from cluster.timing_cost import timing_packs, timing_seconds, timing_updates
+from pcworker.config import Configuration, Trial, configuration_from
+from pcworker.timing_config import TimingConfiguration, timing_configuration_from
+
+Trials = Sequence[Trial[Any]]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One kind of sweep."""
+
+    name: str
+    configuration_from: Callable[[Mapping[str, Any]], Any]
+    """From a trial's entry in a stored plan."""
+    pack: Callable[[Trials], Sequence[Trials]]
+    """Trials, in the order of their ids, to shards."""
+    seconds: Callable[[Trials], float]
+    """About how long a shard takes."""
+    updates: Callable[[Trials], int]
+    """Weight updates that a shard makes."""
+    same_everywhere: bool
+    """Whether a trial has one result wherever it runs: of two sweeps' copies one will do, then."""
+
+
+ABLATION = Experiment(
+    name=Configuration.experiment,
+    configuration_from=configuration_from,
+    pack=packs,
+    seconds=shard_seconds,
+    updates=shard_updates,
+    same_everywhere=True,
+)
+TIMING = Experiment(
+    name=TimingConfiguration.experiment,
+    configuration_from=timing_configuration_from,
+    pack=timing_packs,
+    seconds=timing_seconds,
+    updates=timing_updates,
+    same_everywhere=False,
+)
+EXPERIMENTS = {experiment.name: experiment for experiment in (ABLATION, TIMING)}

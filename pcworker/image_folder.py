@@ -1,0 +1,62 @@
+"""An ImageNet directory, as torchvision's `ImageNet` and `ImageFolder` lay it out: looked over
+before anything starts, without torch."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pcworker.errors import DataError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+"""Of torchvision's ImageFolder."""
+_LAYOUT = (
+    "give a directory with a folder of images for each class, DATA/train/n01440764/*.JPEG or "
+    "DATA/n01440764/*.JPEG"
+)
+
+
+@dataclass(frozen=True)
+class ImageFolderFacts:
+    """What was found."""
+
+    root: Path
+    """Where the classes' folders are: the directory itself, or its `train`."""
+    classes: int
+
+
+def look_over(directory: Path, most_classes: int) -> ImageFolderFacts:
+    """Finds the classes' folders in `directory`, and an image in each.
+
+    DataError where there is none, where a class is empty, or there are more than `most_classes`.
+    """
+    try:
+        root = directory / "train" if (directory / "train").is_dir() else directory
+        classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"data {directory} cannot be read: {reason}; {_LAYOUT}") from error
+    if not classes:
+        archives = sorted(path.name for path in root.glob("*.tar"))
+        hint = f"it holds {archives[0]}: extract it, one folder per class" if archives else _LAYOUT
+        raise DataError(f"data {root} has no folders of classes; {hint}")
+    if len(classes) > most_classes:
+        raise DataError(
+            f"data {root} has {len(classes)} classes, and the network {most_classes} outputs; "
+            "give a directory of fewer, or another network"
+        )
+    for name in classes:
+        if not _has_image(root / name):
+            raise DataError(
+                f"data {root / name} holds no image ({', '.join(SUFFIXES)}); every folder is a "
+                f"class and needs one: {_LAYOUT}"
+            )
+    return ImageFolderFacts(root, len(classes))
+
+
+def _has_image(folder: Path) -> bool:
+    try:
+        return any(
+            file.lower().endswith(SUFFIXES) for _, _, files in os.walk(folder) for file in files
+        )
+    except OSError as error:
+        raise DataError(f"data {folder} cannot be read: {error.strerror or error}") from error

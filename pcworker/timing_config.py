@@ -1,0 +1,140 @@
+"""Configurations of the timing runs (the paper's Table 4): one rule on one network and device."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
+
+from pcworker.catalogue import facts
+from pcworker.config import CHOICES
+from pcworker.errors import InputError
+
+LEARNING_RATE = 0.001
+"""Of a sum over the batch. No cost depends on it, nor on gamma; the weights stay finite by them."""
+T_D = 4
+GAMMA_OF_IL = 0.5
+"""Typical of IL, says the paper; for the other rules gamma is 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimingConfiguration:
+    """Everything that defines a timing but its seed: the device's kind and threads, too, because
+    time is what is measured. A field that the rule does not use is None."""
+
+    experiment: ClassVar[str] = "timing"
+    epochs: ClassVar[int] = 1
+    """A shard is timed in one go: it has no checkpoints."""
+
+    network: str
+    """A name of `pcworker.catalogue`."""
+    rule: str
+    t: int | None
+    """IL: the inference step at which it moves all weights, the paper's t_c."""
+    t_d: int | None
+    horizon: int | None
+    gamma: float | None
+    schedule: str | None
+    arithmetic: str | None
+    alpha: float
+    batch_size: int
+    data: str
+    """"synthetic" or "imagenet"."""
+    device_kind: str
+    """"cpu" or "cuda"."""
+    threads: int | None
+    """That compute; None on a GPU."""
+    warmup: int
+    """Weight updates before those that are timed."""
+    updates: int
+    """Weight updates that are timed."""
+    block: int
+    """Updates of one rule in a row."""
+    loaders: int | None
+    """Processes that load, where the loop with loading is timed too; None: it is not."""
+    save_weights: bool
+    """Whether the values of large parameters are kept, too, and not only their sha256."""
+
+    def __post_init__(self) -> None:
+        facts(self.network)
+        if self.rule not in CHOICES["rule"]:
+            allowed = ", ".join(CHOICES["rule"])
+            raise InputError(f"rule {self.rule!r} is unknown; allowed: {allowed}")
+        for name in ("schedule", "arithmetic"):
+            value = getattr(self, name)
+            if value not in CHOICES[name] and not (value is None and self.rule == "BP"):
+                allowed = ", ".join(CHOICES[name])
+                raise InputError(f"{name} {value!r} is unknown; allowed: {allowed}")
+        for name, least in (("t", 0), ("batch_size", 1), ("threads", 1), ("loaders", 1)):
+            _at_least(name, getattr(self, name), least)
+        for name in ("warmup", "updates", "block"):
+            _at_least(name, getattr(self, name), 1)
+        if self.updates % self.block:
+            raise InputError(
+                f"updates {self.updates} are not whole blocks of {self.block}; give a multiple"
+            )
+
+    @property
+    def blocks(self) -> int:
+        return self.updates // self.block
+
+    def twin(self) -> "TimingConfiguration":
+        """BP on the same network, device and batches."""
+        names = ("t", "t_d", "horizon", "gamma", "schedule", "arithmetic")
+        unused: dict[str, Any] = dict.fromkeys(names)
+        return replace(self, rule="BP", **unused)
+
+
+def timing_configuration(
+    *,
+    network: str,
+    rule: str,
+    schedule: str = "layerwise",
+    t: int | None = None,
+    arithmetic: str = "displacement",
+    batch_size: int = 4,
+    data: str = "synthetic",
+    device_kind: str = "cpu",
+    threads: int | None = 1,
+    warmup: int = 2,
+    updates: int = 20,
+    block: int = 1,
+    loaders: int | None = None,
+    save_weights: bool = False,
+) -> TimingConfiguration:
+    """The canonical configuration. Raises InputError naming what is wrong and what is allowed."""
+    if rule == "IL" and t is None:
+        raise InputError("rule IL needs t, the inference step at which it moves the weights")
+    everything = TimingConfiguration(
+        network=network,
+        rule=rule,
+        t=t if rule == "IL" else None,
+        t_d=T_D if rule == "Fa-Z-IL" else None,
+        horizon=facts(network).layers - 1 if rule == "Fa-Z-IL" else None,
+        gamma=GAMMA_OF_IL if rule == "IL" else 1.0,
+        schedule=schedule,
+        arithmetic=arithmetic,
+        alpha=LEARNING_RATE,
+        batch_size=batch_size,
+        data=data,
+        device_kind=device_kind,
+        threads=threads if device_kind == "cpu" else None,
+        warmup=warmup,
+        updates=updates,
+        block=block,
+        loaders=loaders,
+        save_weights=save_weights,
+    )
+    return everything.twin() if rule == "BP" else everything
+
+
+def timing_configuration_from(values: Mapping[str, Any]) -> TimingConfiguration:
+    """The configuration that `dataclasses.asdict` gave as `values`; other keys are ignored.
+
+    Raises KeyError if a field is missing, InputError if a value is not allowed.
+    """
+    names = (field.name for field in fields(TimingConfiguration))
+    return TimingConfiguration(**{name: values[name] for name in names})
+
+
+def _at_least(name: str, value: int | None, least: int) -> None:
+    if value is not None and (type(value) is not int or not least <= value < 2**31):
+        raise InputError(f"{name} {value}: must be a whole number of at least {least}, below 2^31")
