@@ -37,6 +37,8 @@ from pcworker.errors import InputError
 from pcworker.image_folder import look_over
 from pcworker.timing_config import TimingConfiguration, timing_configuration
 
+SYNTHETIC = "No --data: the images are synthetic, normals of the shape of normalised real ones."
+
 
 def imagenet_timing(
     *,
@@ -78,6 +80,7 @@ def images_for(networks: Sequence[str]) -> Callable[[Path | None], str | None]:
 
     def find(directory: Path | None) -> str | None:
         if directory is None:
+            console.print(SYNTHETIC)
             return None
         look_over(directory, min(facts(network).classes for network in networks))
         return str(directory.resolve())
@@ -108,7 +111,7 @@ def device_of(resources: Resources) -> dict[str, Any]:
 @click.option("--t", type=INTEGERS, default="10,20", show_default=True, help="Of IL.")
 @choice("arithmetic", "displacement", "textbook: eps = x - mu as printed, which rounds.")
 @click.option("--seeds", type=INTEGERS, default="1482555873", show_default=True)
-@click.option("--batch-size", type=int, default=4, show_default=True)
+@click.option("--batch-size", type=int, default=2, show_default=True)
 @click.option("--updates", type=int, default=20, show_default=True, help="That are timed, by rule.")
 @click.option("--block", type=int, default=1, show_default=True, help="Updates of a rule's turn.")
 @click.option("--warmup", type=int, default=2, show_default=True, help="Updates before, untimed.")
@@ -126,11 +129,12 @@ def command(**given: Any) -> int:
         given["loaders"] = None
     data = "imagenet" if options.data else "synthetic"
     sweep = imagenet_timing(**given, **device_of(options.resources), data=data)
-    if options.data is None:
-        console.print("No --data: the images are synthetic, normals of the shape of real ones.")
-    return run_sweep(
+    code = run_sweep(
         sweep, options, console, prefix="imagenet", find_data=images_for(given["networks"])
     )
+    if options.data is None and options.plan_only:
+        console.print(SYNTHETIC)
+    return code
 
 
 if __name__ == "__main__":

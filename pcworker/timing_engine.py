@@ -65,7 +65,7 @@ class TimingEngine:
         times = take_turns(watch.milliseconds, updates, turns, shares)
         for each in learners:
             each.rest()
-        parameters = [_parameters(each, config.save_weights) for each in networks]
+        parameters = [kept_parameters(each, config.save_weights) for each in networks]
         comparisons = [_compare(each, networks[0]) for each in networks]
         finite = [_finite(each) for each in networks]
         loops = self._loops(updates, config, seed, shares)
@@ -130,13 +130,14 @@ def _counted(report: Callable[[float], None], steps: int) -> Callable[[], None]:
     return step
 
 
-def _parameters(network: nn.Sequential, save_weights: bool) -> list[Parameter]:
-    """In the order of layers, weight before bias."""
+def kept_parameters(network: nn.Sequential, everything: bool) -> list[Parameter]:
+    """What is kept of a network, in the order of layers, weight before bias; everything: the values
+    of large parameters, too."""
     found = []
     for l, layer in enumerate(named_parameters(network)):
         for name, parameter in layer:
             values = parameter.cpu().numpy()
-            kept = save_weights or values.size <= KEPT
+            kept = everything or values.size <= KEPT
             found.append(
                 Parameter(
                     layer=l + 1,
