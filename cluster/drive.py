@@ -57,6 +57,7 @@ def drive(
             checkpoint_every=checkpoint_every,
             command=tuple(command),
             make_engine=ENGINES[plan.experiment.name],
+            environment=plan.experiment.environment,
         )
         dispatcher = Dispatcher(work, data, resources)
         plan = store_plan(store, plan, {**provenance(), "command": command})

@@ -12,7 +12,7 @@ from ray.exceptions import (
 )
 
 from cluster.decide import FailureKind
-from pcworker.errors import FullError, InputError, StoreError
+from pcworker.errors import DataError, FullError, InputError, StoreError
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt): ")
@@ -22,12 +22,12 @@ def kind_of(error: RayError) -> FailureKind:
     """How the failure of an attempt is counted, and what is done about it.
 
     Raises InputError where no other attempt could fare better: the environment of the workers
-    cannot be set up, or the store is full.
+    cannot be set up, the store is full, or the data is broken.
     """
     if isinstance(error, RuntimeEnvSetupError):
         raise environment_error(error) from error
     cause: Any = error.cause if isinstance(error, RayTaskError) else None
-    if isinstance(cause, FullError):
+    if isinstance(cause, (DataError, FullError)):
         raise cause from error
     if isinstance(error, OutOfMemoryError) or isinstance(cause, MemoryError):
         return "memory"

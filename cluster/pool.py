@@ -53,6 +53,8 @@ class Pool:
         options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0}
         options["concurrency_groups"] = {"control": 1}
         options |= {"num_cpus": needs.cpus, "num_gpus": needs.gpus}
+        if work.environment:  # a runtime environment, even an empty one, costs Ray time
+            options["runtime_env"] = {"env_vars": dict(work.environment)}
         self._class: Any = ray.remote(**options)(Worker)
         self._starting: dict[Any, Any] = {}  # ref of its description: actor
         self._hands: list[Hand] = []

@@ -31,7 +31,8 @@ def update_seconds(config: TimingConfiguration) -> float:
     if config.schedule == "literal":
         every = predicting + learning if config.rule == "Fa-Z-IL" else predicting
         return learning + 3 * predicting + layers * (predicting + every + calls)
-    return learning + 3 * predicting + calls
+    phi = 0.05 if config.rule == "Fa-Z-IL" else 0.0
+    return (learning + 3 * predicting) * (1 + phi) + calls
 
 
 def timing_seconds(trials: Sequence[Trial[TimingConfiguration]]) -> float:

@@ -113,5 +113,6 @@ def _data(row: Row) -> str:
     return "synthetic images" if row["data"] == "synthetic" else "images of ImageNet"
 
 
-def _place(row: Row) -> tuple[bool, bool, bool, int]:
-    return (row["rule"] != "BP", row["rule"] == "IL", row["schedule"] == "literal", row["t"] or 0)
+def _place(row: Row) -> tuple[bool, bool, bool, bool, int]:
+    rule, literal = row["rule"], row["schedule"] == "literal"
+    return rule != "BP", rule == "IL", literal, rule == "Fa-Z-IL", row["t"] or 0

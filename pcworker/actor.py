@@ -3,9 +3,9 @@
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import ray
@@ -79,6 +79,8 @@ class Work:
     command: tuple[str, ...] = ()
     """The command line, for the record."""
     make_engine: Callable[[Any, "torch.device"], Trains] = mnist_engine
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables with which a worker's process starts."""
 
 
 class Worker:

@@ -2,7 +2,7 @@
 
     ZilsweepError
     ├── InputError            the user's input or environment; one line and exit code 2
-    │   ├── DataError         MNIST is missing, truncated or not the canonical MNIST
+    │   ├── DataError         a data set is missing or broken, or not the canonical MNIST
     │   └── StoreError        the store cannot be read or written, or answers what it should not
     │       ├── DamagedError      one object in the store is corrupt; the rest stays readable
     │       ├── FullError         there is no space left in it, or it is read-only
@@ -22,7 +22,7 @@ class InputError(ZilsweepError):
 
 
 class DataError(InputError):
-    """The data set is missing, truncated or not the canonical one."""
+    """A data set is missing or broken, or not the canonical one."""
 
 
 class StoreError(InputError):

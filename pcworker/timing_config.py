@@ -9,8 +9,8 @@ from pcworker.config import CHOICES
 from pcworker.errors import InputError
 
 LEARNING_RATE = 1e-4
-"""Of a sum over the batch. No cost depends on it, but at 0.001 AlexNet's weights are not finite after
-three updates of literal Fa-Z-IL."""
+"""Of a sum over the batch. No cost depends on it, but at 0.001 AlexNet's weights are not finite any
+more after four updates of literal Fa-Z-IL."""
 GAMMA_OF_IL = 0.1
 """Whittington & Bogacz's (2017), whose t_c the paper's timings take over; with 0.5 inference in
 AlexNet does not converge. For the other rules gamma is 1."""

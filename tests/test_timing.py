@@ -159,8 +159,6 @@ def test_a_gpu_is_timed_by_its_events_and_its_own_memory() -> None:
 
     device = torch.device("cuda")
     watch, side = stopwatch(device), torch.ones(2048, 2048, device=device)
-    few, many = (
-        watch.milliseconds(lambda n=n: [side @ side for _ in range(n)]) for n in (1, 100)
-    )
+    few, many = (watch.milliseconds(lambda n=n: [side @ side for _ in range(n)]) for n in (1, 100))
     assert 0 < few < many
     assert watch.peak_bytes(lambda: torch.zeros(8 * MIB, device=device)) == 32 * MIB
