@@ -7,12 +7,13 @@ from pcworker.catalogue import facts
 from pcworker.config import Trial
 from pcworker.timing_config import TimingConfiguration
 
-_MULTIPLICATIONS_PER_S = 36e9
-"""Of a prediction and of what follows from it, in an update."""
-_PARAMETERS_PER_S = 0.45e9
-"""That are learnt: their gradient is written, read and added."""
-_CALLS_S = 30e-6
-"""Of an operation on a layer, whatever its size."""
+_MULTIPLICATIONS_PER_S = 98e9
+_LEARNT_PER_S = 0.85e9
+"""Parameters: their gradient is written, read and added."""
+_READ_PER_S = 1.5e9
+"""Parameters: an inference step predicts and pulls back with them."""
+_CALLS_S = 50e-6
+"""Of the operations on a layer, whatever its size."""
 _START_S = 1e-8
 """Per parameter of each rule's network, before and after: made, copied, hashed, compared."""
 
@@ -20,19 +21,18 @@ _START_S = 1e-8
 def update_seconds(config: TimingConfiguration) -> float:
     """Seconds of one weight update."""
     network = facts(config.network)
-    layers = network.layers
     predicting = config.batch_size * network.multiplications / _MULTIPLICATIONS_PER_S
-    learning = network.parameters / _PARAMETERS_PER_S
-    calls = 10 * layers * _CALLS_S
+    learning = network.parameters / _LEARNT_PER_S
+    calls = network.layers * _CALLS_S
+    backprop = learning + 3 * predicting + 3 * calls
+    step = 2 * predicting + network.parameters / _READ_PER_S + 3 * calls
     if config.rule == "IL":
-        # a step predicts and pulls back; only the last one learns
-        steps = config.t or 0
-        return learning + 3 * predicting + steps * (2 * predicting + calls)
+        # until its errors have reached all layers, half of them on average have nothing to do
+        return backprop + step * max(0.0, (config.t or 0) - network.layers / 2)
     if config.schedule == "literal":
-        every = predicting + learning if config.rule == "Fa-Z-IL" else predicting
-        return learning + 3 * predicting + layers * (predicting + every + calls)
-    phi = 0.05 if config.rule == "Fa-Z-IL" else 0.0
-    return (learning + 3 * predicting) * (1 + phi) + calls
+        learns = 0.6 * learning + 0.8 * predicting if config.rule == "Fa-Z-IL" else 0.0
+        return backprop + network.layers * (step + learns)
+    return backprop * (1.05 if config.rule == "Fa-Z-IL" else 1.0) + calls
 
 
 def timing_seconds(trials: Sequence[Trial[TimingConfiguration]]) -> float:

@@ -71,9 +71,11 @@ def _bars(axis: Axes, found: Sequence[Run], colours: Mapping[str, Any]) -> None:
             spread = [[height - row["ratio_to_bp_p10"]], [row["ratio_to_bp_p90"] - height]]
             axis.bar(x, height, width * 0.94, color=colours[name], label=label)
             axis.errorbar(x, height, spread, fmt="none", ecolor="black", lw=0.8, capsize=2)
-            axis.text(x, height * 1.06, f"{height:.2f}", ha="center", va="bottom", fontsize=6)
+            top = row["ratio_to_bp_p90"]
             if known := paper(row):
                 told.append((x, known.ratio))
+                top = max(top, 1.05 * known.ratio)
+            axis.text(x, top * 1.05, f"{height:.2f}", ha="center", va="bottom", fontsize=6)
     axis.plot(*zip(*told, strict=True), "D", mfc="white", mec="black", ms=4, label="paper, Table 4")
     axis.set_xticks(range(len(found)), [_name(run, found) for run in found])
     axis.set_ylabel("ratio to BP")

@@ -227,6 +227,18 @@ def test_a_submitted_job_runs_what_was_shipped_on_every_node(
     assert code_sha256() not in sources_of(local)
 
 
+def test_a_submitted_timing_job_runs_what_was_shipped_in_the_environment_of_its_workers(
+    cluster: RayCluster, checkout: Path, local: Path, tmp_path: Path
+) -> None:
+    """Its workers start with variables of their own, beside the working directory of the job."""
+    job = ("jobs.imagenet_timing", "--store", str(tmp_path), "--networks", "small-conv")
+    options = ("--updates", "4", "--cpus-per-worker", "1", "--sweep", "times")
+    done = submit(cluster, checkout, "--", *job, *options)
+    assert done.code == 0, done.said
+    assert "BP's, bit for bit" in done.stdout
+    assert sources_of(tmp_path) == sources_of(local)
+
+
 def sources_of(store: Path) -> set[str]:
     return {json.loads(data)["where"]["code_sha256"] for data in commits(store).values()}
 
