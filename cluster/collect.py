@@ -35,6 +35,8 @@ from pcworker.store import Store
 from pcworker.timing_config import TimingConfiguration
 from pcworker.timing_records import timing_columns
 
+ANY_SWEEP = ""
+
 
 @dataclass(frozen=True)
 class Collected:
@@ -86,11 +88,12 @@ def collect(store: Store, plans: Sequence[Plan]) -> Collected:
     failures, damaged = _failures(store, plans)
     experiment = plans[0].experiment
     missing = tuple(dict.fromkeys(_missing(plans, committed)))
+    wanting = tuple(trial for _, trial in missing)
     return Collected(
         keys=SweepKeys.joint([plan.name for plan in plans]),
         experiment=experiment,
         tables=_tables(plans, committed, failures, missing),
-        missing=missing,
+        missing=wanting,
         damaged=(*committed.damaged, *damaged),
         audit=audit(committed.commits, read_repeated(store, committed.commits, committed.keys)),
         alone=_packed(committed.commits, "alone"),
@@ -111,18 +114,20 @@ def _plan(store: Store, name: str) -> Plan:
     return plan
 
 
-def _missing(plans: Iterable[Plan], committed: Committed) -> Iterator[Trial[Any]]:
+def _missing(plans: Iterable[Plan], committed: Committed) -> Iterator[tuple[str, Trial[Any]]]:
+    """Trials without a result, each with its sweep, if that matters."""
     for plan in plans:
         same = plan.experiment.same_everywhere
         there = committed.trial_ids if same else committed.by_sweep[plan.name]
-        yield from (trial for trial in plan.trials if trial.trial_id not in there)
+        sweep = ANY_SWEEP if same else plan.name
+        yield from ((sweep, trial) for trial in plan.trials if trial.trial_id not in there)
 
 
 def _tables(
     plans: Sequence[Plan],
     committed: Committed,
     failures: list[dict[str, Any]],
-    missing: Iterable[Trial[Any]],
+    missing: Iterable[tuple[str, Trial[Any]]],
 ) -> dict[str, pa.Table]:
     metadata = _metadata(committed.commits)
     made = {name: committed.rows(name) for name in committed.schemas}
@@ -191,12 +196,18 @@ def _failures(store: Store, plans: Iterable[Plan]) -> tuple[list[dict[str, Any]]
 
 
 def _failed_rows(
-    missing: Iterable[Trial[Any]], failures: Iterable[Mapping[str, Any]]
+    missing: Iterable[tuple[str, Trial[Any]]], failures: Iterable[Mapping[str, Any]]
 ) -> Iterator[dict[str, Any]]:
     """A row for each trial whose shard is quarantined."""
-    quarantined = {id: row for row in failures if row["quarantined"] for id in row["trial_ids"]}
-    for trial in missing:
-        if failure := quarantined.get(trial.trial_id):
+    quarantined = {
+        (sweep, trial_id): row
+        for row in failures
+        if row["quarantined"]
+        for trial_id in row["trial_ids"]
+        for sweep in (row["sweep"], ANY_SWEEP)
+    }
+    for sweep, trial in missing:
+        if failure := quarantined.get((sweep, trial.trial_id)):
             timed = isinstance(trial.configuration, TimingConfiguration)
             yield {
                 **(timing_columns(trial) if timed else trial_columns(trial)),

@@ -151,10 +151,11 @@ def _read_shard(
 def _add(committed: Committed, commit: Commit, parts: dict[str, pa.Table], plan: Plan) -> None:
     """Takes in a shard of a plan, without the trials of which one copy will do."""
     committed.commits.append(commit)
-    there = committed.trial_ids if plan.experiment.same_everywhere else set[str]()
-    fresh = [trial_id for trial_id in commit.trial_ids if trial_id not in there]
+    fresh = [trial_id for trial_id in commit.trial_ids if trial_id not in committed.trial_ids]
     for name, part in parts.items():
-        mine = pc.is_in(part["trial_id"], value_set=pa.array(fresh, pa.string()))
-        committed.parts[name].append(part.filter(mine))
+        # the rows of `weights` do not say of which sweep they are
+        once = plan.experiment.same_everywhere or name == "weights"
+        wanted = pa.array(fresh if once else commit.trial_ids, pa.string())
+        committed.parts[name].append(part.filter(pc.is_in(part["trial_id"], value_set=wanted)))
     committed.trial_ids.update(fresh)
     committed.by_sweep[plan.name].update(commit.trial_ids)

@@ -45,9 +45,7 @@ def timing_seconds(trials: Sequence[Trial[TimingConfiguration]]) -> float:
 
 def timing_updates(trials: Sequence[Trial[TimingConfiguration]]) -> int:
     """Weight updates that a shard makes, of all trials."""
-    config = trials[0].configuration
-    loops = config.updates if config.loaders is not None else 0
-    return len(trials) * (config.warmup + config.updates + loops)
+    return len(trials) * trials[0].configuration.updates_in_all
 
 
 def timing_packs(

@@ -10,10 +10,21 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
 from cluster.figure import saved
-from cluster.timing_views import Run, by_steps, method, methods, paper, ratio_by_method, runs
+from cluster.timing_views import (
+    Run,
+    by_steps,
+    method,
+    methods,
+    name_in,
+    paper,
+    ratio_by_method,
+    runs,
+    series,
+)
 
 _MARKS = "os^Dv<>P"
 
@@ -49,9 +60,13 @@ def draw_table4(rows: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
         if stepping:
             _steps(others.pop(0), stepping)
         figure.suptitle("Time of a weight update, as a multiple of backpropagation's")
-        handles, labels = left.get_legend_handles_labels()
+        known = Line2D([], [], ls="", marker="D", mfc="white", mec="black", ms=4)
         figure.legend(
-            handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False
+            [*(Patch(facecolor=colour) for colour in colours.values()), known],
+            [*colours, "paper, Table 4"],
+            loc="outside lower center",
+            ncols=4,
+            frameon=False,
         )
         files = {kind: saved(figure, kind) for kind in ("png", "svg")}
         plt.close(figure)
@@ -67,9 +82,8 @@ def _bars(axis: Axes, found: Sequence[Run], colours: Mapping[str, Any]) -> None:
             if (row := by_method.get(name)) is None:
                 continue
             x, height = place - 0.43 + (k + 0.5) * width, row["ratio_to_bp_median"]
-            label = name if place == 0 else "_"
             spread = [[height - row["ratio_to_bp_p10"]], [row["ratio_to_bp_p90"] - height]]
-            axis.bar(x, height, width * 0.94, color=colours[name], label=label)
+            axis.bar(x, height, width * 0.94, color=colours[name])
             axis.errorbar(x, height, spread, fmt="none", ecolor="black", lw=0.8, capsize=2)
             top = row["ratio_to_bp_p90"]
             if known := paper(row):
@@ -77,17 +91,19 @@ def _bars(axis: Axes, found: Sequence[Run], colours: Mapping[str, Any]) -> None:
                 if 0.9 * top < known.ratio < 1.3 * top:  # the mark is where the number would be
                     top = max(top, 1.05 * known.ratio)
             axis.text(x, top * 1.05, f"{height:.2f}", ha="center", va="bottom", fontsize=6)
-    axis.plot(*zip(*told, strict=True), "D", mfc="white", mec="black", ms=4, label="paper, Table 4")
-    axis.set_xticks(range(len(found)), [_name(run, found) for run in found])
+    axis.plot(*zip(*told, strict=True), "D", mfc="white", mec="black", ms=4)
+    axis.set_xticks(range(len(found)), [name_in(run, found).replace(" (", "\n(") for run in found])
     axis.set_ylabel("ratio to BP")
     _logarithmic(axis)
 
 
 def _depth(axis: Axes, found: Sequence[Run], colours: Mapping[str, Any]) -> None:
-    ratios = [(run.layers, ratio_by_method(run)) for run in found]
-    for name, colour in colours.items():
-        points = sorted((layers, mine[name]) for layers, mine in ratios if name in mine)
-        axis.plot(*zip(*points, strict=True), "o-", color=colour, ms=3, lw=1)
+    for together in series(found):
+        ratios = [(run.layers, ratio_by_method(run)) for run in together]
+        for name, colour in colours.items():
+            points = [(layers, mine[name]) for layers, mine in ratios if name in mine]
+            if points:
+                axis.plot(*zip(*points, strict=True), "o-", color=colour, ms=3, lw=1)
     axis.set_xlabel("layers of weights")
     axis.set_title("by depth")
     _logarithmic(axis)
@@ -99,7 +115,7 @@ def _steps(axis: Axes, found: Sequence[Run]) -> None:
         axis.plot(*zip(*by_steps(run), strict=True), f"{mark}-", ms=3, lw=1, color="0.3")
     marks = [Line2D([], [], marker=_MARKS[k % len(_MARKS)], color="0.3", ms=3, lw=1)
              for k in range(len(found))]  # fmt: skip
-    axis.legend(marks, [_name(run, found).replace("\n", " ") for run in found], frameon=False)
+    axis.legend(marks, [name_in(run, found) for run in found], frameon=False)
     axis.set_ylim(bottom=0)
     axis.set_xlim(left=0)
     axis.set_xlabel("inference steps of IL")
@@ -114,12 +130,3 @@ def _logarithmic(axis: Axes) -> None:
     plain = FuncFormatter(lambda value, _: f"{value:g}")
     axis.yaxis.set_major_formatter(plain)
     axis.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
-
-
-def _name(run: Run, found: Sequence[Run]) -> str:
-    """The network; with what else tells it from the other runs, where several are of one."""
-    same = [other for other in found if other.network == run.network]
-    if len(same) == 1:
-        return run.network
-    bp = run.bp
-    return f"{run.network}\n{bp['device_kind']}, batch {bp['batch_size']}, seed {bp['seed']}"

@@ -17,6 +17,7 @@ from cluster.timing_views import (
     cost_of_a_step,
     method,
     methods,
+    name_in,
     paper,
     ratio_by_method,
     runs,
@@ -69,7 +70,7 @@ def _table(run: Run) -> Table:
             f"{row['peak_memory_bytes'] / 2**20:,.1f}",
             ratio(row["peak_memory_bytes"] / run.bp["peak_memory_bytes"]),
             *_loading(row, loading),
-            _weights(row),
+            _weights(row, run.bp),
         )
     return table
 
@@ -80,19 +81,21 @@ def _loading(row: Row, loading: bool) -> Sequence[str]:
     return ms(row["loop_ms_per_update_median"]), ratio(row["loop_ratio_to_bp_median"])
 
 
-def _weights(row: Row) -> Text:
+def _weights(row: Row, bp: Row) -> Text:
     """How far the final weights are from BP's."""
+    if row["status"] == "nonfinite":
+        return Text("non-finite", style="red")
     if row["rule"] == "BP":
         return Text("")
     if row["exact"]:
         return Text("BP's, bit for bit", style="bold green")
-    if row["status"] == "nonfinite" or row["weight_l2_to_bp"] is None:
-        return Text("non-finite", style="red")
+    if bp["status"] == "nonfinite":
+        return Text("finite; BP's are not", style="red")
     return Text(f"{number(row['weight_l2_to_bp'])} from BP's (L2)")
 
 
 def _by_depth(found: Sequence[Run]) -> Table:
-    table = _grid("rule", [f"{run.network} ({run.layers})" for run in found])
+    table = _grid("rule", [f"{name_in(run, found)}: {run.layers}" for run in found])
     ratios = [ratio_by_method(run) for run in found]
     for name in methods(found):
         each: list[Any] = [ratio(mine[name]) if name in mine else "" for mine in ratios]
@@ -106,7 +109,7 @@ def _by_steps(found: Sequence[Run]) -> Table:
     for run in found:
         known, slope = dict(by_steps(run)), cost_of_a_step(run)
         each = [ratio(known[t]) if t in known else "" for t in steps]
-        table.add_row(run.network, *each, "" if slope is None else ratio(slope))
+        table.add_row(name_in(run, found), *each, "" if slope is None else ratio(slope))
     return table
 
 

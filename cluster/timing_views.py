@@ -92,6 +92,22 @@ def cost_of_a_step(run: Run) -> float | None:
     return (high - low) / (last - first)
 
 
+def name_in(run: Run, found: Sequence[Run]) -> str:
+    """The network; with its sweep and seed where several runs are of one."""
+    same = [other for other in found if other.network == run.network]
+    if len(same) == 1:
+        return run.network
+    return f"{run.network} ({run.bp['sweep']}, seed {run.bp['seed']})"
+
+
+def series(found: Sequence[Run]) -> list[list[Run]]:
+    """Runs that differ in nothing but the network, the shallowest first."""
+    together: dict[tuple[str, int], list[Run]] = {}
+    for run in found:
+        together.setdefault((run.bp["sweep"], run.bp["seed"]), []).append(run)
+    return [sorted(runs, key=lambda run: run.layers) for runs in together.values()]
+
+
 def _run(rows: Sequence[Row]) -> Run:
     bp = rows[0]
     device = str(bp["device"])

@@ -54,9 +54,8 @@ def look_over(directory: Path, most_classes: int) -> ImageFolderFacts:
 
 
 def _has_image(folder: Path) -> bool:
-    try:
-        return any(
-            file.lower().endswith(SUFFIXES) for _, _, files in os.walk(folder) for file in files
-        )
-    except OSError as error:
+    def refuse(error: OSError) -> None:
         raise DataError(f"data {folder} cannot be read: {error.strerror or error}") from error
+
+    walked = os.walk(folder, onerror=refuse, followlinks=True)
+    return any(file.lower().endswith(SUFFIXES) for _, _, files in walked for file in files)

@@ -7,7 +7,7 @@ with the 10th and 90th percentile; its ratio to BP is taken in every turn, with 
 that turn, and the median over turns is given, likewise.
 
 Loading is not in these times: a turn's minibatches are on the device before it begins, and nothing
-loads meanwhile. The whole loop, where it is wanted, is timed afterwards.
+loads meanwhile. The whole loop, where it is wanted, is timed afterwards, a rule after the other.
 """
 
 import gc
@@ -81,22 +81,29 @@ def take_turns(
     return times
 
 
-def take_turns_loading(
+def time_loops(
     milliseconds: Callable[[Work], float],
     updates: Sequence[Update[B]],
     loaded: Iterator[B],
-    turns: int,
+    blocks: int,
     block: int,
+    ahead: int,
     report: Callable[[], None] = lambda: None,
 ) -> list[list[float]]:
-    """As `take_turns`, of the whole loop: each update's minibatch is taken from `loaded` within the
-    time. The rules see different minibatches."""
+    """Milliseconds per update of the whole loop, by rule and block: each update's minibatch is
+    taken from `loaded` within the time. The rules see different minibatches.
+
+    ahead  minibatches that are loaded in advance
+    No turns here: one rule would use what was loaded during another's. Each has all its blocks in a
+    row, after as many untimed updates as there are minibatches ahead.
+    """
     times: list[list[float]] = [[] for _ in updates]
     with _without_garbage_collection():
-        for _ in range(turns):
-            for update, mine in zip(updates, times, strict=True):
+        for update, mine in zip(updates, times, strict=True):
+            _learn(update, islice(loaded, ahead))
+            for _ in range(blocks):
                 mine.append(milliseconds(partial(_learn, update, islice(loaded, block))) / block)
-            report()
+                report()
     return times
 
 

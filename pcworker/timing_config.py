@@ -78,6 +78,17 @@ class TimingConfiguration:
     def blocks(self) -> int:
         return self.updates // self.block
 
+    @property
+    def ahead(self) -> int:
+        """Minibatches that the loaders load in advance: two each, as torch's DataLoader has it."""
+        return 2 * (self.loaders or 0)
+
+    @property
+    def updates_in_all(self) -> int:
+        """Weight updates of a trial, untimed ones and those of the loop with loading too."""
+        loop = 0 if self.loaders is None else self.ahead + self.updates
+        return self.warmup + self.updates + loop
+
     def twin(self) -> "TimingConfiguration":
         """BP on the same network, device and batches."""
         names = ("t", "t_d", "horizon", "gamma", "schedule", "arithmetic")

@@ -17,7 +17,7 @@ from pcworker.images import images, minibatches
 from pcworker.learners import Minibatch, distance, learner, named_parameters
 from pcworker.networks import build
 from pcworker.stopwatch import stopwatch
-from pcworker.timing import Update, take_turns, take_turns_loading, warm_up
+from pcworker.timing import Update, take_turns, time_loops, warm_up
 from pcworker.timing_config import TimingConfiguration
 from pcworker.timing_results import Comparison, Parameter, TimingResult, TrialTiming
 
@@ -58,24 +58,30 @@ class TimingEngine:
             learner(trial.configuration, each) for trial, each in zip(trials, networks, strict=True)
         ]
         watch, batches = stopwatch(self._device), self._batches(config, seed)
+        # what libraries make at their first use, and keep, is no rule's own
+        learner(config, copy.deepcopy(network)).update(next(self._batches(config, seed)))
         updates = [each.update for each in learners]
         peaks = warm_up(watch.peak_bytes, updates, islice(batches, config.warmup))
-        shares = _counted(report, config.blocks * (1 if config.loaders is None else 2))
+        loops = 0 if config.loaders is None else len(trials)
+        shares = _counted(report, config.blocks * (1 + loops))
         turns = (list(islice(batches, config.block)) for _ in range(config.blocks))
         times = take_turns(watch.milliseconds, updates, turns, shares)
         for each in learners:
             each.rest()
         parameters = [kept_parameters(each, config.save_weights) for each in networks]
-        comparisons = [_compare(each, networks[0]) for each in networks]
+        comparisons = [
+            _compare(each, networks[0], _shas(mine) == _shas(parameters[0]))
+            for each, mine in zip(networks, parameters, strict=True)
+        ]
         finite = [_finite(each) for each in networks]
-        loops = self._loops(updates, config, seed, shares)
+        looped = self._loops(updates, config, seed, shares)
         weights = sum(p.numel() * p.element_size() for p in network.parameters())
         return TimingResult(
             trials=[
                 TrialTiming(
                     trial=trial,
                     milliseconds=times[place],
-                    loop_milliseconds=loops[place] if loops else None,
+                    loop_milliseconds=looped[place] if looped else None,
                     peak_bytes=weights + peaks[place],
                     finite=finite[place],
                     to_bp=comparisons[place],
@@ -83,9 +89,9 @@ class TimingEngine:
                 )
                 for place, trial in enumerate(trials)
             ],
-            twins={trials[0].trial_id: [combine(p.sha256 for p in parameters[0])]},
+            twins={trials[0].trial_id: [combine(_shas(parameters[0]))]},
             wall_seconds=time.monotonic() - started,
-            updates=len(trials) * (config.warmup + config.updates * (2 if loops else 1)),
+            updates=len(trials) * config.updates_in_all,
         )
 
     def _require_device(self, config: TimingConfiguration) -> None:
@@ -110,13 +116,12 @@ class TimingEngine:
         seed: int,
         report: Callable[[], None],
     ) -> list[list[float]] | None:
-        """After a turn that is not counted: in it the loaders start."""
         if config.loaders is None:
             return None
         clock = stopwatch(self._device).milliseconds
         loaded = self._batches(config, seed, config.loaders)
-        take_turns_loading(clock, updates, loaded, 1, config.block)
-        return take_turns_loading(clock, updates, loaded, config.blocks, config.block, report)
+        blocks, block, ahead = config.blocks, config.block, config.ahead
+        return time_loops(clock, updates, loaded, blocks, block, ahead, report)
 
 
 def _counted(report: Callable[[float], None], steps: int) -> Callable[[], None]:
@@ -151,14 +156,18 @@ def kept_parameters(network: nn.Sequential, everything: bool) -> list[Parameter]
     return found
 
 
-def _compare(network: nn.Sequential, bp: nn.Sequential) -> Comparison:
-    ours, theirs = _layers(network), _layers(bp)
-    pairs = [pair for a, b in zip(ours, theirs, strict=True) for pair in zip(a, b, strict=True)]
-    if all(torch.equal(a, b) for a, b in pairs):
+def _shas(parameters: Sequence[Parameter]) -> list[str]:
+    return [parameter.sha256 for parameter in parameters]
+
+
+def _compare(network: nn.Sequential, bp: nn.Sequential, exact: bool) -> Comparison:
+    """`exact`: whether their parameters have the same sha256."""
+    if exact:
         return Comparison(exact=True, l2=0.0, maxabs=0.0)
     if not (_finite(network) and _finite(bp)):
         return Comparison(exact=False, l2=None, maxabs=None)
-    apart = [distance(a, b) for a, b in zip(ours, theirs, strict=True)]
+    pairs = zip(_layers(network), _layers(bp), strict=True)
+    apart = [distance(ours, theirs) for ours, theirs in pairs]
     return Comparison(False, sum(l2 for l2, _ in apart), max(largest for _, largest in apart))
 
 

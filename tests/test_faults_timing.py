@@ -20,7 +20,7 @@ def timing(store: Store) -> tuple[str, ...]:
     return (
         *("jobs.imagenet_timing", "--store", store.url, "--sweep", NAME),
         *("--networks", "small-conv", "--updates", str(UPDATES), "--block", str(BLOCK)),
-        *("--t", "10", "--seeds", "1,2"),
+        *("--t", "10", "--seeds", "1,2", "--cpus-per-worker", "1", "--workers", "1"),
     )
 
 

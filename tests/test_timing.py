@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pcworker.stopwatch import CpuStopwatch
-from pcworker.timing import ratios, spread, take_turns, take_turns_loading, warm_up
+from pcworker.timing import ratios, spread, take_turns, time_loops, warm_up
 
 
 class Account:
@@ -74,8 +74,9 @@ def test_loading_is_within_the_time_of_the_whole_loop_only() -> None:
             yield batch
 
     rules = [account.rule(name) for name in "AB"]
-    loop = take_turns_loading(account.milliseconds, rules, loader(), turns=2, block=1)
-    assert "".join(account.entries) == "loadA0|loadB1|loadA2|loadB3|"
+    loop = time_loops(account.milliseconds, rules, loader(), blocks=2, block=1, ahead=2)
+    # what was loaded ahead during another rule's updates is used up before a rule is timed
+    assert "".join(account.entries) == ("loadA0loadA1loadA2|loadA3|" + "loadB4loadB5loadB6|loadB7|")
     assert loop == [[11_000.0] * 2] * 2
 
     def turns() -> Iterator[list[int]]:

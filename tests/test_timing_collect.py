@@ -27,6 +27,7 @@ from cluster.timing_views import (
     methods,
     paper,
     runs,
+    series,
 )
 from jobs.imagenet_timing import imagenet_timing
 from pcworker.commit import commit_shard
@@ -180,6 +181,51 @@ def test_two_machines_sweeps_of_the_same_trials_are_both_shown(store: LocalStore
     assert len(made.timings) == 28
     assert len(runs(made.timings)) == 4
     assert len(draw_table4(made.timings)) == 2
+
+
+def test_a_failure_in_one_sweep_is_not_anothers(store: LocalStore) -> None:
+    failed, waiting = timing_plan(store, "failed"), timing_plan(store, "waiting")
+    for shard in failed.shards:
+        record_failure(store, failed, shard)
+    made = collect(store, [failed, waiting])
+    assert {(row["sweep"], row["status"]) for row in made.timings} == {("failed", "failed")}
+    assert (len(made.timings), len(made.missing)) == (14, 28)
+
+
+def test_joined_sweeps_are_told_apart_and_weights_that_they_share_come_once(
+    store: LocalStore,
+) -> None:
+    for name in ("laptop", "server"):
+        committed(store, name)
+    committed(store, "other", networks=["small-conv"], rules=["IL"], t=[3])
+    made = collect(store, stored_plans(store, ["laptop", "server", "other"]))
+    trials = [row["trial_id"] for row in made.tables["weights"].to_pylist()]
+    assert len(trials) == len(set(trials)) == 14 + 1  # BP is shared, too
+    found = runs(made.timings)
+    assert [[run.network for run in together] for together in series(found)] == [
+        ["mlp", "small-conv"], ["mlp", "small-conv"], ["small-conv"]
+    ]  # fmt: skip
+    text = printed(store, made)
+    svg = draw_table4(made.timings)["svg"].decode()
+    for part in ("mlp (laptop, seed 1)", "small-conv (other, seed 1)", "IL, t = 3"):
+        assert part in text
+    assert "IL, t = 3" in svg  # in the legend, too
+
+
+def test_it_is_said_whose_weights_are_not_finite(store: LocalStore) -> None:
+    plan = timing_plan(store, networks=["mlp"])
+    shard = plan.shards[0]
+    broken = [
+        replace(
+            each, finite=each.trial.configuration.rule != "BP", to_bp=Comparison(False, None, None)
+        )
+        for each in result(shard.trials).trials
+    ]
+    made = replace(result(shard.trials), trials=broken)
+    commit_shard(store, SweepKeys("a"), shard.shard_id, "first", made, where("a"))
+    text = printed(store, collect(store, [plan]))
+    assert text.count("non-finite") == 1
+    assert text.count("finite; BP's are not") == 6
 
 
 def test_of_two_sweeps_one_that_is_unfinished_is_not_hidden_by_the_other(store: LocalStore) -> None:

@@ -3,7 +3,6 @@
 Small shapes: what is timed at full size is the same code. One sweep is run, and looked at.
 """
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +18,11 @@ pytestmark = pytest.mark.xdist_group("ray")
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMING = "jobs.imagenet_timing"
-SMALL = ("--networks", "small-conv", "--updates", "20", "--block", "2", "--t", "5,10")
+SMALL = (
+    *("--networks", "small-conv", "--updates", "20", "--block", "2", "--t", "5,10"),
+    # two threads on a busy machine of two cores wait for each other more than they compute
+    *("--cpus-per-worker", "1", "--workers", "1"),
+)
 
 
 def timing(store: Path, *options: str) -> Ended:
@@ -87,8 +90,8 @@ def test_every_row_says_what_was_timed_on_what(run: tuple[Path, Ended]) -> None:
     assert len(rows) == 7
     assert set(rows.data) == {"imagenet"}
     assert set(rows.device_kind) == {"cpu"}
-    assert set(rows.threads) == {os.cpu_count()}
-    assert rows.device.str.contains(f"{os.cpu_count()} thread").all()
+    assert set(rows.threads) == {1}
+    assert rows.device.str.contains("1 thread", regex=False).all()
     assert set(rows.status) == {"done"}
     assert (rows.ms_per_update_p10 <= rows.ms_per_update_median).all()
     assert (rows.ms_per_update_median <= rows.ms_per_update_p90).all()
