@@ -107,11 +107,11 @@ class Configuration:
             if value not in allowed:
                 raise InputError(f"{name} {value!r} is unknown; allowed: {', '.join(allowed)}")
         _widths(self.network)
-        _at_least("t", self.t, 0)
-        _at_least("t_d", self.t_d, 1)
-        _at_least("horizon", self.horizon, 0)
-        _at_least("batch_size", self.batch_size, 1)
-        _at_least("epochs", self.epochs, 1)
+        require_at_least("t", self.t, 0)
+        require_at_least("t_d", self.t_d, 1)
+        require_at_least("horizon", self.horizon, 0)
+        require_at_least("batch_size", self.batch_size, 1)
+        require_at_least("epochs", self.epochs, 1)
         _positive("gamma", self.gamma)
         _positive("alpha", self.alpha)
         if self.sigma is not None and not 0 <= self.sigma < math.inf:
@@ -265,7 +265,8 @@ def _widths(network: str) -> tuple[int, ...]:
     return tuple(int(width) for width in network.split("-"))
 
 
-def _at_least(name: str, value: int | None, least: int) -> None:
+def require_at_least(name: str, value: int | None, least: int) -> None:
+    """Raises InputError unless `value` is None, or a whole number that is large enough."""
     if value is not None and (type(value) is not int or not least <= value < 2**31):
         raise InputError(f"{name} {value}: must be a whole number of at least {least}, below 2^31")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 from pcworker.catalogue import facts
-from pcworker.config import CHOICES
+from pcworker.config import CHOICES, require_at_least
 from pcworker.errors import InputError
 
 LEARNING_RATE = 1e-4
@@ -66,9 +66,9 @@ class TimingConfiguration:
                 allowed = ", ".join(CHOICES[name])
                 raise InputError(f"{name} {value!r} is unknown; allowed: {allowed}")
         for name, least in (("t", 0), ("batch_size", 1), ("threads", 1), ("loaders", 1)):
-            _at_least(name, getattr(self, name), least)
+            require_at_least(name, getattr(self, name), least)
         for name in ("warmup", "updates", "block"):
-            _at_least(name, getattr(self, name), 1)
+            require_at_least(name, getattr(self, name), 1)
         if self.updates % self.block:
             raise InputError(
                 f"updates {self.updates} are not whole blocks of {self.block}; give a multiple"
@@ -146,8 +146,3 @@ def timing_configuration_from(values: Mapping[str, Any]) -> TimingConfiguration:
     """
     names = (field.name for field in fields(TimingConfiguration))
     return TimingConfiguration(**{name: values[name] for name in names})
-
-
-def _at_least(name: str, value: int | None, least: int) -> None:
-    if value is not None and (type(value) is not int or not least <= value < 2**31):
-        raise InputError(f"{name} {value}: must be a whole number of at least {least}, below 2^31")

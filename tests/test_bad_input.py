@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import pytest
 
 from jobs.mnist_ablation import command
@@ -48,6 +49,14 @@ def the_line(ended: Ended) -> str:
     assert ended.stderr.startswith("error: ")
     assert ended.stderr.count("\n") == 1, ended.stderr
     return ended.stderr
+
+
+def assert_refused(command: click.Command, capsys: pytest.CaptureFixture[str], *parts: str) -> None:
+    """Runs a command in this process, with the arguments in `sys.argv`."""
+    with pytest.raises(SystemExit) as end:
+        main(command)
+    line = the_line(Ended(end.value.code, *capsys.readouterr()))
+    assert all(part in line for part in parts), line
 
 
 def files(store: Path) -> list[Path]:
@@ -106,11 +115,7 @@ def test_a_wrong_value_is_refused_with_what_is_allowed(
 ) -> None:
     arguments = ["--store", str(tmp_path), *SMALL, *options.split(), "--plan"]
     monkeypatch.setattr(sys, "argv", ["mnist_ablation", *arguments])
-    with pytest.raises(SystemExit) as end:
-        main(command)
-    line = the_line(Ended(end.value.code, *capsys.readouterr()))
-    assert value in line
-    assert allowed in line
+    assert_refused(command, capsys, value, allowed)
     assert files(tmp_path) == []
 
 

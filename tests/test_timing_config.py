@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from builders import ablation, planned
+from test_bad_input import assert_refused, files
 
 from cluster.plan import adopt_plan, make_plan, read_plan, store_plan
 from cluster.resources import Resources
 from cluster.sweep import Sweep
 from cluster.timing_cost import update_seconds
 from jobs.imagenet_timing import command, device_of, imagenet_timing
-from jobs.options import main
 from pcworker.config import Trial
 from pcworker.errors import InputError
 from pcworker.local_store import LocalStore
@@ -201,11 +201,5 @@ def test_a_mistake_is_one_line_with_what_is_allowed_and_leaves_nothing(
     monkeypatch.setattr(
         sys, "argv", ["imagenet_timing", "--store", str(tmp_path), "--plan", *options.split()]
     )
-    with pytest.raises(SystemExit) as end:
-        main(command)
-    stdout, stderr = capsys.readouterr()
-    assert (end.value.code, stdout, stderr.count("\n")) == (2, "", 1)
-    assert stderr.startswith("error: ")
-    assert value in stderr
-    assert allowed in stderr
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert_refused(command, capsys, value, allowed)
+    assert files(tmp_path) == []
