@@ -521,7 +521,8 @@ def test_a_lost_node_costs_time_only_and_a_node_that_joins_gets_work(
 ) -> None:
     lost, kept = cluster.nodes
     lost_id = node_ids()[lost.address]
-    plan = planned(tmp_path, networks=6, epochs=100)
+    # enough work that some is left when the new node has its worker, on a busy machine too
+    plan = planned(tmp_path, networks=12, epochs=100)
     joined: list[Node] = []
 
     def disturb(event: Any) -> None:
