@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pcworker.batches import Batch
+from pcworker.batches import Batch, Chunk
 from pcworker.config import Configuration, Trial
 from pcworker.randomness import initial_parameters
 
@@ -49,6 +49,11 @@ class Backprop:
         (0.5 * (errors * errors).sum()).backward()
         self._optimiser.step()
         self.squares[: len(errors)] += errors.detach().double().square_()
+
+    def train(self, chunk: Chunk, rate: float) -> None:
+        """The weight updates of a chunk."""
+        for batch in chunk.batches():
+            self.update(batch, rate)
 
     def finite(self) -> bool:
         """Whether all parameters are finite."""

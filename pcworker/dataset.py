@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcworker.batches import Batch, epoch_batches, pixels
+from pcworker.batches import Batch, Chunk, epoch_chunks, pixels
 from pcworker.config import Configuration
 from pcworker.digits import Digits
 from pcworker.measures import test_error
@@ -19,8 +19,8 @@ class DataSet:
         self.device = device
         self._train_images = torch.from_numpy(np.array(digits.train_images)).to(device)
         self._train_labels = torch.from_numpy(digits.train_labels.astype(np.int64)).to(device)
-        self._test_images = torch.from_numpy(np.array(digits.test_images)).to(device)
-        self._test_labels = torch.from_numpy(digits.test_labels.astype(np.int64)).to(device)
+        self.test_images = torch.from_numpy(np.array(digits.test_images)).to(device)
+        self.test_labels = torch.from_numpy(digits.test_labels.astype(np.int64)).to(device)
 
     @property
     def samples(self) -> int:
@@ -29,9 +29,14 @@ class DataSet:
 
     def batches(self, config: Configuration, seed: int, epoch: int, noisy: bool) -> Iterator[Batch]:
         """The training set in the seed's order of that epoch (from 1)."""
-        return epoch_batches(config, seed, epoch, self._train_images, self._train_labels, noisy)
+        for chunk in self.chunks(config, seed, epoch, noisy):
+            yield from chunk.batches()
+
+    def chunks(self, config: Configuration, seed: int, epoch: int, noisy: bool) -> Iterator[Chunk]:
+        """The same, many batches at a time."""
+        return epoch_chunks(config, seed, epoch, self._train_images, self._train_labels, noisy)
 
     def test_error(self, config: Configuration, parameters: Sequence[Sequence[Tensor]]) -> float:
         """Fraction wrong of the test set."""
-        images = pixels(self._test_images, getattr(torch, config.dtype))
-        return test_error(config, parameters, images, self._test_labels)
+        images = pixels(self.test_images, getattr(torch, config.dtype))
+        return test_error(config, parameters, images, self.test_labels)

@@ -51,7 +51,7 @@ def numerics() -> dict[str, Any]:
     return {
         "numerics": {
             "threads": torch.get_num_threads(),
-            "processor": _processor_fingerprint(),
+            "processor": processor_fingerprint(),
             "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
             "tf32": torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32,
             "cuda": torch.version.cuda if torch.cuda.is_available() else None,
@@ -89,7 +89,7 @@ def _require_free_memory(device: torch.device) -> None:
     require_enough(torch.cuda.get_device_name(device), *torch.cuda.mem_get_info(device))
 
 
-def _processor_fingerprint() -> str | None:
+def processor_fingerprint() -> str | None:
     """Of all that libraries choose their code by; a model's name may stand for many processors."""
     try:
         with open("/proc/cpuinfo") as file:

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pcworker.cache import cache_folder
 from pcworker.digits import Digits
 from pcworker.errors import DataError
 
@@ -104,7 +105,7 @@ def load_digits(data: Path | None, *, cache: Path | None = None) -> Digits:
     try:
         if data is not None:
             return _from_folder(data)
-        kept = _cache_folder(cache) / "mnist.npz"
+        kept = (cache or cache_folder()) / "mnist.npz"
         digits = _from_cache(kept)
         if digits is None:
             digits = _fetched()
@@ -160,16 +161,6 @@ def _read_idx(path: Path, field: str) -> np.ndarray:
     array = np.frombuffer(content, np.uint8, offset=start).reshape(part.shape).copy()
     _check(array, field, str(path))
     return array
-
-
-def _cache_folder(cache: Path | None) -> Path:
-    if cache is not None:
-        return cache
-    if named := os.environ.get("ZILSWEEP_CACHE"):
-        return Path(named)
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # The XDG specification has a relative path ignored, as if it were not set.
-    return (base if base.is_absolute() else Path.home() / ".cache") / "zilsweep"
 
 
 def _from_cache(kept: Path) -> Digits | None:

@@ -94,7 +94,7 @@ def _probe(
         for network in (stack, *alone):
             network.update(now, rate)
         for place, lone in enumerate(alone):
-            if not _equal(stack.everything(place), lone.everything(0)):
+            if not equal_bits(stack.everything(place), lone.everything(0)):
                 return False
     return True
 
@@ -107,10 +107,10 @@ def _repeats(
     for batch in batches[trial.seed]:
         first.update({trial.seed: batch}, rate)
         second.update({trial.seed: batch}, rate)
-    return _equal(first.everything(0), second.everything(0))
+    return equal_bits(first.everything(0), second.everything(0))
 
 
-def _equal(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> bool:
+def equal_bits(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> bool:
     """Bit for bit, NaNs included, but for the sign of a zero: no sum or product turns that into
     another value, and products of one trial and of many do differ in it."""
     return all(torch.equal(_bits(a), _bits(b)) for a, b in zip(ours, theirs, strict=True))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pcworker.activations import ACTIVATIONS
 from pcworker.activity import buffered
-from pcworker.batches import Batch
+from pcworker.batches import Batch, Chunk
 from pcworker.config import Trial
 from pcworker.detector import BufferedDetector
 from pcworker.inference import Inference, State
@@ -88,6 +88,20 @@ class Stack:
         self.squares[:, :size] += errors.double().square_()
         for step in self._steps:
             inference.step(step, rate)
+
+    def train(self, chunks: Mapping[int, Chunk], rate: float) -> None:
+        """The weight updates of these chunks, which are by seed."""
+        streams = [chunks[seed].batches() for seed in self.seeds]
+        for batches in zip(*streams, strict=True):
+            self.update(dict(zip(self.seeds, batches, strict=True)), rate)
+
+    def squares_of(self, trial: int) -> Tensor:
+        """[B, n_0]: squares of a trial's output errors since they were last zeroed."""
+        return self.squares[trial]
+
+    def zero_squares(self) -> None:
+        """Starts adding up anew."""
+        self.squares.zero_()
 
     def parameters(self, trial: int) -> list[list[Tensor]]:
         """theta^{l+1} of one trial, l = 0 .. l_max - 1, as views: [weight], or [weight, bias]."""

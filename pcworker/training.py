@@ -1,6 +1,6 @@
 """The state of one shard while it is trained: its stacks, its twins, its results so far."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,15 +8,16 @@ from torch import Tensor
 
 from pcworker import measures
 from pcworker.backprop import Backprop
+from pcworker.batches import CHUNK, Batch, Chunk
 from pcworker.config import Trial
 from pcworker.dataset import DataSet
 from pcworker.digests import Parameters, network_digest
+from pcworker.fused_choice import choose_fused
+from pcworker.fused_test import FusedTest
+from pcworker.fused_trial import FusedStack, FusedTrial, Gathered
 from pcworker.packing import Packing, choose_packing, probe_batches
 from pcworker.results import EpochMetrics, ShardResult, TrialResult
 from pcworker.stack import Stack
-
-FINITE_EVERY = 100
-"""Updates between two looks for weights that are not finite; the first is after update 1."""
 
 
 class _Reference(NamedTuple):
@@ -30,7 +31,8 @@ class Training:
     """Trials that share a `stack_key`, on one data set.
 
     The BP trial of a seed is the twin of the seed's other trials. Where it is a trial of this
-    shard its metrics are kept as results; otherwise it is a copy, of which only digests are kept.
+    shard torch.autograd trains it, and its metrics are kept as results; otherwise it is a copy, of
+    which only digests are kept, for the collector to compare with those of that trial.
     """
 
     def __init__(
@@ -47,38 +49,40 @@ class Training:
         self.updates = 0
         self.seeds = tuple(dict.fromkeys(trial.seed for trial in trials))
         self.noisy = any(trial.configuration.noisy for trial in trials)
-        self.twins = {
-            twin: Backprop(twin, data.device) for twin in dict.fromkeys(t.twin for t in trials)
-        }
-        self.twin_digests: dict[str, list[str]] = {twin.trial_id: [] for twin in self.twins}
-        stacked = [trial for trial in trials if trial not in self.twins]
+        stacked = [trial for trial in trials if trial.configuration.rule != "BP"]
         width = max_width or max(1, len(stacked))
         groups = [stacked[k : k + width] for k in range(0, len(stacked), width)]
-        self.packing = _most_careful({packing, *self._packings(groups)})
+        some = self._some_batches()
+        choice = (some, data.samples, self._rate(self.config.batch_size), data.device)
+        self.orders = choose_fused(trials, *choice, len(data.test_labels))
+        """How `fused.c` trains this shard; None: torch does."""
+        if self.orders:
+            found: set[str] = {packing}  # each trial is trained alone
+        else:
+            found = {packing, *(choose_packing(group, *choice) for group in groups)}
+        self.packing = _most_careful(found)
         if self.packing != "stacked":
             groups = [[trial] for trial in stacked]
-        self.stacks = [Stack(group, data.device) for group in groups]
+        self.stacks = [self._stack(group) for group in groups]
+        self.twins = {twin: self._twin(twin) for twin in dict.fromkeys(t.twin for t in trials)}
+        self.twin_digests: dict[str, list[str]] = {twin.trial_id: [] for twin in self.twins}
+        self._test = FusedTest(data, self.config, self.orders) if self.orders else None
 
     def train_epoch(self, epoch: int, report: Callable[[float], None]) -> None:
         """One pass over the training set; `report` is told the share of all epochs that is done."""
-        networks: list[Stack | Backprop] = [*self.stacks, *self.twins.values()]
-        for network in networks:
+        for stack in self.stacks:
+            stack.zero_squares()
+        for network in self.twins.values():
             network.squares.zero_()
         total = -(-self.data.samples // self.config.batch_size)
-        streams = {
-            seed: self.data.batches(self.config, seed, epoch, self.noisy) for seed in self.seeds
-        }
-        for update in range(total):
-            batches = {seed: next(stream) for seed, stream in streams.items()}
-            rate = self._rate(len(batches[self.seeds[0]].inputs))
-            for stack in self.stacks:
-                stack.update(batches, rate)
-            for twin, network in self.twins.items():
-                network.update(batches[twin.seed], rate)
-            self.updates += 1
-            if update % FINITE_EVERY == 0:
+        streams = [self.data.chunks(self.config, s, epoch, self.noisy) for s in self.seeds]
+        done = 0
+        for chunks in zip(*streams, strict=True):
+            self._train(dict(zip(self.seeds, chunks, strict=True)))
+            done += len(chunks[0].inputs)
+            if done % CHUNK == 1:
                 self._drop_nonfinite(epoch)
-                report((epoch - 1 + update / total) / self.config.epochs)
+                report((epoch - 1 + done / total) / self.config.epochs)
         self._drop_nonfinite(epoch)
 
     def measure(self, epoch: int) -> None:
@@ -87,7 +91,7 @@ class Training:
         references = {twin.seed: self._measure_twin(twin, last) for twin in self.twins}
         for stack in self.stacks:
             for place, trial in enumerate(stack.trials):
-                parameters, squares = stack.parameters(place), stack.squares[place]
+                parameters, squares = stack.parameters(place), stack.squares_of(place)
                 self._record(trial, parameters, squares, references[trial.seed], last)
 
     def networks(self) -> dict[str, list[list[Tensor]]]:
@@ -116,7 +120,7 @@ class Training:
         self.twin_digests[twin.trial_id].append(network_digest(parameters))
         if not measures.is_finite(parameters):
             return _Reference(None, None)
-        error = self.data.test_error(self.config, network.parameters())
+        error = self._test_error(network.parameters())
         reference = _Reference(parameters, error)
         if twin in self.results:
             self._record(twin, network.parameters(), network.squares, reference, last)
@@ -133,7 +137,7 @@ class Training:
         ours: list[list[np.ndarray]] = measures.to_numpy(parameters)
         apart = None if twin.parameters is None else measures.distance(ours, twin.parameters)
         metrics = EpochMetrics(
-            test_error=self.data.test_error(self.config, parameters),
+            test_error=self._test_error(parameters),
             twin_test_error=twin.test_error,
             train_energy=measures.energy(squares, self.data.samples),
             weight_l2_to_twin=apart.l2 if apart else None,
@@ -162,16 +166,47 @@ class Training:
         if result.nonfinite_epoch is None:
             result.nonfinite_epoch, result.updates = epoch, self.updates
 
-    def _packings(self, groups: Sequence[Sequence[Trial]]) -> set[str]:
-        """What the shard's stacks need."""
+    def _train(self, chunks: Mapping[int, Chunk]) -> None:
+        """The next updates of all networks, from the chunks of their seeds."""
+        updates, size = chunks[self.seeds[0]].inputs.shape[:2]
+        rate = self._rate(size)
+        gathered = {}
+        if self.orders:
+            gathered = {seed: Gathered(c, self.orders.block) for seed, c in chunks.items()}
+        for stack in self.stacks:
+            if isinstance(stack, FusedStack):
+                stack.train(gathered, rate)
+            else:
+                stack.train(chunks, rate)
+        for twin, network in self.twins.items():
+            if isinstance(network, FusedTrial):
+                network.train(gathered[twin.seed], rate)
+            else:
+                network.train(chunks[twin.seed], rate)
+        self.updates += updates
+
+    def _stack(self, trials: Sequence[Trial]) -> Stack | FusedStack:
+        return FusedStack(trials, self.orders) if self.orders else Stack(trials, self.data.device)
+
+    def _twin(self, twin: Trial) -> Backprop | FusedTrial:
+        """By torch.autograd; but a copy of a trial of another shard takes the faster way."""
+        if self.orders and twin not in self.results:
+            return FusedTrial(twin, self.orders)
+        return Backprop(twin, self.data.device)
+
+    def _test_error(self, parameters: Sequence[Sequence[Tensor]]) -> float:
+        if self._test:
+            return self._test.error(parameters)
+        return self.data.test_error(self.config, parameters)
+
+    def _some_batches(self) -> dict[int, list[Batch]]:
+        """By seed: some to try things with."""
         size = self.config.batch_size
         rest = self.data.samples % size or min(size, self.data.samples)
-        batches = {
+        return {
             seed: probe_batches(self.data.batches(self.config, seed, 1, self.noisy), rest)
             for seed in self.seeds
         }
-        samples, rate, device = self.data.samples, self._rate(size), self.data.device
-        return {choose_packing(group, batches, samples, rate, device) for group in groups}
 
     def _rate(self, batch: int) -> float:
         """The learning rate of a sum over the batch."""
