@@ -27,7 +27,6 @@ typedef float V __attribute__((vector_size(LANES * 4)));
 typedef float Loose __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 typedef float V4 __attribute__((vector_size(16)));
 typedef float V8 __attribute__((vector_size(32)));
-typedef float Loose4 __attribute__((vector_size(16), aligned(4), may_alias));
 typedef float Loose8 __attribute__((vector_size(32), aligned(4), may_alias));
 typedef void Gemm(const char *, const char *, const int *, const int *, const int *, const float *,
                   const float *, const int *, const float *, const int *, const float *, float *,
@@ -53,7 +52,7 @@ typedef struct { /* one trial, and the memory for what it computes on the way */
     const int32_t *program;        /* [instructions, 2]: operation, layer */
     Gemm *gemm;
     float *const *theta;           /* by l: theta^{l+1} */
-    float *const *transposed;      /* by l: theta^{l+1} as [n_{l+1}, stride[l]] */
+    float *const *transposed;      /* by l: theta^{l+1} as predict wants it: [n_{l+1}, stride[l]] */
     float *const *a, *const *d;    /* x = a + d, by l: see pcworker/activity.py */
     float *const *fx, *const *mu, *const *eps, *const *buffer;
     int32_t *const *phi, *const *quiet;
@@ -70,6 +69,9 @@ INLINE V all(float value) { return value - (V){0}; }
 
 #if defined(__AVX512F__)
 INLINE V fma_(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
+INLINE V repeat4(const float *p) { return _mm512_broadcast_f32x4(_mm_loadu_ps(p)); }
+#define SWAP_PAIRS(v) (V)_mm512_permute_ps(v, 0x4e)
+#define SWAP_NEIGHBOURS(v) (V)_mm512_permute_ps(v, 0xb1)
 INLINE V exponential(V x) {
     __m512i q = _mm512_cvtps_epi32(x * all(1.442695040888963407f)), half = _mm512_srai_epi32(q, 1);
     V n = _mm512_cvtepi32_ps(q);
@@ -80,6 +82,9 @@ INLINE V exponential(V x) {
         _mm512_cmp_ps_mask(all(100), x, _CMP_LT_OQ), all(__builtin_inff()))
 #else
 INLINE V fma_(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
+INLINE V repeat4(const float *p) { return _mm256_broadcast_ps((const __m128 *)p); }
+#define SWAP_PAIRS(v) (V)_mm256_permute_ps(v, 0x4e)
+#define SWAP_NEIGHBOURS(v) (V)_mm256_permute_ps(v, 0xb1)
 INLINE V exponential(V x) {
     __m256i q = _mm256_cvtps_epi32(x * all(1.442695040888963407f)), half = _mm256_srai_epi32(q, 1);
     V n = _mm256_cvtepi32_ps(q);
@@ -144,28 +149,34 @@ static void product(int M, int N, int K, const float *A, int row, int k_step, co
 }
 
 /* C [M, N] = A W^T with products and sums apart, by 4 lanes for whole fours of columns, by 8 for the
- * rest: how a library may add up a narrow output. K is a multiple of 8. */
-static void product_by_lanes(int M, int N, int K, const float *A, const float *W, float *C, int c_row) {
+ * rest: how a library may add up a narrow output. `packed` is by `pack`; K is a multiple of 16. */
+static void product_by_lanes(int M, int N, int K, const float *A, const float *packed, const float *W,
+                             float *C, int c_row) {
+    int fours = N - N % 4;
     for (int i = 0; i < M; i++, A += K, C += c_row) {
-        int fours = N - N % 4;
-        for (int j = 0; j < fours; j += 4) {
-            V4 sum[4] = {{0}};
-            for (int k = 0; k < K; k += 4)
+        for (int j = 0; j < 4 * fours; j += LANES) {
+            V sum = all(0);
+            for (int k = 0; k < K; k += 4) sum = sum + repeat4(A + k) * load(packed + k * fours + j);
+            sum = sum + SWAP_PAIRS(sum); /* (s0 + s2) + (s1 + s3) of each four lanes */
+            sum = sum + SWAP_NEIGHBOURS(sum);
 #pragma GCC unroll 4
-                for (int c = 0; c < 4; c++)
-                    sum[c] = sum[c] + *(const Loose4 *)(A + k) * *(const Loose4 *)(W + (j + c) * K + k);
-#pragma GCC unroll 4
-            for (int c = 0; c < 4; c++) C[j + c] = (sum[c][0] + sum[c][2]) + (sum[c][1] + sum[c][3]);
+            for (int c = 0; c < LANES / 4; c++) C[j / 4 + c] = sum[4 * c];
         }
         for (int j = fours; j < N; j++) {
             V8 sum = {0};
             for (int k = 0; k < K; k += 8)
                 sum = sum + *(const Loose8 *)(A + k) * *(const Loose8 *)(W + j * K + k);
-            float s[4];
-            for (int c = 0; c < 4; c++) s[c] = sum[c] + sum[c + 4];
-            C[j] = (s[0] + s[2]) + (s[1] + s[3]);
+            V4 half = _mm256_castps256_ps128(sum) + _mm256_extractf128_ps(sum, 1);
+            C[j] = (half[0] + half[2]) + (half[1] + half[3]);
         }
     }
+}
+
+/* [K / 4][fours][4] of W [N, K]: a vector holds the same four k of several columns. */
+static void pack(int N, int K, const float *W, float *packed) {
+    int fours = N - N % 4;
+    for (int k = 0; k < K; k++)
+        for (int j = 0; j < fours; j++) packed[(k - k % 4) * fours + 4 * j + k % 4] = W[j * K + k];
 }
 
 /* mu of the layer below the input: blocks of pixels are summed apart, then added up. */
@@ -222,7 +233,9 @@ static void predict(const Trial *t, const Batches *b, int update, int l, char *s
         for (; j + 2 * LANES <= n; j += 2 * LANES) predict_from_pixels(t, b, update, j, 2);
         for (; j < n; j += LANES) predict_from_pixels(t, b, update, j, 1);
     } else if (t->order[l] == BY_LANES) {
-        product_by_lanes(B, n, m, t->fx[l + 1], t->theta[l], t->mu[l], stride);
+        if (stale[l]) pack(n, m, t->theta[l], t->transposed[l]);
+        stale[l] = 0;
+        product_by_lanes(B, n, m, t->fx[l + 1], t->transposed[l], t->theta[l], t->mu[l], stride);
     } else if (t->order[l] == BY_LIBRARY) {
         float one = 1, zero = 0;
         t->gemm("T", "N", &n, &B, &m, &one, t->theta[l], &m, t->fx[l + 1], &m, &zero, t->mu[l], &stride);

@@ -22,7 +22,7 @@ def code_sha256() -> str:
     """sha256 over the packages' sources: paths and contents, in the order of the paths."""
     digest = hashlib.sha256()
     for package in _PACKAGES:
-        for path in sorted((_ROOT / package).rglob("*.py")):
+        for path in sorted(p for p in (_ROOT / package).rglob("*") if p.suffix in (".py", ".c")):
             content = hashlib.sha256(path.read_bytes()).hexdigest()
             digest.update(f"{path.relative_to(_ROOT).as_posix()} {content}\n".encode())
     return digest.hexdigest()
