@@ -151,7 +151,9 @@ class Worker:
         )
         self._updates.inc(result.updates)
         trained = time.monotonic()
-        outcome = commit_shard(self._store, self._keys, shard_id, attempt_id, result, self._where)
+        device = ", ".join(filter(None, (self._where["device"], result.kernel)))
+        where = {**self._where, "device": device}
+        outcome = commit_shard(self._store, self._keys, shard_id, attempt_id, result, where)
         self._commit_seconds.observe(time.monotonic() - trained)
         with suppress(StoreError):  # the shard is committed: the driver tidies up in the end
             if keeps:

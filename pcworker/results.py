@@ -23,6 +23,10 @@ class Result(Protocol):
     def packing(self) -> str: ...
 
     @property
+    def kernel(self) -> str | None:
+        """Whose operations trained it, "fused.c" or "torch", where that is a choice."""
+
+    @property
     def updates(self) -> int: ...
 
     @property
@@ -72,6 +76,8 @@ class ShardResult:
     packing: str
     """"stacked", "alone" or "irreproducible": see `pcworker.packing`."""
     wall_seconds: float
+    kernel: str = "torch"
+    """Or "fused.c", which gives the same bits: see `pcworker.fused_choice`."""
 
     @property
     def trial_ids(self) -> list[str]:

@@ -65,6 +65,7 @@ class TimingResult:
     """Of all trials."""
     packing: str = "alone"
     """Each trial is a network of its own."""
+    kernel: None = None
 
     @property
     def trial_ids(self) -> list[str]:

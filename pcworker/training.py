@@ -111,7 +111,11 @@ class Training:
             if result.nonfinite_epoch is None:
                 result.updates = self.updates
         return ShardResult(
-            list(self.results.values()), self.twin_digests, self.packing, wall_seconds
+            list(self.results.values()),
+            self.twin_digests,
+            self.packing,
+            wall_seconds,
+            "fused.c" if self.orders else "torch",
         )
 
     def _measure_twin(self, twin: Trial, last: bool) -> _Reference:
