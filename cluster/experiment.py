@@ -26,8 +26,11 @@ class Experiment:
     """From a trial's entry in a stored plan."""
     pack: Callable[[Trials], Sequence[Trials]]
     """Trials, in the order of their ids, to shards."""
-    seconds: Callable[[Trials], float]
-    """About how long a shard takes."""
+    seconds: Callable[..., float]
+    """About how long a shard takes, by a fixed table; of one that has them by a machine's measured
+    speeds, if these are given, too."""
+    has_speeds: bool
+    """Whether `seconds` takes the speeds of `cluster.calibration`."""
     updates: Callable[[Trials], int]
     """Weight updates that a shard makes."""
     same_everywhere: bool
@@ -54,6 +57,7 @@ ABLATION = Experiment(
     configuration_from=configuration_from,
     pack=packs,
     seconds=shard_seconds,
+    has_speeds=True,
     updates=shard_updates,
     same_everywhere=True,
 )
@@ -62,6 +66,7 @@ TIMING = Experiment(
     configuration_from=timing_configuration_from,
     pack=timing_packs,
     seconds=timing_seconds,
+    has_speeds=False,
     updates=timing_updates,
     same_everywhere=False,
     environment=MEMORY,

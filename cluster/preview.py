@@ -1,33 +1,44 @@
 """What `--plan` prints: the shards that a submission would run, and about how long they take."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from cluster.calibration import measured_speeds
+from cluster.estimate import Estimate, estimate
 from cluster.plan import Plan, Shard
 from cluster.resources import Resources, require_room, workers_that_fit
 
+WORTH_MEASURING_S = 60.0
+"""Below this, by the table, measuring this machine's speeds takes longer than it is worth."""
 
-def print_plan(
-    console: Console, plan: Plan, done: Collection[str], needs: Resources, address: str | None
-) -> None:
-    """Prints the shards that are not done. The minutes are those of the machine that the cost
-    table was fitted on. Raises InputError if this machine has no room for the workers."""
-    left = [shard for shard in plan.shards if shard.shard_id not in done]
-    minutes = {s.shard_id: plan.experiment.seconds(s.trials) / 60 for s in left}
+
+def print_plan(console: Console, plan: Plan, left: Sequence[Shard], expected: Estimate) -> None:
+    """Prints the shards that are not done, and about how long they take."""
+    minutes = {shard: seconds / 60 for shard, seconds in expected.seconds.items()}
     updates = {s.shard_id: plan.experiment.updates(s.trials) for s in left}
-    workers = max(1, min(_workers(needs, address), len(left)))
-    wall = max(sum(minutes.values()) / workers, max(minutes.values(), default=0.0))
     console.print(_table(left, updates, minutes))
     console.print(
         f"Sweep {plan.name}: {len(plan.trials)} trials in {len(plan.shards)} shard(s), "
-        f"{len(done)} committed already; {sum(updates.values()):,} weight updates to make.\n"
-        f"About {sum(minutes.values()):.1f} worker minutes, {wall:.1f} minutes with {workers} "
-        "worker(s). Nothing was started."
+        f"{len(plan.shards) - len(left)} committed already; {sum(updates.values()):,} weight "
+        f"updates to make.\nAbout {expected}. Nothing was started."
     )
+
+
+def expected_time(
+    plan: Plan, left: Sequence[Shard], needs: Resources, address: str | None
+) -> Estimate:
+    """About how long the shards `left` take: by this machine's speeds if they are to run here, on
+    its CPU, and take long enough. Raises InputError if it has no room for the workers."""
+    workers = _workers(needs, address)
+    rough = estimate(plan, left, workers)
+    here = address is None and not needs.gpus and plan.experiment.has_speeds
+    if not here or rough.wall_seconds < WORTH_MEASURING_S:
+        return rough
+    return estimate(plan, left, workers, measured_speeds(rough.workers))
 
 
 def _workers(needs: Resources, address: str | None) -> int:

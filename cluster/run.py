@@ -1,7 +1,8 @@
 """From a declared sweep to tables: every check first, then the work, then the report."""
 
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from rich.console import Console
 
 from cluster.collect import collect
 from cluster.drive import drive
-from cluster.plan import adopt_plan, make_plan, store_plan
-from cluster.preview import print_plan
+from cluster.estimate import Estimate
+from cluster.plan import Plan, Shard, adopt_plan, make_plan, store_plan
+from cluster.preview import expected_time, print_plan
 from cluster.publish import print_next, publish, require_complete
 from cluster.reading import committed_shards
 from cluster.resources import Resources, ray_environment
@@ -58,24 +60,30 @@ def run_sweep(
     opened.check()
     store = PatientStore(opened, lambda message: console.print(message, style="yellow"))
     done = set(committed_shards(store, plan))
+    left = [shard for shard in plan.shards if shard.shard_id not in done]
     if options.plan_only:
         if options.data is not None:
             find_data(options.data)
-        print_plan(console, plan, done, options.resources, ray_environment(options.address))
+        print_plan(console, plan, left, _expected(plan, left, options))
         return 0
     quarantined = 0
-    if len(done) < len(plan.shards):
-        address = ray_environment(options.address)
+    if left:
+        data = find_data(options.data)
+        expected = _expected(plan, left, options)
+        console.print(f"About {expected}.")
+        started = time.monotonic()
         plan, quarantined = drive(
             opened,
             store,
             plan,
-            find_data(options.data),
-            address=address,
+            data,
+            address=ray_environment(options.address),
             resources=options.resources,
             checkpoint_every=options.checkpoint_every,
             console=console,
         )
+        took = (time.monotonic() - started) / 60
+        console.print(f"Took {took:.1f} minutes; expected were {expected.wall_seconds / 60:.1f}.")
     else:
         plan = store_plan(store, plan, {**provenance(), "command": command_line()})
         console.print(f"Sweep {plan.name}: all {len(plan.shards)} shards are committed already.")
@@ -91,6 +99,10 @@ def run_sweep(
             style="red",
         )
     return 1 if quarantined else 0
+
+
+def _expected(plan: Plan[Any], left: Sequence[Shard], options: RunOptions) -> Estimate:
+    return expected_time(plan, left, options.resources, ray_environment(options.address))
 
 
 def _require_lasting(store: str) -> None:

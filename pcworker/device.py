@@ -8,15 +8,11 @@ import torch
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from pcworker.errors import InputError
-from pcworker.fingerprint import fingerprint
+from pcworker.processor import processor_fingerprint
 
 FREE_MEMORY_BYTES = 2**30
 """A worker's digits, stacks and the library's own need; a stack of 48 trials takes some 50 MB."""
 FREE_MEMORY_WAIT_S = 30.0
-_PROCESSOR_FIELDS = (
-    *("vendor_id", "cpu family", "model", "stepping", "flags"),  # of x86
-    *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features"),  # of ARM
-)
 
 
 def prepare_device(device: str, *, gpus: int, cpus: int) -> torch.device:
@@ -87,18 +83,6 @@ def require_enough(name: str, free: int, total: int) -> None:
 )
 def _require_free_memory(device: torch.device) -> None:
     require_enough(torch.cuda.get_device_name(device), *torch.cuda.mem_get_info(device))
-
-
-def processor_fingerprint() -> str | None:
-    """Of all that libraries choose their code by; a model's name may stand for many processors."""
-    try:
-        with open("/proc/cpuinfo") as file:
-            first = file.read().split("\n\n", 1)[0]
-    except OSError:
-        return None
-    fields = (line.partition(":") for line in first.splitlines())
-    values = {name.strip(): value.strip() for name, _, value in fields}
-    return fingerprint({name: values.get(name) for name in _PROCESSOR_FIELDS})[:16]
 
 
 def _processor() -> str:

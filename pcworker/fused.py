@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from pcworker.cache import cache_folder
-from pcworker.device import processor_fingerprint
 from pcworker.fingerprint import fingerprint
+from pcworker.processor import processor_fingerprint
 
 SOURCE = Path(__file__).with_name("fused.c")
 FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-shared", "-fPIC")
@@ -26,7 +26,6 @@ OPERATIONS = (
 """In the order of the enumeration in `fused.c`."""
 BY_FMA, BY_LANES, BY_LIBRARY = range(3)
 """How a product adds up, as in `fused.c`."""
-MAX_LAYERS = 64
 
 
 class Batches(Structure):

@@ -14,6 +14,7 @@ from pcworker import fused
 from pcworker.backprop import Backprop
 from pcworker.batches import Batch, Chunk
 from pcworker.config import Configuration, Trial
+from pcworker.fused_shape import fused_knows
 from pcworker.fused_trial import FusedTrial, Gathered, Orders
 from pcworker.packing import equal_bits, shape_allows_stacks
 from pcworker.randomness import generator
@@ -39,11 +40,7 @@ def choose_fused(
     config = trials[0].configuration
     supported = (
         device.type == "cpu"
-        and config.dtype == "float32"
-        and config.activation == "sigmoid"
-        and not config.bias
-        and all(trial.configuration.arithmetic != "textbook" for trial in trials)
-        and 2 <= config.l_max <= fused.MAX_LAYERS
+        and all(fused_knows(trial.configuration) for trial in trials)
         and shape_allows_stacks(config, samples)
     )
     if not supported or fused.library() is None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pcworker.batches import Batch
 from pcworker.config import Configuration, Trial
+from pcworker.fused_shape import VECTOR
 from pcworker.stack import Stack
 
 Packing = Literal["stacked", "alone", "irreproducible"]
@@ -28,8 +29,6 @@ irreproducible  one by one, and even so a trial does not repeat itself
 """
 
 PROBE_UPDATES = 6
-VECTOR = 16
-"""Elements that the widest vector unit, AVX-512, takes at once in float32."""
 ALIGNMENT = 16
 """Bytes. Found by trying: with odd batches of 10 float32 outputs most updates differ."""
 SMALL_PRODUCT = 400
