@@ -12,41 +12,40 @@ output, no bias, batches of 20, targets 0 and 1, 1/2 sum of squares, alpha 0.001
 1). Ratios are taken within each round. Times are this machine's; the ratios are what counts.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import torch
 
 from jobs.benchmark_tables import Row, floor_table, quoted_table, speed_table, width_table
 from jobs.options import INTEGERS, console, help_text, main
 from jobs.peers_process import PeersProcess, peers_process
 from pcworker.batches import CHUNK
-from pcworker.benchmark import Measured, Times, fastest, measured, rotated, work
+from pcworker.benchmark import fastest, measured
 from pcworker.config import Trial, configuration
 from pcworker.contenders import (
     AUTOGRAD,
     OURS,
     Contender,
-    Core,
     Supply,
     autograd,
+    distance,
+    needed_work,
     orders_for,
     stack,
     torch_stack,
 )
-from pcworker.device import device_name
 from pcworker.errors import InputError
-from pcworker.fused_trial import program
 from pcworker.mnist import load_digits
-from pcworker.timing import spread, without_garbage_collection
+from pcworker.rounds import Core, one_core, take_rounds
+from pcworker.timing import spread
 
 SEED = 1482555873
 GAMMA = 0.1
+Rates = Sequence[tuple[float, float]]
 PEERS = Path(__file__).resolve().parent.parent / ".venv-peers" / "bin" / "python"
 
 
@@ -80,26 +79,6 @@ def contenders(
     return made
 
 
-def take_rounds(
-    every: Sequence[Contender], rounds: int, core: Core
-) -> tuple[list[list[Times]], list[tuple[float, float]]]:
-    """The times of every contender, by round; in each round what the core can do, too."""
-    times: list[list[Times]] = [[] for _ in every]
-    rates = []
-    with without_garbage_collection():
-        for turn in range(rounds):
-            with console.status(f"round {turn + 1} of {rounds}"):
-                rates.append((core.gflops(), core.ns_per_sigmoid()))
-                for place in rotated(range(len(every)), turn):
-                    times[place].append(every[place].block())
-    return times, rates
-
-
-def distance(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> float:
-    """The largest difference of a weight."""
-    return max(float(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True))
-
-
 @contextmanager
 def found_peers(
     wanted: bool, python: Path | None, trial: Trial, supply: Supply, rate: float
@@ -117,36 +96,17 @@ def found_peers(
             yield process
 
 
-def one_core() -> str:
-    """Leaves this process, and those that it starts, one core and torch one thread."""
-    torch.set_num_threads(1)
-    if not hasattr(os, "sched_setaffinity"):
-        return device_name(torch.device("cpu"))
-    core = max(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {core})
-    return f"{device_name(torch.device('cpu'))}, core {core}"
-
-
-def show_floor(
-    by_rule: dict[str, Trial],
-    ours: Sequence[Measured],
-    rates: Sequence[tuple[float, float]],
-    supply: Supply,
-) -> None:
-    """Prints what the arithmetic of each rule takes at the least."""
-    inputs = supply.all().inputs
-    nonzero = int(torch.count_nonzero(inputs)) / len(inputs)
-    needed = {}
-    for rule, trial in by_rule.items():
-        config = trial.configuration
-        counts = (float(config.batch_size * config.widths[-1]), nonzero)
-        every, some = (
-            work(program(trial), config.widths, config.batch_size, entries) for entries in counts
-        )
-        needed[rule] = (every, some)
+def show(rows: Sequence[Row], by_rule: dict[str, Trial], supply: Supply, rates: Rates) -> None:
+    """Prints the tables."""
+    ours = [row.times for row in rows if row.times.who == OURS]
+    (bp,) = (row.times for row in rows if row.times.who == AUTOGRAD)
+    console.print(speed_table(rows, bp))
+    console.print(width_table(ours))
     best = {rule: fastest([row for row in ours if row.rule == rule]) for rule in by_rule}
+    needed = {rule: needed_work(trial, supply) for rule, trial in by_rule.items()}
     gflops, sigmoids = (spread(values) for values in zip(*rates, strict=True))
     console.print(floor_table(best, needed, gflops, sigmoids))
+    console.print(quoted_table())
 
 
 @click.command(help=help_text(__doc__), context_settings={"max_content_width": 100})
@@ -185,6 +145,11 @@ def command(
         raise InputError(
             f"--widths {','.join(map(str, widths))}: give numbers of trials from 1 on, each once"
         )
+
+    def say(done: int) -> None:
+        if console.is_terminal:  # no bar: what draws it would draw while something is timed
+            console.print(f"round {done} of {rounds}", end="\r")
+
     supply = Supply(config, load_digits(data), SEED, updates)
     console.print(f"{one_core()}; torch {torch.__version__}; network {network}")
     with ExitStack() as context:
@@ -194,25 +159,20 @@ def command(
         )
         if process:
             every += process.contenders(updates)
-        core = Core()
-        take_rounds(every, 1, core)  # warms up, and compiles
+        core, blocks = Core(), [contender.block for contender in every]
+        take_rounds(blocks, 1, core, lambda done: None)  # warms up, and compiles
         learnt = {c.rule: c.weights() for c in every if c.who == OURS}
         off = [distance(learnt[c.rule], c.weights()) for c in every]
-        times, rates = take_rounds(every, rounds, core)
-    blocks = zip(every, times, off, strict=True)
-    rows = [Row(measured(c.who, c.rule, c.width, t, updates), far) for c, t, far in blocks]
-    ours = [row.times for row in rows if row.times.who == OURS]
-    (bp,) = (row.times for row in rows if row.times.who == AUTOGRAD)
+        times, rates = take_rounds(blocks, rounds, core, say)
     console.print(
-        speed_table(
-            rows, bp,
-            f"{rounds} rounds of {updates} updates a contender: median (p10 to p90) over rounds; "
-            f"weights off ours: the largest difference after {updates} updates",
-        )
-    )  # fmt: skip
-    console.print(width_table(ours, "Our weight updates per second of one core, by stack width"))
-    show_floor(by_rule, ours, rates, supply)
-    console.print(quoted_table())
+        f"{rounds} rounds of {updates} updates a contender, median over rounds (10th to 90th "
+        "percentile). Off ours: the largest difference of a weight after the first round's updates."
+    )
+    rows = [
+        Row(measured(c.who, c.rule, c.width, t, updates), far)
+        for c, t, far in zip(every, times, off, strict=True)
+    ]
+    show(rows, by_rule, supply, rates)
 
 
 if __name__ == "__main__":

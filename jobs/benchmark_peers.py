@@ -51,87 +51,123 @@ class Task:
         self.batch_size = x.shape[1]
 
 
+def pcx_network(task: Task) -> Any:
+    """mu = W f(x), as ours: the input enters without f."""
+    import pcx.nn as pxnn
+    import pcx.predictive_coding as pxc
+
+    class Network(pxc.EnergyModule):  # type: ignore[misc]
+        """Dense layers with a value node after each; the last one is clamped."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = [pxnn.Linear(w.shape[1], w.shape[0], bias=False) for w in task.weights]
+            for layer, w in zip(self.layers, task.weights, strict=True):
+                layer.nn.weight.set(jnp.asarray(w))
+            self.vodes = [pxc.Vode() for _ in task.weights]
+            self.vodes[-1].h.frozen = True
+
+        def __call__(self, x: Any, y: Any) -> Any:
+            for i, (vode, layer) in enumerate(zip(self.vodes, self.layers, strict=True)):
+                x = vode(layer(x if i == 0 else jax.nn.sigmoid(x)))
+            if y is not None:
+                self.vodes[-1].set("h", y)
+            return self.vodes[-1].get("u")
+
+    return Network()
+
+
+def pcx_passes() -> tuple[Any, Any]:
+    """How inference starts, and the slope of the energy along what a mask says."""
+    import pcx.functional as pxf
+    import pcx.predictive_coding as pxc
+    import pcx.utils as pxu
+
+    by_sample = pxu.M(pxc.VodeParam | pxc.VodeParam.Cache).to((None, 0))
+
+    @pxf.vmap(by_sample, in_axes=(0, 0), out_axes=0)  # type: ignore[untyped-decorator]
+    def forward(x: Any, y: Any, *, model: Any) -> Any:
+        return model(x, y)
+
+    @pxf.vmap(  # type: ignore[untyped-decorator]
+        by_sample, in_axes=(0,), out_axes=(None, 0), axis_name="batch"
+    )
+    def energy(x: Any, *, model: Any) -> Any:
+        y = model(x, None)
+        return jax.lax.psum(model.energy(), "batch"), y
+
+    def start(x: Any, y: Any, model: Any, optim_h: Any) -> None:
+        model.train()
+        with pxu.step(model, pxc.STATUS.INIT, clear_params=pxc.VodeParam.Cache):
+            forward(x, y, model=model)
+        optim_h.init(pxu.M_hasnot(pxc.VodeParam, frozen=True)(model))
+
+    def slope(mask: Any, x: Any, model: Any) -> Any:
+        with pxu.step(model, clear_params=pxc.VodeParam.Cache):
+            _, g = pxf.value_and_grad(mask, has_aux=True)(energy)(x, model=model)
+        return g["model"]
+
+    return start, slope
+
+
+def pcx_il(steps: int) -> Any:
+    """A weight update of IL, by one jit."""
+    import pcx.functional as pxf
+    import pcx.nn as pxnn
+    import pcx.predictive_coding as pxc
+    import pcx.utils as pxu
+
+    start, slope = pcx_passes()
+    activities = pxu.M_hasnot(pxc.VodeParam, frozen=True).to([False, True])
+    weights = pxu.M(pxnn.LayerParam).to([False, True])
+
+    @pxf.jit()  # type: ignore[untyped-decorator]
+    def update(x: Any, y: Any, *, model: Any, optim_w: Any, optim_h: Any) -> None:
+        start(x, y, model, optim_h)
+        for _ in range(steps):
+            optim_h.step(model, slope(activities, x, model))
+        optim_w.step(model, slope(weights, x, model))
+        optim_h.clear()
+
+    return update
+
+
+def pcx_zil() -> Any:
+    """A weight update of Z-IL, by one jit: at step t only one layer's weights and the activity
+    below them are looked at."""
+    import pcx.functional as pxf
+    import pcx.nn as pxnn
+    import pcx.utils as pxu
+
+    start, slope = pcx_passes()
+    weights = pxu.M(pxnn.LayerParam).to([False, True])
+
+    @pxf.jit()  # type: ignore[untyped-decorator]
+    def update(x: Any, y: Any, *, model: Any, optim_w: Any, optim_h: Any) -> None:
+        start(x, y, model, optim_h)
+        for l in reversed(range(len(model.vodes))):
+            mask = pxu.M(None).to([False, False])(model, is_pytree=True)
+            if l > 0:
+                mask.vodes[l - 1].h = True
+            mask.layers[l] = weights(model.layers[l], is_pytree=True)
+            g = slope({"model": mask}, x, model)
+            optim_h.step(model, g)
+            optim_w.step(model, g)
+        optim_h.clear()
+
+    return update
+
+
 class Pcx:
-    """A network of pcx: mu = W f(x), as ours; the input enters without f."""
+    """A network of pcx with its optimisers."""
 
     def __init__(self, task: Task, rule: str) -> None:
-        import pcx.functional as pxf
         import pcx.nn as pxnn
         import pcx.predictive_coding as pxc
         import pcx.utils as pxu
 
-        class Model(pxc.EnergyModule):  # type: ignore[misc]
-            """Dense layers with a value node after each; the last one is clamped."""
-
-            def __init__(self) -> None:
-                super().__init__()
-                self.layers = [
-                    pxnn.Linear(w.shape[1], w.shape[0], bias=False) for w in task.weights
-                ]
-                for layer, w in zip(self.layers, task.weights, strict=True):
-                    layer.nn.weight.set(jnp.asarray(w))
-                self.vodes = [pxc.Vode() for _ in task.weights]
-                self.vodes[-1].h.frozen = True
-
-            def __call__(self, x: Any, y: Any) -> Any:
-                for i, (vode, layer) in enumerate(zip(self.vodes, self.layers, strict=True)):
-                    x = vode(layer(x if i == 0 else jax.nn.sigmoid(x)))
-                if y is not None:
-                    self.vodes[-1].set("h", y)
-                return self.vodes[-1].get("u")
-
-        states = pxu.M(pxc.VodeParam | pxc.VodeParam.Cache)
-        weights = pxu.M(pxnn.LayerParam)
-
-        @pxf.vmap(states.to((None, 0)), in_axes=(0, 0), out_axes=0)  # type: ignore[untyped-decorator]
-        def forward(x: Any, y: Any, *, model: Any) -> Any:
-            return model(x, y)
-
-        @pxf.vmap(  # type: ignore[untyped-decorator]
-            states.to((None, 0)), in_axes=(0,), out_axes=(None, 0), axis_name="batch"
-        )
-        def energy(x: Any, *, model: Any) -> Any:
-            y = model(x, None)
-            return jax.lax.psum(model.energy(), "batch"), y
-
-        def start(x: Any, y: Any, model: Any, optim_h: Any) -> None:
-            model.train()
-            with pxu.step(model, pxc.STATUS.INIT, clear_params=pxc.VodeParam.Cache):
-                forward(x, y, model=model)
-            optim_h.init(pxu.M_hasnot(pxc.VodeParam, frozen=True)(model))
-
-        def slope(mask: Any, x: Any, model: Any) -> Any:
-            with pxu.step(model, clear_params=pxc.VodeParam.Cache):
-                _, g = pxf.value_and_grad(mask, has_aux=True)(energy)(x, model=model)
-            return g["model"]
-
-        @pxf.jit()  # type: ignore[untyped-decorator]
-        def il(x: Any, y: Any, *, model: Any, optim_w: Any, optim_h: Any) -> None:
-            start(x, y, model, optim_h)
-            moving = pxu.M_hasnot(pxc.VodeParam, frozen=True).to([False, True])
-            for _ in range(STEPS[rule]):
-                optim_h.step(model, slope(moving, x, model))
-            optim_w.step(model, slope(weights.to([False, True]), x, model))
-            optim_h.clear()
-
-        @pxf.jit()  # type: ignore[untyped-decorator]
-        def zil(x: Any, y: Any, *, model: Any, optim_w: Any, optim_h: Any) -> None:
-            start(x, y, model, optim_h)
-            last = len(model.vodes) - 1
-            for t in range(last + 1):
-                mask = pxu.M(None).to([False, False])(model, is_pytree=True)
-                if t < last:
-                    mask.vodes[last - t - 1].h = True
-                layer = model.layers[last - t]
-                mask.layers[last - t] = weights.to([False, True])(layer, is_pytree=True)
-                g = slope({"model": mask}, x, model)
-                optim_h.step(model, g)
-                optim_w.step(model, g)
-            optim_h.clear()
-
-        exact = rule == "Z-IL"
-        self._model, self._step = Model(), zil if exact else il
-        start_of_w = weights(self._model)
+        self._model, exact = pcx_network(task), rule == "Z-IL"
+        weights = pxu.M(pxnn.LayerParam)(self._model)
 
         def sgd_w() -> Any:
             return optax.sgd(task.alpha)
@@ -139,11 +175,13 @@ class Pcx:
         def sgd_h() -> Any:
             return optax.sgd(1.0 if exact else task.gamma)
 
-        if exact:
-            self._optim_w = pxu.OptimTree(sgd_w, lambda x: isinstance(x, pxnn.Layer), start_of_w)
+        if exact:  # a step leaves most parameters without a gradient: an optimiser for each
+            self._step = pcx_zil()
+            self._optim_w = pxu.OptimTree(sgd_w, lambda x: isinstance(x, pxnn.Layer), weights)
             self._optim_h = pxu.OptimTree(sgd_h, lambda x: isinstance(x, pxc.Vode))
         else:
-            self._optim_w, self._optim_h = pxu.Optim(sgd_w, start_of_w), pxu.Optim(sgd_h)
+            self._step = pcx_il(STEPS[rule])
+            self._optim_w, self._optim_h = pxu.Optim(sgd_w, weights), pxu.Optim(sgd_h)
 
     def update(self, x: Any, y: Any) -> None:
         self._step(x, y, model=self._model, optim_w=self._optim_w, optim_h=self._optim_h)
@@ -153,32 +191,36 @@ class Pcx:
         return [layer.nn.weight.get() for layer in self._model.layers]
 
 
+def fabricpc_graph(task: Task, steps: int) -> Any:
+    """mu = f(W x), the only form that it has."""
+    from fabricpc.core.activations import IdentityActivation, SigmoidActivation
+    from fabricpc.core.inference import InferenceSGD
+    from fabricpc.core.topology import Edge
+    from fabricpc.graph_assembly import TaskMap, graph
+    from fabricpc.nodes import Linear
+
+    last = len(task.weights) - 1
+    nodes = [Linear(shape=(task.weights[0].shape[1],), name="input", use_bias=False)]
+    for i, w in enumerate(task.weights):
+        f = IdentityActivation() if i == last else SigmoidActivation()
+        made = Linear(shape=(w.shape[0],), name=f"layer{i}", activation=f, use_bias=False)
+        nodes.append(made)
+    return graph(
+        nodes=nodes,
+        edges=[Edge(source=a, target=b.slot("in")) for a, b in pairwise(nodes)],
+        task_map=TaskMap(x=nodes[0], y=nodes[-1]),
+        inference=InferenceSGD(eta_infer=task.gamma, infer_steps=steps),
+    )
+
+
 class FabricPC:
-    """A graph of FabricPC: mu = f(W x), the only form that it has. Its backpropagation is the mode
-    of the same name."""
+    """A graph of FabricPC with its step; its backpropagation is the mode of that name."""
 
     def __init__(self, task: Task, rule: str) -> None:
-        from fabricpc.core.activations import IdentityActivation, SigmoidActivation
-        from fabricpc.core.inference import InferenceSGD
-        from fabricpc.core.topology import Edge
-        from fabricpc.graph_assembly import TaskMap, graph
         from fabricpc.graph_initialization import initialize_params
-        from fabricpc.nodes import Linear
         from fabricpc.training.trainer import make_train_step
 
-        hidden, identity = SigmoidActivation(), IdentityActivation()
-        last = len(task.weights) - 1
-        nodes = [Linear(shape=(task.weights[0].shape[1],), name="input", use_bias=False)]
-        for i, w in enumerate(task.weights):
-            f = identity if i == last else hidden
-            made = Linear(shape=(w.shape[0],), name=f"layer{i}", activation=f, use_bias=False)
-            nodes.append(made)
-        structure = graph(
-            nodes=nodes,
-            edges=[Edge(source=a, target=b.slot("in")) for a, b in pairwise(nodes)],
-            task_map=TaskMap(x=nodes[0], y=nodes[-1]),
-            inference=InferenceSGD(eta_infer=task.gamma, infer_steps=STEPS.get(rule, 1)),
-        )
+        structure = fabricpc_graph(task, STEPS.get(rule, 1))
         self._key = jax.random.PRNGKey(0)  # states start from the predictions: nothing is drawn
         self._params = initialize_params(structure, self._key)
         for i, w in enumerate(task.weights):
@@ -210,6 +252,16 @@ PEERS: dict[str, tuple[Any, tuple[str, ...]]] = {
 }
 
 
+def seconds(runner: Any, task: Task, places: range) -> float:
+    """In which it learns the batches at these places, over and over again."""
+    batches = [task.batches[place % len(task.batches)] for place in places]
+    started = time.perf_counter()
+    for x, y in batches:
+        runner.update(x, y)
+    jax.block_until_ready(runner.weights())
+    return time.perf_counter() - started
+
+
 def main() -> None:
     """Answers on the standard output, which libraries may not use."""
     answers, sys.stdout = sys.stdout, sys.stderr
@@ -227,21 +279,16 @@ def main() -> None:
     def say(answer: Any) -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
-    places = dict.fromkeys(runners, 0)
     say({"peers": {p: r for p, (_, r) in PEERS.items()}, "versions": versions, "failed": failed})
+    places = dict.fromkeys(runners, 0)
     gc.collect()
     gc.disable()  # a collection would be some peer's bad luck
     for line in sys.stdin:
         request = json.loads(line)
         if name := request.get("run"):
-            runner, place, updates = runners[name], places[name], request["updates"]
-            taken = [task.batches[(place + i) % len(task.batches)] for i in range(updates)]
-            places[name] += updates
-            started = time.perf_counter()
-            for x, y in taken:
-                runner.update(x, y)
-            jax.block_until_ready(runner.weights())
-            say({"seconds": time.perf_counter() - started})
+            first = places[name]
+            places[name] += request["updates"]
+            say({"seconds": seconds(runners[name], task, range(first, places[name]))})
         else:
             learnt = [np.asarray(w) for w in runners[request["weights"]].weights()]
             np.savez(request["to"], **{f"w{l}": w for l, w in enumerate(reversed(learnt))})

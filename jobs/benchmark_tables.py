@@ -58,11 +58,12 @@ class Row(NamedTuple):
     off: float
 
 
-def speed_table(rows: Sequence[Row], bp: Measured, title: str) -> Table:
+def speed_table(rows: Sequence[Row], bp: Measured) -> Table:
     """All contenders, by rule; beside each, autograd's BP and the fastest of ours of its rule."""
     table = _table(
-        title, *("rule", "who", "trials", "ms/update per trial", "of which batches"),
-        *("x autograd BP", "x our best", "weights off ours"),
+        "Time of a weight update of one trial",
+        *("rule", "who", "trials", "ms/update per trial", "of which batches"),
+        *("x autograd BP", "x our best", "off ours"),
     )  # fmt: skip
     for rule in dict.fromkeys(row.times.rule for row in rows):
         mine = [row for row in rows if row.times.rule == rule]
@@ -79,10 +80,13 @@ def speed_table(rows: Sequence[Row], bp: Measured, title: str) -> Table:
     return table
 
 
-def width_table(rows: Sequence[Measured], title: str) -> Table:
+def width_table(rows: Sequence[Measured]) -> Table:
     """Weight updates per second of a core, by rule and width of our stacks."""
     widths = sorted({row.width for row in rows})
-    table = _table(title, "rule", *(f"{width} trial(s)" for width in widths), "full speed")
+    table = _table(
+        "Our weight updates per second of one core, by the width of the stack",
+        *("rule", *(f"{width} trial(s)" for width in widths), "full speed"),
+    )
     for rule in dict.fromkeys(row.rule for row in rows):
         mine = sorted((row for row in rows if row.rule == rule), key=lambda row: row.width)
         cells = [

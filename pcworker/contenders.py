@@ -10,21 +10,18 @@ from torch import Tensor
 
 from pcworker.backprop import Backprop
 from pcworker.batches import Batch, Chunk, pixels, target_values
-from pcworker.benchmark import Times
+from pcworker.benchmark import Times, Work, work
 from pcworker.config import Configuration, Trial
 from pcworker.digits import Digits
 from pcworker.errors import InputError
 from pcworker.fused_choice import choose_fused
-from pcworker.fused_trial import FusedStack, Gathered, Orders
+from pcworker.fused_trial import FusedStack, Gathered, Orders, program
 from pcworker.randomness import batch_order
+from pcworker.rounds import Block
 from pcworker.stack import Stack
 
 OURS, TORCH, AUTOGRAD = "ours", "torch operations", "torch autograd"
 CPU = torch.device("cpu")
-PRODUCT = 768
-"""Rows and columns of the product by which the core's rate is found."""
-CACHED = 4096
-"""float32 numbers that lie in a core's first cache, 16 KiB."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +32,8 @@ class Contender:
     rule: str
     width: int
     """Trials."""
-    block: Callable[[], Times]
-    """The next block of weight updates of all trials."""
+    block: Block
+    """Of all trials."""
     weights: Callable[[], Sequence[np.ndarray]]
     """theta^{l+1} of one trial, l = 0 .. l_max - 1."""
 
@@ -151,6 +148,19 @@ def autograd(trial: Trial, supply: Supply, rate: float) -> Contender:
     )
 
 
+def distance(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> float:
+    """The largest difference of a weight."""
+    return max(float(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True))
+
+
+def needed_work(trial: Trial, supply: Supply) -> tuple[Work, Work]:
+    """Of one of the trial's updates: with all pixels, and without those that are 0."""
+    config, inputs = trial.configuration, supply.all().inputs
+    entries = (inputs[0].numel(), int(torch.count_nonzero(inputs)) / len(inputs))
+    every, some = (work(program(trial), config.widths, config.batch_size, n) for n in entries)
+    return every, some
+
+
 def _each(update: Callable[[Batch], object], batches: Sequence[Batch]) -> None:
     for batch in batches:
         update(batch)
@@ -158,26 +168,3 @@ def _each(update: Callable[[Batch], object], batches: Sequence[Batch]) -> None:
 
 def _arrays(parameters: Sequence[Sequence[Tensor]]) -> list[np.ndarray]:
     return [layer[0].numpy().copy() for layer in parameters]
-
-
-class Core:
-    """What this core can do at best, as far as torch shows it."""
-
-    def __init__(self) -> None:
-        self._a, self._b = torch.rand(PRODUCT, PRODUCT), torch.rand(PRODUCT, PRODUCT)
-        self._out = torch.empty(PRODUCT, PRODUCT)
-        self._cached = torch.rand(CACHED)
-
-    def gflops(self) -> float:
-        """10^9 operations per second in a large product; a multiply-add is two."""
-        started = time.perf_counter()
-        torch.mm(self._a, self._b, out=self._out)
-        return 2e-9 * PRODUCT**3 / (time.perf_counter() - started)
-
-    def ns_per_sigmoid(self) -> float:
-        """Of numbers in the first cache."""
-        times = 500
-        started = time.perf_counter()
-        for _ in range(times):
-            self._cached.sigmoid_()
-        return 1e9 * (time.perf_counter() - started) / (times * CACHED)
