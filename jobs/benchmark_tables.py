@@ -31,13 +31,14 @@ class Quoted(NamedTuple):
 
 
 QUOTED_BP = 0.60
-"""torch autograd, likewise."""
+"""torch autograd's, then and there."""
 QUOTED_NOTE = (
     "NOT measured in this run: 23 November 2026, one core of a virtual machine (AMD EPYC), torch "
     "2.14.1, the same network, batches and rates but alpha = 0.01; each update timed alone, the "
     "better of two medians, which differed by up to 30 %; machine busy with other work"
 )
 QUOTED = (
+    Quoted("torch autograd, BP", QUOTED_BP, None, None),
     Quoted("Torch2PC, Exact (autograd) and Strict", 1.98, 23.5, 58.3),
     Quoted("pypc", 1.08, 4.80, 15.1),
     Quoted("PRECO", None, 5.11, 12.7),
@@ -92,9 +93,7 @@ def width_table(rows: Sequence[Measured]) -> Table:
         cells = [
             f"{1000 / row.median:,.0f} (x {1 / compared(row, mine[0]).median:.2f})" for row in mine
         ]
-        start = full_speed_from(mine, TOLERANCE)
-        found = f"from {start} trial(s) on" if start else f"at {fastest(mine).width}; falls after"
-        table.add_row(rule, *cells, found)
+        table.add_row(rule, *cells, _full_speed(mine))
     return table
 
 
@@ -158,6 +157,13 @@ def _spread(values: Spread) -> str:
 def _short(value: float) -> str:
     """Three digits."""
     return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
+
+
+def _full_speed(rows: Sequence[Measured]) -> str:
+    start, widest = full_speed_from(rows, TOLERANCE), max(row.width for row in rows)
+    if start is None:
+        return f"at {fastest(rows).width}; falls after"
+    return f"grows up to {start}" if start == widest else f"from {start} on, does not fall"
 
 
 def _quoted(ms: float | None) -> str:
