@@ -1,14 +1,16 @@
 # Everything a user or a developer does, in one word each. Needs Python >= 3.11 with venv and pip.
 PYTHON ?= python3
 VENV := .venv
+PEERS := .venv-peers
 RUN := $(VENV)/bin/python -m
 
-.PHONY: help mnist figure3 table4 store test test-faults check constraints clean
+.PHONY: help mnist figure3 table4 benchmark peers store test test-faults check constraints clean
 
 help:
 	@echo "make mnist    the full grid of Figure 3, one seed, one epoch, into ./results"
 	@echo "make figure3  the paper's whole sweep: 3 seeds, 64 epochs (an hour or two)"
 	@echo "make table4   what a weight update costs beside backpropagation's, on AlexNet and others"
+	@echo "make benchmark   the speed of a core, beside plain torch and, after make peers, other libraries"
 	@echo "make store    an S3 server on this machine, for trying things by hand"
 	@echo "make test     the tests        make check   format, lint, types, import rules"
 	@echo "make test-faults   what is lost when workers, nodes, drivers and stores fail (nothing)"
@@ -22,6 +24,17 @@ figure3: $(VENV)/installed
 
 table4: $(VENV)/installed
 	$(RUN) jobs.imagenet_timing --store results --sweep table4 --updates 10
+
+benchmark: $(VENV)/installed
+	$(RUN) jobs.benchmark
+
+# other libraries of predictive coding, for the benchmark alone: they need versions of their own
+peers: $(PEERS)/installed
+
+$(PEERS)/installed: infra/peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r infra/peers.txt
+	touch $@
 
 store: $(VENV)/installed
 	$(VENV)/bin/python tests/seaweed.py
@@ -54,4 +67,4 @@ constraints:
 		$(RUN) pip freeze --exclude-editable; } > constraints.txt
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(PEERS)

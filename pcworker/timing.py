@@ -73,7 +73,7 @@ def take_turns(
     report  is called after each turn
     """
     times: list[list[float]] = [[] for _ in updates]
-    with _without_garbage_collection():
+    with without_garbage_collection():
         for batches in turns:
             for update, mine in zip(updates, times, strict=True):
                 mine.append(milliseconds(partial(_learn, update, batches)) / len(batches))
@@ -98,7 +98,7 @@ def time_loops(
     row, after as many untimed updates as there are minibatches ahead.
     """
     times: list[list[float]] = [[] for _ in updates]
-    with _without_garbage_collection():
+    with without_garbage_collection():
         for update, mine in zip(updates, times, strict=True):
             _learn(update, islice(loaded, ahead))
             for _ in range(blocks):
@@ -113,7 +113,7 @@ def _learn(update: Update[B], batches: Iterable[B]) -> None:
 
 
 @contextmanager
-def _without_garbage_collection() -> Iterator[None]:
+def without_garbage_collection() -> Iterator[None]:
     """A collection would be some rule's bad luck."""
     gc.collect()
     enabled = gc.isenabled()

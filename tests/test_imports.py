@@ -15,6 +15,7 @@ MATHEMATICS = (
     *("activity", "detector", "modules", "module_network", "method", "predictive", "networks"),
     *("measures", "training", "engine", "dataset", "batches", "randomness"),
     *("timing", "stopwatch", "learners", "timing_engine", "images"),
+    *("benchmark", "contenders", "rounds"),
 )
 
 
