@@ -73,15 +73,23 @@ class _Blocks:
     """A contender's blocks one after the other, with a clock."""
 
     def __init__(
-        self, supply: Supply, learn: Callable[[Chunk], Callable[[], object]], ready: bool
+        self,
+        supply: Supply,
+        learn: Callable[[Chunk], Callable[[], object]],
+        *,
+        ready: bool = False,
+        before: Callable[[], object] = lambda: None,
     ) -> None:
         """
-        learn  makes of a chunk what is to be run
-        ready  whether that is done before the clock starts
+        learn   makes of a chunk what is to be run
+        ready   whether that is done before the clock starts
+        before  is done before it, too
         """
-        self._supply, self._learn, self._ready, self._next = supply, learn, ready, 0
+        self._supply, self._learn, self._ready, self._before = supply, learn, ready, before
+        self._next = 0
 
     def __call__(self) -> Times:
+        self._before()
         started = time.perf_counter()
         run = self._learn(self._supply.chunk(self._next))
         self._next += 1
@@ -112,13 +120,21 @@ def stack(
 ) -> Contender:
     """Our trials: so many of one seed, which share the batches and what is listed of them."""
     made = FusedStack([trial] * width, orders)
+    first = Chunk(*(part[:1] for part in supply.chunk(0)[:2]), [])
+
+    def anew() -> None:
+        """Other memory, with the initial weights: by where a trial's lies, it may be 10 % slower,
+        and otherwise that would be the luck of the whole run."""
+        nonlocal made
+        made = FusedStack([trial] * width, orders)
+        made.train({trial.seed: Gathered(first, orders.block)}, 0.0)  # its pages are there now
 
     def learn(chunk: Chunk) -> Callable[[], object]:
         gathered = {trial.seed: Gathered(chunk, orders.block)}
         return lambda: made.train(gathered, rate)
 
     return Contender(
-        OURS, rule, width, _Blocks(supply, learn, ready=False), lambda: _arrays(made.parameters(0))
+        OURS, rule, width, _Blocks(supply, learn, before=anew), lambda: _arrays(made.parameters(0))
     )
 
 
@@ -131,7 +147,7 @@ def torch_stack(rule: str, trial: Trial, width: int, supply: Supply, rate: float
         return lambda: _each(lambda batch: made.update({trial.seed: batch}, rate), batches)
 
     return Contender(
-        TORCH, rule, width, _Blocks(supply, learn, ready=False), lambda: _arrays(made.parameters(0))
+        TORCH, rule, width, _Blocks(supply, learn), lambda: _arrays(made.parameters(0))
     )
 
 
