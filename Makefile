@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python -m
 
-.PHONY: help mnist figure3 table4 store test test-faults check constraints clean
+.PHONY: help mnist figure3 table3 table4 store test test-faults check constraints clean
 
 help:
 	@echo "make mnist    the full grid of Figure 3, one seed, one epoch, into ./results"
 	@echo "make figure3  the paper's whole sweep: 3 seeds, 64 epochs (an hour or two)"
+	@echo "make table3   how often phi of Fa-Z-IL finds the step t = l, and what makes it fail"
 	@echo "make table4   what a weight update costs beside backpropagation's, on AlexNet and others"
 	@echo "make store    an S3 server on this machine, for trying things by hand"
 	@echo "make test     the tests        make check   format, lint, types, import rules"
@@ -19,6 +20,9 @@ mnist: $(VENV)/installed
 figure3: $(VENV)/installed
 	$(RUN) jobs.mnist_ablation --store results --sweep figure3 --epochs 64 \
 		--seeds 1482555873,698841058,2283198659
+
+table3: $(VENV)/installed
+	$(RUN) jobs.detection_rate --store results --sweep table3
 
 table4: $(VENV)/installed
 	$(RUN) jobs.imagenet_timing --store results --sweep table4 --updates 10
