@@ -5,7 +5,7 @@ It may run at any time, also while the sweep runs: half-written and lost attempt
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from cluster.reading import Committed, read_committed, read_failures
 from cluster.sweep import Cell
 from pcworker.commit import Commit
 from pcworker.config import Trial, configuration_from
+from pcworker.detection_records import detection_columns
 from pcworker.digests import combine
 from pcworker.errors import InputError
 from pcworker.layout import SweepKeys
@@ -32,10 +33,15 @@ from pcworker.records import (
     with_metadata,
 )
 from pcworker.store import Store
-from pcworker.timing_config import TimingConfiguration
 from pcworker.timing_records import timing_columns
 
 ANY_SWEEP = ""
+_COLUMNS: dict[str, Callable[[Trial[Any]], dict[str, object]]] = {
+    "ablation": trial_columns,
+    "timing": timing_columns,
+    "detection": detection_columns,
+}
+"""By experiment: the columns that say what a trial was to be."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,12 @@ class Collected:
     def timings(self) -> list[dict[str, Any]]:
         """The rows of the table `timings`."""
         rows: list[dict[str, Any]] = self.tables["timings"].to_pylist()
+        return rows
+
+    @property
+    def detection(self) -> list[dict[str, Any]]:
+        """The rows of the table `detection`."""
+        rows: list[dict[str, Any]] = self.tables["detection"].to_pylist()
         return rows
 
 
@@ -208,9 +220,8 @@ def _failed_rows(
     }
     for sweep, trial in missing:
         if failure := quarantined.get((sweep, trial.trial_id)):
-            timed = isinstance(trial.configuration, TimingConfiguration)
             yield {
-                **(timing_columns(trial) if timed else trial_columns(trial)),
+                **_COLUMNS[trial.configuration.experiment](trial),
                 "sweep": failure["sweep"],
                 "status": "failed",
                 "shard_id": failure["shard_id"],

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.cost import shard_seconds, shard_updates
+from cluster.detection_cost import detection_packs, detection_seconds, detection_updates
 from cluster.packs import packs
 from cluster.timing_cost import timing_packs, timing_seconds, timing_updates
 from pcworker.config import Configuration, Trial, configuration_from
+from pcworker.detection_config import DetectionConfiguration, detection_configuration_from
 from pcworker.timing_config import TimingConfiguration, timing_configuration_from
 
 Trials = Sequence[Trial[Any]]
@@ -71,4 +73,12 @@ TIMING = Experiment(
     same_everywhere=False,
     environment=MEMORY,
 )
-EXPERIMENTS = {experiment.name: experiment for experiment in (ABLATION, TIMING)}
+DETECTION = Experiment(
+    name=DetectionConfiguration.experiment,
+    configuration_from=detection_configuration_from,
+    pack=detection_packs,
+    seconds=detection_seconds,
+    updates=detection_updates,
+    same_everywhere=True,
+)
+EXPERIMENTS = {experiment.name: experiment for experiment in (ABLATION, TIMING, DETECTION)}

@@ -13,7 +13,7 @@ class Cell(Generic[C]):
     """One place in a figure or a table: a configuration, of which each seed is a trial."""
 
     panel: str
-    """"t-gamma", "sigma" or "rule"; "timing"."""
+    """"t-gamma", "sigma" or "rule"; "timing"; "detection"."""
     configuration: C
     gamma: float | None
     """As declared: at t = 0 the configuration has none, but each gamma has its cell."""

@@ -58,9 +58,17 @@ def timing_engine(directory: str | None, device: "torch.device") -> Trains:
     return TimingEngine(directory, device)
 
 
+def detection_engine(digits: Any, device: "torch.device") -> Trains:
+    """An engine that watches phi on these digits."""
+    from pcworker.detection_engine import DetectionEngine
+
+    return DetectionEngine(digits, device)
+
+
 ENGINES: dict[str, Callable[[Any, "torch.device"], Trains]] = {
     "ablation": mnist_engine,
     "timing": timing_engine,
+    "detection": detection_engine,
 }
 """By experiment."""
 

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from pcworker.detection_records import DETECTION_TABLES, detection_digest, detection_tables
+from pcworker.detection_results import DetectionResult
 from pcworker.errors import DamagedError, StoreError
 from pcworker.layout import SweepKeys
 from pcworker.provenance import code_metadata
@@ -30,11 +32,16 @@ from pcworker.store import Store
 from pcworker.timing_records import TIMING_TABLES, timing_digest, timing_tables
 from pcworker.timing_results import TimingResult
 
-TABLES: dict[str, dict[str, pa.Schema]] = {"ablation": SHARD_TABLES, "timing": TIMING_TABLES}
+TABLES: dict[str, dict[str, pa.Schema]] = {
+    "ablation": SHARD_TABLES,
+    "timing": TIMING_TABLES,
+    "detection": DETECTION_TABLES,
+}
 """By experiment: the tables that its shards write."""
 _WRITERS: dict[type, tuple[Callable[..., dict[str, pa.Table]], Callable[[Any], str]]] = {
     ShardResult: (shard_tables, result_digest),
     TimingResult: (timing_tables, timing_digest),
+    DetectionResult: (detection_tables, detection_digest),
 }
 """By the kind of result: what makes its tables, and what its digest."""
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcworker.batches import Batch, Chunk, epoch_chunks, pixels
+from pcworker.batches import Batch, Chunk, epoch_chunks, pixels, target_values
 from pcworker.config import Configuration
 from pcworker.digits import Digits
 from pcworker.measures import test_error
@@ -35,6 +35,14 @@ class DataSet:
     def chunks(self, config: Configuration, seed: int, epoch: int, noisy: bool) -> Iterator[Chunk]:
         """The same, many batches at a time."""
         return epoch_chunks(config, seed, epoch, self._train_images, self._train_labels, noisy)
+
+    def test_batches(self, config: Configuration, count: int) -> Iterator[Batch]:
+        """The first `count` minibatches of the test set, in its own order, without noise."""
+        dtype, size = getattr(torch, config.dtype), config.batch_size
+        for start in range(0, count * size, size):
+            some = slice(start, start + size)
+            targets = target_values(self.test_labels[some], config)
+            yield Batch(pixels(self.test_images[some], dtype), targets, [])
 
     def test_error(self, config: Configuration, parameters: Sequence[Sequence[Tensor]]) -> float:
         """Fraction wrong of the test set."""

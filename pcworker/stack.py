@@ -1,6 +1,6 @@
 """A stack: trials of one network trained together in one batched program."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -72,9 +72,18 @@ class Stack:
         self._seed_index = torch.tensor([seeds[t.seed] for t in trials], device=like.device)
 
     @torch.no_grad()
-    def update(self, batches: Mapping[int, Batch], rate: float) -> None:
-        """One weight update of every trial, from the batch of its seed; `rate` is the learning
-        rate of a sum over the batch."""
+    def update(
+        self,
+        batches: Mapping[int, Batch],
+        rate: float,
+        watch: Callable[[State], None] | None = None,
+    ) -> None:
+        """One weight update of every trial, from the batch of its seed.
+
+        rate   the learning rate of a sum over the batch
+        watch  is called after each inference step: its `eps` and `phi` are those of that step, its
+               activities and weights have moved already; all will be written over
+        """
         size = len(batches[self.seeds[0]].inputs)
         inference = self._latest = self._for_size(size)
         if len(self.seeds) == 1:
@@ -88,6 +97,8 @@ class Stack:
         self.squares[:, :size] += errors.double().square_()
         for step in self._steps:
             inference.step(step, rate)
+            if watch is not None:
+                watch(inference.state)
 
     def train(self, chunks: Mapping[int, Chunk], rate: float) -> None:
         """The weight updates of these chunks, which are by seed."""
