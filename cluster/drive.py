@@ -33,6 +33,7 @@ def drive(
     resources: Resources,
     checkpoint_every: int,
     console: Console,
+    expected: str,
 ) -> tuple[Plan, int]:
     """Runs the shards that have no commit; returns the plan that was followed, and how many of its
     shards were quarantined.
@@ -40,6 +41,7 @@ def drive(
     opened   the store as the workers open it
     store    the same, patient: an outage is waited out
     address  as `ray_environment` returned it
+    expected about how long it takes, to be printed
     """
     from cluster.connect import connected  # these import ray, which reads its environment then
     from cluster.dispatch import Dispatcher
@@ -48,6 +50,7 @@ def drive(
 
     with connected(address) as cluster:
         console.print(f"Running on {cluster}.")
+        console.print(f"About {expected}.")
         command = command_line()
         work = Work(
             sweep=plan.name,

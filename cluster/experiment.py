@@ -78,6 +78,7 @@ DETECTION = Experiment(
     configuration_from=detection_configuration_from,
     pack=detection_packs,
     seconds=detection_seconds,
+    has_speeds=False,
     updates=detection_updates,
     same_everywhere=True,
 )

@@ -70,7 +70,6 @@ def run_sweep(
     if left:
         data = find_data(options.data)
         expected = _expected(plan, left, options)
-        console.print(f"About {expected}.")
         started = time.monotonic()
         plan, quarantined = drive(
             opened,
@@ -81,6 +80,7 @@ def run_sweep(
             resources=options.resources,
             checkpoint_every=options.checkpoint_every,
             console=console,
+            expected=str(expected),
         )
         took = (time.monotonic() - started) / 60
         console.print(f"Took {took:.1f} minutes; expected were {expected.wall_seconds / 60:.1f}.")

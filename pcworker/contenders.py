@@ -120,7 +120,8 @@ def stack(
 ) -> Contender:
     """Our trials: so many of one seed, which share the batches and what is listed of them."""
     made = FusedStack([trial] * width, orders)
-    first = Chunk(*(part[:1] for part in supply.chunk(0)[:2]), [])
+    some = supply.chunk(0)
+    first = Chunk(some.inputs[:1], some.targets[:1], [])
 
     def anew() -> None:
         """Other memory, with the initial weights: by where a trial's lies, it may be 10 % slower,

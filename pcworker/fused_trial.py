@@ -71,6 +71,9 @@ class Gathered:
 
     def __init__(self, chunk: Chunk, block: int) -> None:
         updates, batch, pixels = chunk.inputs.shape
+        hidden = [normal.shape[2] for normal in reversed(chunk.noise)]
+        self.shape = (batch, chunk.targets.shape[2], *hidden, pixels)
+        """(B, n_0, hidden widths where there is noise, n_{l_max})"""
         blocks = -(-pixels // block)
         most = chunk.inputs.numel() + 1
         entry = np.dtype([("at", np.int32), ("value", np.float32)])
@@ -154,10 +157,20 @@ class FusedTrial:
 
     def train(self, gathered: Gathered, rate: float) -> None:
         """The weight updates of these batches; `rate` is the learning rate of a sum over one."""
+        self._require_fits(gathered)
         library = fused.library()
         assert library is not None, "chosen where there is one"
         self._struct.rate = rate
         library.train(ctypes.byref(self._struct), ctypes.byref(gathered.batches))
+
+    def _require_fits(self, gathered: Gathered) -> None:
+        """`fused.c` looks at no shape: beyond the memory of one it would read another's."""
+        (batch, *widths), (most, *ours) = gathered.shape, (len(self.squares), *self.config.widths)
+        if batch > most or widths[0] != ours[0] or widths[1:] not in (ours[1:], ours[-1:]):
+            raise ValueError(
+                f"batches of {batch} samples, widths {widths} for a network of widths {ours} and "
+                f"batches of at most {most}"
+            )
 
     def parameters(self) -> list[list[Tensor]]:
         """[[theta^{l+1} [n_l, n_{l+1}]]] for l = 0 .. l_max - 1, as views."""

@@ -82,7 +82,7 @@ class Training:
             done += len(chunks[0].inputs)
             if done % CHUNK == 1:
                 self._drop_nonfinite(epoch)
-                report((epoch - 1 + done / total) / self.config.epochs)
+                report((epoch - 1 + (done - 1) / total) / self.config.epochs)
         self._drop_nonfinite(epoch)
 
     def measure(self, epoch: int) -> None:

@@ -223,7 +223,7 @@ def test_a_shard_that_always_fails_is_quarantined_and_the_others_are_done(
     assert [event.quarantined for event in failed] == [False, False, True]
     assert len({event.attempt_id for event in failed}) == 3
     for event in failed:
-        assert re.match(r"RuntimeError: .*784", event.error)
+        assert re.match(r"(Runtime|Value)Error: .*784", event.error)
         assert "\n" not in event.error
         assert "pcworker/actor.py" in event.traceback
     assert not commit_path(tmp_path, plan, poisoned).exists()

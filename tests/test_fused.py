@@ -239,3 +239,20 @@ def test_chunks_are_the_epochs_batches_in_order(small_engine: Engine) -> None:
     config = configuration(rule="BP", batch_size=24)
     sizes = [len(b.inputs) for b in small_engine.data.batches(config, SEED, 1, noisy=False)]
     assert sizes == [24] * 41 + [16]
+
+
+@needs_kernel
+def test_batches_of_another_shape_are_refused(small_engine: Engine) -> None:
+    """`fused.c` would read beyond them."""
+    config = configuration(network="784-32-10", rule="Z-IL")
+    ours = FusedTrial(Trial(config, SEED), Orders(784, (fused.BY_FMA,)))
+    good = next(small_engine.data.chunks(config, SEED, 1, noisy=True))
+    ours.train(Gathered(good, 784), 0.001)
+    for bad in (
+        good._replace(inputs=good.inputs[:, :, :100]),
+        good._replace(targets=good.targets[:, :, :9]),
+        good._replace(noise=[good.noise[0][:, :, :16]]),
+        Chunk(*(part.repeat(1, 2, 1) for part in good[:2]), []),
+    ):
+        with pytest.raises(ValueError, match="widths"):
+            ours.train(Gathered(bad, 784), 0.001)
