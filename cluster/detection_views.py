@@ -30,6 +30,9 @@ class Rates:
     """Pairs of a neuron and a sample that spike at t = l and at no other t."""
     at_l: Mapping[int, float]
     """That spike at t = l."""
+    of_heard: Mapping[int, float]
+    """Success where the error at t = l is not zero, or phi would not have to spike; a t_d without
+    any such pair is not there."""
     precision: Mapping[int, float]
     """Of all spikes, those at t = l; a t_d without any spike is not there."""
     missed_zero: Mapping[int, float]
@@ -46,6 +49,7 @@ def rates(name: str, rows: Iterable[Row]) -> Rates:
         mine = sums.setdefault(row["t_d"], {})
         for column in _COUNTS:
             mine[column] = mine.get(column, 0) + row[column]
+        mine["heard"] = mine["pairs"] - mine["missed_zero"]
 
     def share(column: str, of: str = "pairs") -> dict[int, float]:
         return {t_d: 100 * n[column] / n[of] for t_d, n in sorted(sums.items()) if n[of]}
@@ -54,6 +58,7 @@ def rates(name: str, rows: Iterable[Row]) -> Rates:
         name=name,
         success=share("only_at_l"),
         at_l=share("spike_at_l"),
+        of_heard=share("only_at_l", "heard"),
         precision=share("spike_at_l", "spikes"),
         missed_zero=share("missed_zero"),
         missed_nonzero=share("missed_nonzero"),

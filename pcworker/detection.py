@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 
 @dataclass(frozen=True)
@@ -75,5 +76,5 @@ def count(
     return found
 
 
-def _sum(which: np.ndarray) -> int:
+def _sum(which: npt.NDArray[np.bool_] | np.bool_) -> int:
     return int(np.count_nonzero(which))

@@ -41,13 +41,14 @@ class DetectionEngine:
         trials: Sequence[Trial[DetectionConfiguration]],
         *,
         report: Callable[[float], None] = lambda share: None,
-        **_: Any,
+        **others: Any,
     ) -> DetectionResult:
         """Trains and watches the one trial of a shard.
 
         report  is told the share of the work that is done, 0 to 1
         Stacks and checkpoints, of which the other arguments tell, there are none.
         """
+        del others
         started = time.monotonic()
         [trial] = trials
         config = trial.configuration
