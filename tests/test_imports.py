@@ -58,7 +58,12 @@ def test_only_the_actor_and_the_dispatchers_modules_know_ray() -> None:
 
 
 def test_only_those_who_read_and_write_tables_know_pyarrow() -> None:
-    records = {"pcworker.records", "pcworker.timing_records", "pcworker.commit"}
+    records = {
+        "pcworker.records",
+        "pcworker.detection_records",
+        "pcworker.timing_records",
+        "pcworker.commit",
+    }
     assert importers("pyarrow") <= {*records, "cluster.reading", "cluster.collect"}
 
 
