@@ -88,14 +88,18 @@ def by_factor(rows: Sequence[Row]) -> list[Rates]:
     from it in one thing (or in several, if that is what was run)."""
     settings = _settings(rows)
     base = _of_setting(rows, settings[0])
-    horizons, found = _values(base, "horizon"), [rates(settings[0], _where_usual(base))]
+    found = [rates(settings[0], _where_usual(base))]
     for stage in _values(base, "stage")[:-1]:
         found.append(rates(f"after {stage} updates", _where_usual(base, stage=stage)))
     for tolerance in _values(base, "tolerance")[1:]:
         name = f"|eps| <= {tolerance:g} counts as 0"
         found.append(rates(name, _where_usual(base, tolerance=tolerance)))
-    for horizon in horizons[:-1]:
-        if some := _where_usual(base, horizon=horizon):
+    shortest = [row for row in _looked_at(base) if row["horizon"] == row["hidden_layers"]]
+    if shortest:
+        found.append(rates("horizon l_max - 1", shortest))
+    for horizon in _values(base, "horizon")[:-1]:
+        some = _where_usual(base, horizon=horizon)
+        if _values(some, "network") == _values(base, "network"):  # else it is not what is varied
             found.append(rates(f"horizon {horizon}", some))
     for layer in _values(base, "layer"):
         found.append(rates(f"layer {layer} alone", _where_usual(base, layer=layer)))
