@@ -8,6 +8,10 @@ from cluster.cost import Speeds
 from cluster.plan import Plan, Shard
 
 
+START_S = 9.0
+"""Until the first worker is there: Ray starts, and the worker's process imports torch."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """Of the shards that are to be run."""
@@ -18,8 +22,8 @@ class Estimate:
 
     @property
     def wall_seconds(self) -> float:
-        """From the first worker's start to the last one's end."""
-        return makespan(self.seconds.values(), self.workers)
+        """From the start of Ray to the last commit."""
+        return START_S + makespan(self.seconds.values(), self.workers)
 
     def __str__(self) -> str:
         total, wall = sum(self.seconds.values()) / 60, self.wall_seconds / 60
