@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from cluster.cost import Speeds
 from cluster.plan import Plan, Shard
 
-
 START_S = 9.0
 """Until the first worker is there: Ray starts, and the worker's process imports torch."""
 
