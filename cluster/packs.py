@@ -1,9 +1,8 @@
 """How the trials of the ablations are packed into shards: a pure function of their set."""
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from pcworker.config import Trial, stack_key
+from pcworker.config import Configuration, Trial, stack_key
 
 MAX_WIDTH = 48
 """Most trials in a shard: what a stack shares is small by then, and a shard is a unit of loss."""
@@ -12,21 +11,25 @@ LONG = 16
 so much more than the twins of their seeds that a wide stack is worth it."""
 
 
+Group = tuple[Configuration, int | None]
+"""What trials must share to share a shard; None: all seeds."""
+
+
 def packs(trials: Iterable[Trial]) -> list[list[Trial]]:
-    """`trials` in shards; their order decides nothing but the order of equals."""
-    groups: dict[Any, list[Trial]] = {}
+    """`trials` in shards; their order decides nothing but the order of equals.
+
+    BP joins the first group that trains its twin for its seed alone."""
+    groups: dict[Group, list[Trial]] = {}
+    homes: dict[Group, Group] = {}
     for trial in sorted(trials, key=lambda trial: trial.configuration.rule == "BP"):
-        groups.setdefault(_group(trial, groups), []).append(trial)
+        config = trial.configuration
+        if config.rule == "BP":
+            group = homes.get((config, trial.seed), (config, trial.seed))
+        else:
+            group = stack_key(config), None if config.last_step >= LONG else trial.seed
+            homes.setdefault((config.twin(), group[1]), group)
+        groups.setdefault(group, []).append(trial)
     return [pack for group in groups.values() for pack in _cut(group)]
-
-
-def _group(trial: Trial, groups: Collection[Any]) -> Any:
-    """Trials with one group may share a shard. BP joins the first group that trains its twin."""
-    config = trial.configuration
-    if config.rule == "BP":
-        twins = [g for g in groups if g[0].twin() == config and g[1] == trial.seed]
-        return twins[0] if twins else (config, trial.seed)
-    return stack_key(config), None if config.last_step >= LONG else trial.seed
 
 
 def _cut(group: Sequence[Trial]) -> Iterable[list[Trial]]:
