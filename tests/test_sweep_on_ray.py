@@ -71,13 +71,16 @@ def ended(process: "subprocess.Popen[str]", store: Path) -> Run:
 
 
 @contextmanager
-def sweeping(store: Path, *options: str) -> Iterator["subprocess.Popen[str]"]:
-    """The sweep's command, in a process group of its own as a shell would start it."""
+def sweeping(store: Path, *options: str, slow: bool = False) -> Iterator["subprocess.Popen[str]"]:
+    """The sweep's command, in a process group of its own as a shell would start it.
+
+    `slow` is without a compiler, so that torch trains: the same bits, and time to disturb it.
+    """
     command = [sys.executable, "-m", "jobs.mnist_ablation", "--store", str(store), *SWEEP, *options]
     process = subprocess.Popen(
         command,
         cwd=ROOT,
-        env=environment(),
+        env=environment() | ({"CC": "no-compiler"} if slow else {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -233,7 +236,7 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory) -> Disturbed:
         process.kill()
         process.communicate()
     at_kill = commits(store)
-    with sweeping(store, "--workers", "1") as process:
+    with sweeping(store, "--workers", "1", slow=True) as process:
         # a worker may outlive its driver by seconds, and commit what it was at
         assert wait_until(lambda: not orphaned & processes().keys(), process)
         before = len(commits(store))
@@ -484,7 +487,7 @@ def test_a_sweep_whose_plan_is_damaged_is_not_run(copy: Path) -> None:
 def test_two_drivers_at_once_know_of_each_other_and_give_the_same_tables(
     undisturbed: Run, tmp_path: Path
 ) -> None:
-    with sweeping(tmp_path, "--workers", "1") as first:
+    with sweeping(tmp_path, "--workers", "1", slow=True) as first:
         assert wait_until(lambda: any(tmp_path.glob("sweeps/*/drivers/*.json")), first)
         second = sweep(tmp_path, "--workers", "1")
         done = ended(first, tmp_path)
