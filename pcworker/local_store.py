@@ -53,6 +53,12 @@ class LocalStore:
         with self._trouble("delete", key), suppress(FileNotFoundError, NotADirectoryError):
             self._path(key).unlink()
 
+    def prune(self, prefix: str) -> None:
+        top = self._path(prefix)
+        for folder in sorted((top, *top.rglob("*/")), reverse=True):  # inner ones first
+            with suppress(OSError):  # holds something, or is no folder any more
+                folder.rmdir()
+
     def describe(self, key: str) -> str:
         return str(self._path(key))
 

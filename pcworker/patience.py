@@ -55,6 +55,9 @@ class PatientStore:
     def delete(self, key: str) -> None:
         self._patiently(lambda: self._store.delete(key))
 
+    def prune(self, prefix: str) -> None:
+        self._patiently(lambda: self._store.prune(prefix))
+
     def check(self) -> None:
         self._patiently(self._store.check)
 

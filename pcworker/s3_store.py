@@ -174,6 +174,9 @@ class S3Store:
         with self._trouble("delete", key):
             self._client.delete_object(Bucket=self._bucket, Key=name)
 
+    def prune(self, prefix: str) -> None:
+        """Keys are all that a bucket has."""
+
     def describe(self, key: str) -> str:
         return f"s3://{self._bucket}/{self._name(key)}"
 

@@ -38,6 +38,10 @@ class Store(Protocol):
     def delete(self, key: str) -> None:
         """Removes `key`; where nothing is under it, nothing happens."""
 
+    def prune(self, prefix: str) -> None:
+        """Removes what a store keeps of keys that are gone: folders, if it has such. Nobody may
+        write under `prefix` meanwhile."""
+
     def describe(self, key: str) -> str:
         """Where a person finds `key`."""
 

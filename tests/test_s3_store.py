@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from builders import shard_result, tiny, where
+from builders import ablation, commit_all, planned, shard_result, tiny, where
 from faulty_proxy import FaultyProxy, Kind, faulty_proxy
 from moto_server import moto_server
 from seaweed import HOST, S3Server, Seaweed, free_port, seaweed
 
+from cluster.deletion import delete, doomed
 from pcworker import s3_store
 from pcworker.commit import commit_shard, read_commit, read_file
 from pcworker.config import Trial
@@ -588,6 +589,17 @@ def test_no_credentials_at_all_are_an_error(
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     for use in every_use(S3Store(store.url)):
         assert_refused(use, "no credentials", "AWS_ACCESS_KEY_ID", "AWS_PROFILE")
+
+
+def test_a_deleted_sweep_is_gone_and_its_neighbour_is_whole(server: S3Server) -> None:
+    store = S3Store(fresh_url(server))
+    sweep = ablation(networks=["784-2-10"])
+    for name in ("a", "a-1"):
+        commit_all(store, planned(store, sweep, name))
+    neighbour = store.list("sweeps/a-1/")
+    assert len(neighbour) > 2
+    delete(store, doomed(store, "a", 0.0), lambda gone: None)
+    assert store.list("sweeps/") == neighbour
 
 
 def test_a_profile_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

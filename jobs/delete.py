@@ -1,0 +1,66 @@
+"""Deletes a sweep: its plan, results, checkpoints, tables and figures. There is no way back.
+
+Asks first, and takes the sweep's name for an answer. Other sweeps, and files in its folder that
+this project did not write, stay. A sweep that a driver is at work on is refused. If it is
+interrupted, the same command goes on.
+"""
+
+import sys
+import time
+
+import click
+from rich.progress import Progress
+
+from cluster.deletion import Doomed, delete, doomed
+from jobs.options import console, help_text, main, store_options
+from pcworker.errors import InputError
+from pcworker.store import open_store
+
+
+@click.command(help=help_text(__doc__), context_settings={"max_content_width": 100})
+@store_options
+@click.option("--sweep", required=True, help="Name of the sweep; A+B: the tables of both together.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def command(store: str, s3_endpoint: str | None, sweep: str, yes: bool) -> int:
+    """The command line: see the module's docstring. Returns 1 if something appeared meanwhile."""
+    opened = open_store(store, s3_endpoint)
+    found = doomed(opened, sweep, time.time())
+    console.print(f"Sweep {sweep} in {opened.url}: {found.described}", soft_wrap=True)
+    _require_idle(found)
+    if not yes:
+        _ask(found)
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("deleting", total=found.count)
+        delete(opened, found, lambda gone: progress.update(bar, completed=gone))
+    console.print(f"Deleted {found.count} object(s).")
+    if found.foreign:
+        kept = ", ".join(found.foreign[:3]) + (", ..." if len(found.foreign) > 3 else "")
+        console.print(f"Kept {len(found.foreign)} that are not the sweep's: {kept}", soft_wrap=True)
+    if left := len(opened.list(f"{found.root}/")) - len(found.foreign):
+        console.print(f"{left} object(s) were written meanwhile: is it running? Delete it again.")
+        return 1
+    return 0
+
+
+def _require_idle(found: Doomed) -> None:
+    if found.alive:
+        hosts = ", ".join(sorted({driver.hostname for driver in found.alive}))
+        raise InputError(
+            f"sweep {found.name}: a driver seems to be at work on it, on {hosts}; stop it (Ctrl-C, "
+            "ray job stop). One that was killed counts as gone after half a minute"
+        )
+
+
+def _ask(found: Doomed) -> None:
+    if not sys.stdin.isatty():
+        raise InputError(
+            f"sweep {found.name}: nothing is deleted without an answer, and there is no terminal "
+            "to ask at; give --yes"
+        )
+    answer = click.prompt(f"{found.count} object(s) would be gone. The sweep's name, to delete it")
+    if answer != found.name:
+        raise InputError(f"{answer!r} is not {found.name}; nothing was deleted")
+
+
+if __name__ == "__main__":
+    main(command)
