@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,9 +40,12 @@ class Node:
 class RayCluster:
     """See the module's docstring."""
 
-    def __init__(self, folder: Path) -> None:
-        """`folder` has a short path: Ray's sockets, whose paths are limited, are in it."""
-        self.folder = folder
+    def __init__(self, folder: Path, extra: Mapping[str, str]) -> None:
+        """
+        folder  has a short path: Ray's sockets, whose paths are limited, are in it
+        extra   variables of every node's environment
+        """
+        self.folder, self._extra = folder, dict(extra)
         self.nodes: list[Node] = []
         """All but the head."""
         self._head: Node | None = None
@@ -62,6 +65,7 @@ class RayCluster:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.token),
             "RAY_API_SERVER_ADDRESS": self.dashboard,
+            **self._extra,
         }
 
     def start(self) -> None:
@@ -143,10 +147,10 @@ class RayCluster:
 
 
 @contextmanager
-def ray_cluster() -> Iterator[RayCluster]:
+def ray_cluster(extra: Mapping[str, str] | None = None) -> Iterator[RayCluster]:
     """A running head; gone afterwards, with its nodes and its folder."""
     with short_folder() as folder:
-        cluster = RayCluster(folder)
+        cluster = RayCluster(folder, extra or {})
         try:
             cluster.start()
             yield cluster
