@@ -155,7 +155,8 @@ def _add(committed: Committed, commit: Commit, parts: dict[str, pa.Table], plan:
     for name, part in parts.items():
         # the rows of `weights` do not say of which sweep they are
         once = plan.experiment.same_everywhere or name == "weights"
-        wanted = pa.array(fresh if once else commit.trial_ids, pa.string())
-        committed.parts[name].append(part.filter(pc.is_in(part["trial_id"], value_set=wanted)))
+        if once and len(fresh) < len(commit.trial_ids):
+            part = part.filter(pc.is_in(part["trial_id"], value_set=pa.array(fresh, pa.string())))
+        committed.parts[name].append(part)
     committed.trial_ids.update(fresh)
     committed.by_sweep[plan.name].update(commit.trial_ids)
