@@ -21,7 +21,7 @@ from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
 from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
 from ray.autoscaler.v2.utils import ResourceRequestUtil
 from ray.core.generated.autoscaler_pb2 import ClusterResourceConstraint
-from stack import resources
+from aws_stack import resources
 
 FILE = Path(__file__).parent.parent / "infra" / "aws" / "cluster.yaml"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cfnlint.api import lint_file
 from seaweed import S3Server, seaweed
-from stack import TEMPLATE, allows, autoscaler_statements, resources, statements
+from aws_stack import TEMPLATE, allows, autoscaler_statements, resources, statements
 
 from pcworker.errors import StoreError
 from pcworker.layout import SweepKeys
