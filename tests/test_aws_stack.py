@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aws_stack import TEMPLATE, allows, autoscaler_statements, resources, statements
 from cfnlint.api import lint_file
 from seaweed import S3Server, seaweed
-from aws_stack import TEMPLATE, allows, autoscaler_statements, resources, statements
 
 from pcworker.errors import StoreError
 from pcworker.layout import SweepKeys

@@ -11,6 +11,7 @@ import botocore.session
 import jsonschema
 import pytest
 import yaml
+from aws_stack import resources
 from botocore.validate import ParamValidator
 from moto import mock_aws
 from ray.autoscaler._private.aws.config import bootstrap_aws
@@ -21,7 +22,6 @@ from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
 from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
 from ray.autoscaler.v2.utils import ResourceRequestUtil
 from ray.core.generated.autoscaler_pb2 import ClusterResourceConstraint
-from aws_stack import resources
 
 FILE = Path(__file__).parent.parent / "infra" / "aws" / "cluster.yaml"
 
