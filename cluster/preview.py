@@ -44,15 +44,15 @@ def cost_line(expected: Estimate, needs: Resources, price: float) -> str:
     price  of a GPU's hour, in any currency; InputError for one that is none
     """
     if not 0 <= price < math.inf:
-        raise InputError(f"price {price:g} per GPU hour: give a finite number of at least 0")
+        raise InputError(f"--price-per-gpu-hour {price:g}: give a finite number of at least 0")
     hours = sum(expected.seconds.values()) / 3600
     if not needs.gpus:
         return (
-            f"No cost: the workers ask for no GPU, and {hours:.2f} worker hours of {needs} have no "
+            f"No cost: the workers ask for no GPU, and {hours:.3g} worker hours of {needs} have no "
             "price per GPU hour; give --gpus-per-worker, or what a core costs times these hours"
         )
     return (
-        f"Estimated cost: {hours:.2f} worker hours x {needs.gpus:g} GPU(s) x {price:g} = "
+        f"Estimated cost: {hours:.3g} worker hours x {needs.gpus:g} GPU(s) x {price:g} = "
         f"{hours * needs.gpus * price:.2f}. It goes by a table of one AVX-512 CPU core's speeds: "
         "no GPU's were measured. Run a few shards there first, and scale. Idle time of nodes, "
         "their start and the head are not in it."
