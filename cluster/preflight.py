@@ -21,7 +21,7 @@ RAY_DISK_BYTES = 2**30
 """Of Ray's logs and of what it unpacks."""
 RAY_DISK_SHARE = 0.05
 """With less than this share of its disk free Ray keeps no objects there."""
-STORE_SPARE_BYTES = 100 * 2**20
+STORE_SPARE_BYTES = 20 * 10**6
 """Beside the weights."""
 MEMORY_BYTES = 2**30
 """A worker's; on a GPU `prepare_device` demands it."""

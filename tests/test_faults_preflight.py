@@ -29,7 +29,7 @@ OTHER_MM = """
         return exact.to(a.dtype)
     library.impl("mm", mm, "CPU")
 """
-"""As an accelerator's plugin does it: nn.Linear multiplies by another kernel, a more precise one."""
+"""As an accelerator's plugin does it: nn.Linear multiplies by another kernel, a better one."""
 HANG = """
     import threading
     threading.Event().wait()
@@ -52,8 +52,7 @@ def with_node(cluster: RayCluster, gpus: int = 0, **environment: str) -> Iterato
     try:
         yield
     finally:
-        cluster.kill(node)
-        cluster.wait()
+        cluster.kill(node)  # the next one waits until Ray has noticed
 
 
 def run(cluster: RayCluster, *command: str) -> "subprocess.CompletedProcess[str]":
@@ -114,9 +113,6 @@ def test_fault_8_no_gpu_where_one_is_asked_for(cluster: RayCluster, tmp_path: Pa
 def test_a_gpu_without_cuda(cluster: RayCluster, tmp_path: Path) -> None:
     """Ray believes what it is told of GPUs; torch does not."""
     with with_node(cluster, gpus=1):
-        idle = preflight(cluster, tmp_path)
-        assert idle.returncode == 0
-        assert "1 GPU(s) that no worker asks for" in bad(lines_of(idle))["devices"]
         done = preflight(cluster, tmp_path, "--device", "cuda", "--gpus-per-worker", "1")
     assert done.returncode == 2, done.stdout + done.stderr
     line = bad(lines_of(done))["devices"]
@@ -138,7 +134,7 @@ address = ray_environment(sys.argv[1])
 from cluster.connect import connected
 from cluster.preflight_look import look_at_ray
 with connected(address) as to:
-    found = look_at_ray(to, Resources(None, 1, 0, "auto"), node_s=20)
+    found = look_at_ray(to, Resources(None, 1, 0, "auto"), node_s=15)
 for node in found.nodes:
     print(node.silent, node.exact)
 """
@@ -152,7 +148,7 @@ def test_a_node_that_does_not_answer_is_a_finding_and_not_a_hang(
     with with_node(cluster, PYTHONPATH=str(tmp_path)):
         done = run(cluster, "-c", LOOK, cluster.address)
     assert done.returncode == 0, done.stderr
-    assert sorted(done.stdout.splitlines()) == ["None True", "not within 20 s False"]
+    assert sorted(done.stdout.splitlines()) == ["None True", "not within 15 s False"]
 
 
 def test_fault_10_a_ray_without_a_token_and_with_a_public_dashboard(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_where_all_is_well_all_is_ok_in_a_fixed_order() -> None:
 BAD: list[tuple[Found, str, str, tuple[str, ...]]] = [
     (store(unwritable="no space; make some"), "store writable", "FAIL", ("make some",)),
     (store(overwrites="ignored; another"), "conditional writes", "FAIL", ("another",)),
-    (store(free_bytes=GB), "store's space", "FAIL", ("1 GB free", "1.1 GB", "--store")),
+    (store(free_bytes=GB), "store's space", "FAIL", ("1 GB free", "1.02 GB", "--store")),
     (replace(WELL, no_data="x is missing"), "data", "FAIL", ("x is missing",)),
     (node(lacks_images=True), "data", "FAIL", ("MNIST is not on b", "every node")),
     (store(ahead_s=12.0), "clocks", "warn", ("server is 12 s ahead of", "NTP")),
