@@ -123,7 +123,7 @@ def _ask_nodes(needs: Resources, images: str | None, node_s: float) -> tuple[Nod
         # of a node with other sources only what has a name here
         known = {name: facts[name] for name in _FACTS if name in facts} if facts else {}
         offset = clocks.get(node["NodeID"], 0.0)
-        found.append(NodeFound(_name(node, asked), silence, offset, **known))
+        found.append(NodeFound(_name(node), silence, offset, **known))
     return tuple(found)
 
 
@@ -148,11 +148,11 @@ def _now() -> float:
 
 def _dashboard(url: str) -> DashboardFound:
     """Seen from the cluster's head, where it runs."""
-    [head] = [n["NodeID"] for n in _living() if "node:__internal_head__" in n["Resources"]]
-    task = _on(ray.remote(num_cpus=0, max_retries=0)(knock), head)
-    answer = _answers({head: task.remote(url)}, DASHBOARD_S)[head]
-    known = answer.value or {"status": None, "public": True}
-    return DashboardFound(url, **known)
+    heads = [n["NodeID"] for n in _living() if "node:__internal_head__" in n["Resources"]]
+    task = ray.remote(num_cpus=0, max_retries=0)(knock)
+    said = _answers({head: _on(task, head).remote(url) for head in heads}, DASHBOARD_S)
+    known = [answer.value for answer in said.values() if not answer.silence]
+    return DashboardFound(url, **known[0]) if known else DashboardFound(url, None, True)
 
 
 class _Answer(NamedTuple):
@@ -196,8 +196,8 @@ def _folder(node: Mapping[str, Any]) -> str:
     return str(Path(node["ObjectStoreSocketName"]).parent)
 
 
-def _name(node: Mapping[str, Any], among: list[dict[str, Any]]) -> str:
+def _name(node: Mapping[str, Any]) -> str:
     """The host's name, with the node's id where several nodes are on that host."""
     host = str(node["NodeManagerHostname"])
-    same = [other for other in among if other["NodeManagerHostname"] == host]
+    same = [other for other in _living() if other["NodeManagerHostname"] == host]
     return f"{host}/{node['NodeID'][:8]}" if len(same) > 1 else host
