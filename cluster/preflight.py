@@ -114,8 +114,12 @@ def _clocks(found: Found) -> Verdict:
         offsets["the store's server"] = found.store.ahead_s
     off = {name: ahead for name, ahead in offsets.items() if abs(ahead) >= CLOCK_WARN_S}
     if not off:
-        there = f"{len(offsets)} other clock(s)" if offsets else "one machine, one clock"
-        return Verdict("clocks", "ok", f"{there}, less than {CLOCK_WARN_S:.0f} s off this one")
+        if offsets:
+            what = f"{len(offsets)} other clock(s), less than {CLOCK_WARN_S:.0f} s off this one"
+            return Verdict("clocks", "ok", what)
+        if isinstance(found.ray, RayFound) and found.ray.local:
+            return Verdict("clocks", "ok", "there is this machine's alone")
+        return Verdict("clocks", "skip", "no other clock was seen")
     worst = max(map(abs, off.values()))
     what = ", ".join(
         f"{name} is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this machine"

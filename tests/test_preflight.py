@@ -64,7 +64,7 @@ RAY = RayFound(
     demands_token=True,
     dashboard=DashboardFound("10.0.0.1:8265", 401, True),
 )
-WELL = Found(StoreFound("s3://b/p"), RAY, "MNIST", None, VERSIONS, needed_bytes=GB)
+WELL = Found(StoreFound("s3://b/p", ahead_s=0.0), RAY, "MNIST", None, VERSIONS, needed_bytes=GB)
 CHECKS = [
     *("store reachable", "store writable", "conditional writes", "store's space", "data"),
     *("clocks", "nodes", "versions", "devices", "exactness", "Ray's disk", "token", "dashboard"),
@@ -158,6 +158,8 @@ def test_what_cannot_be_looked_at_is_skipped_and_not_called_ok() -> None:
     assert [v.status for v in made] == ["ok"] * 6 + ["FAIL"] + ["skip"] * 6
     no_room = verdicts(ray(nodes=(), no_room="does not fit; lower --workers"))
     assert [v.status for v in no_room][6:11] == ["FAIL"] + ["skip"] * 4
+    no_clocks = replace(store(ahead_s=None), ray="Ray at x cannot be reached: no")
+    assert {v.check: v.status for v in verdicts(no_clocks)}["clocks"] == "skip"
     silent = verdicts(ray(nodes=(NodeFound("a", silent="dead"),)))
     assert [v.status for v in silent][6:11] == ["FAIL"] + ["skip"] * 4
 
