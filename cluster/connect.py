@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -16,9 +17,21 @@ from pcworker.errors import InputError
 REACH_S = 5
 
 
+@dataclass(frozen=True)
+class Connection:
+    """To a Ray that runs."""
+
+    where: str
+    """In words: which cluster, and what it has."""
+    local: bool
+    """Whether this process has started it, for itself alone."""
+    dashboard: str | None
+    """The dashboard's URL, as it is on the machine that it runs on."""
+
+
 @contextmanager
-def connected(address: str | None) -> Iterator[str]:
-    """A connection to Ray; yields the line that says to which.
+def connected(address: str | None) -> Iterator[Connection]:
+    """A connection to Ray.
 
     address  None: a new local Ray, on the loopback interface, that ends with this process;
              "auto" or HOST:PORT: that cluster. InputError if it cannot be reached.
@@ -29,9 +42,11 @@ def connected(address: str | None) -> Iterator[str]:
     try:
         if address is None:
             memory = 512 * 2**20  # the digits take 55 MB; weights never travel through Ray
-            ray.init("local", include_dashboard=False, object_store_memory=memory, **quiet)
+            context = ray.init(
+                "local", include_dashboard=False, object_store_memory=memory, **quiet
+            )
         else:
-            ray.init(address, **quiet)
+            context = ray.init(address, **quiet)
     except (ConnectionError, RayError, ValueError, RuntimeError) as error:
         raise InputError(
             f"Ray at {address or 'this machine'} cannot be reached: {first_line(error)}; "
@@ -41,7 +56,8 @@ def connected(address: str | None) -> Iterator[str]:
         # Ray has put its own there, which dumps a stack; a stopped job should end as by Ctrl-C
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
     try:
-        yield _describe_cluster(address)
+        dashboard = context.dashboard_url or None
+        yield Connection(_describe_cluster(address), address is None, dashboard)
     finally:
         ray.shutdown()
 

@@ -12,6 +12,8 @@ from pcworker.config import Configuration, Trial
 from pcworker.fused_shape import fused_knows
 
 TRAINING_SAMPLES = 60_000
+BYTES_PER_WEIGHT = 2 * 8
+"""A double in a shard's file and in the table; compression makes it less."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,12 @@ def shard_seconds(trials: Sequence[Trial], speeds: Speeds = TABLE) -> float:
     )
     measuring = speeds.epoch * config.epochs * (len(trials) + len(copies))
     return (_updates(config) * per_update + measuring) / 1e6
+
+
+def shard_bytes(trials: Sequence[Trial]) -> int:
+    """What the final weights of a shard take: doubles, in its own file and in the table."""
+    weights = sum(n * m for trial in trials for n, m in pairwise(trial.configuration.widths))
+    return weights * BYTES_PER_WEIGHT
 
 
 def _kernel(config: Configuration, speeds: Speeds) -> Kernel:

@@ -5,6 +5,7 @@ at any time, and the next one goes on.
 """
 
 import socket
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,6 +35,7 @@ def drive(
     checkpoint_every: int,
     console: Console,
     expected: str,
+    look: Callable[[Any], None],
 ) -> tuple[Plan, int]:
     """Runs the shards that have no commit; returns the plan that was followed, and how many of its
     shards were quarantined.
@@ -42,6 +44,7 @@ def drive(
     store    the same, patient: an outage is waited out
     address  as `ray_environment` returned it
     expected about how long it takes, to be printed
+    look     at the connection to Ray, before anything is written
     """
     from cluster.connect import connected  # these import ray, which reads its environment then
     from cluster.dispatch import Dispatcher
@@ -49,8 +52,9 @@ def drive(
     from pcworker.actor import ENGINES, Work
 
     with connected(address) as cluster:
-        console.print(f"Running on {cluster}.")
+        console.print(f"Running on {cluster.where}.")
         console.print(f"About {expected}.")
+        look(cluster)
         command = command_line()
         work = Work(
             sweep=plan.name,

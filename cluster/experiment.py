@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.cost import shard_seconds, shard_updates
+from cluster.cost import shard_bytes, shard_seconds, shard_updates
 from cluster.detection_cost import detection_packs, detection_seconds, detection_updates
 from cluster.packs import packs
-from cluster.timing_cost import timing_packs, timing_seconds, timing_updates
+from cluster.timing_cost import timing_bytes, timing_packs, timing_seconds, timing_updates
 from pcworker.config import Configuration, Trial, configuration_from
 from pcworker.detection_config import DetectionConfiguration, detection_configuration_from
 from pcworker.timing_config import TimingConfiguration, timing_configuration_from
@@ -35,6 +35,11 @@ class Experiment:
     """Whether `seconds` takes the speeds of `cluster.calibration`."""
     updates: Callable[[Trials], int]
     """Weight updates that a shard makes."""
+    stored_bytes: Callable[[Trials], float]
+    """That the weights of a shard take in the store, at most, tables included; all else is little
+    beside them."""
+    stacks: bool
+    """Whether its trials are trained in stacks."""
     same_everywhere: bool
     """Whether a trial has one result wherever it runs: of two sweeps' copies one will do, then."""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -61,6 +66,8 @@ ABLATION = Experiment(
     seconds=shard_seconds,
     has_speeds=True,
     updates=shard_updates,
+    stored_bytes=shard_bytes,
+    stacks=True,
     same_everywhere=True,
 )
 TIMING = Experiment(
@@ -70,6 +77,8 @@ TIMING = Experiment(
     seconds=timing_seconds,
     has_speeds=False,
     updates=timing_updates,
+    stored_bytes=timing_bytes,
+    stacks=False,
     same_everywhere=False,
     environment=MEMORY,
 )
@@ -80,6 +89,8 @@ DETECTION = Experiment(
     seconds=detection_seconds,
     has_speeds=False,
     updates=detection_updates,
+    stored_bytes=lambda trials: 0,  # counts alone are kept
+    stacks=False,
     same_everywhere=True,
 )
 EXPERIMENTS = {experiment.name: experiment for experiment in (ABLATION, TIMING, DETECTION)}

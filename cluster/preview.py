@@ -1,5 +1,6 @@
 """What `--plan` prints: the shards that a submission would run, and about how long they take."""
 
+import math
 import os
 from collections.abc import Collection, Sequence
 
@@ -11,13 +12,20 @@ from cluster.calibration import measured_speeds
 from cluster.estimate import Estimate, estimate
 from cluster.plan import Plan, Shard
 from cluster.resources import Resources, require_room, workers_that_fit
+from pcworker.errors import InputError
 
 WORTH_MEASURING_S = 60.0
 """Below this, by the table, measuring this machine's speeds takes longer than it is worth."""
 
 
-def print_plan(console: Console, plan: Plan, left: Sequence[Shard], expected: Estimate) -> None:
-    """Prints the shards that are not done, and about how long they take."""
+def print_plan(
+    console: Console,
+    plan: Plan,
+    left: Sequence[Shard],
+    expected: Estimate,
+    cost: str | None = None,
+) -> None:
+    """Prints the shards that are not done, about how long they take, and what that costs."""
     minutes = {shard: seconds / 60 for shard, seconds in expected.seconds.items()}
     updates = {s.shard_id: plan.experiment.updates(s.trials) for s in left}
     console.print(_table(left, updates, minutes))
@@ -25,6 +33,29 @@ def print_plan(console: Console, plan: Plan, left: Sequence[Shard], expected: Es
         f"Sweep {plan.name}: {len(plan.trials)} trials in {len(plan.shards)} shard(s), "
         f"{len(plan.shards) - len(left)} committed already; {sum(updates.values()):,} weight "
         f"updates to make.\nAbout {expected}. Nothing was started."
+    )
+    if cost is not None:
+        console.print(cost, soft_wrap=True)
+
+
+def cost_line(expected: Estimate, needs: Resources, price: float) -> str:
+    """What the workers' GPUs cost for as long as the shards take.
+
+    price  of a GPU's hour, in any currency; InputError for one that is none
+    """
+    if not 0 <= price < math.inf:
+        raise InputError(f"--price-per-gpu-hour {price:g}: give a finite number of at least 0")
+    hours = sum(expected.seconds.values()) / 3600
+    if not needs.gpus:
+        return (
+            f"No cost: the workers ask for no GPU, and {hours:.3g} worker hours of {needs} have no "
+            "price per GPU hour; give --gpus-per-worker, or what a core costs times these hours"
+        )
+    return (
+        f"Estimated cost: {hours:.3g} worker hours x {needs.gpus:g} GPU(s) x {price:g} = "
+        f"{hours * needs.gpus * price:.2f}. It goes by a table of one AVX-512 CPU core's speeds: "
+        "no GPU's were measured. Run a few shards there first, and scale. Idle time of nodes, "
+        "their start and the head are not in it."
     )
 
 

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from cluster.collect import collect
 from cluster.drive import drive
 from cluster.estimate import Estimate
 from cluster.plan import Plan, Shard, adopt_plan, make_plan, store_plan
-from cluster.preview import expected_time, print_plan
+from cluster.preflight_run import require_ready
+from cluster.preview import cost_line, expected_time, print_plan
 from cluster.publish import print_next, publish, require_complete
 from cluster.reading import committed_shards
 from cluster.resources import Resources, ray_environment
@@ -38,6 +40,9 @@ class RunOptions:
     resources: Resources
     checkpoint_every: int
     plan_only: bool
+    no_preflight: bool
+    price_per_gpu_hour: float | None
+    """For the plan; None: no cost is printed."""
 
 
 def run_sweep(
@@ -54,6 +59,8 @@ def run_sweep(
     find_data  from the directory that the user gave, or None, to what the engines are given
     """
     _require_lasting(options.store)
+    if options.price_per_gpu_hour is not None and not options.plan_only:
+        raise InputError("--price-per-gpu-hour is for the estimate of --plan; give both, or none")
     opened = open_store(options.store, options.s3_endpoint)
     name = sweep.default_name(prefix) if options.sweep is None else options.sweep
     plan = adopt_plan(opened, make_plan(sweep, name))
@@ -64,12 +71,24 @@ def run_sweep(
     if options.plan_only:
         if options.data is not None:
             find_data(options.data)
-        print_plan(console, plan, left, _expected(plan, left, options))
+        expected = _expected(plan, left, options)
+        price = options.price_per_gpu_hour
+        cost = None if price is None else cost_line(expected, options.resources, price)
+        print_plan(console, plan, left, expected, cost)
         return 0
     quarantined = 0
     if left:
         data = find_data(options.data)
         expected = _expected(plan, left, options)
+        look = partial(
+            require_ready,
+            store=opened,
+            needs=options.resources,
+            experiment=plan.experiment,
+            left=left,
+            data=data,
+            console=console,
+        )
         started = time.monotonic()
         plan, quarantined = drive(
             opened,
@@ -81,6 +100,7 @@ def run_sweep(
             checkpoint_every=options.checkpoint_every,
             console=console,
             expected=str(expected),
+            look=_nothing if options.no_preflight else look,
         )
         took = (time.monotonic() - started) / 60
         console.print(f"Took {took:.1f} minutes; expected were {expected.wall_seconds / 60:.1f}.")
@@ -99,6 +119,10 @@ def run_sweep(
             style="red",
         )
     return 1 if quarantined else 0
+
+
+def _nothing(connection: Any) -> None:
+    """In the place of a look."""
 
 
 def _expected(plan: Plan[Any], left: Sequence[Shard], options: RunOptions) -> Estimate:

@@ -3,9 +3,10 @@ every machine. The minutes are those of 2 AVX-512 cores; a GPU takes far less.""
 
 from collections.abc import Sequence
 
+from cluster.cost import BYTES_PER_WEIGHT
 from pcworker.catalogue import facts
 from pcworker.config import Trial
-from pcworker.timing_config import TimingConfiguration
+from pcworker.timing_config import KEPT, TimingConfiguration
 
 _MULTIPLICATIONS_PER_S = 98e9
 _LEARNT_PER_S = 0.85e9
@@ -14,6 +15,8 @@ _READ_PER_S = 1.5e9
 """Parameters: an inference step predicts and pulls back with them."""
 _CALLS_S = 50e-6
 """Of the operations on a layer, whatever its size."""
+_BIASES = 10_000
+"""Of a layer, at most."""
 _START_S = 1e-8
 """Per parameter of each rule's network, before and after: made, copied, hashed, compared."""
 
@@ -46,6 +49,16 @@ def timing_seconds(trials: Sequence[Trial[TimingConfiguration]]) -> float:
 def timing_updates(trials: Sequence[Trial[TimingConfiguration]]) -> int:
     """Weight updates that a shard makes, of all trials."""
     return len(trials) * trials[0].configuration.updates_in_all
+
+
+def timing_bytes(trials: Sequence[Trial[TimingConfiguration]]) -> int:
+    """What the final parameters of a shard take, those that are kept, at most."""
+    config = trials[0].configuration
+    network = facts(config.network)
+    values = network.parameters
+    if not config.save_weights:
+        values = min(values, network.layers * (KEPT + _BIASES))
+    return values * len(trials) * BYTES_PER_WEIGHT
 
 
 def timing_packs(

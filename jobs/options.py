@@ -6,6 +6,7 @@
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -74,9 +75,7 @@ def choice(name: str, default: str | None, text: str) -> Callable[[Any], Any]:
     )
 
 
-_RUN = [
-    *_STORE,
-    click.option("--sweep", help="Name of the sweep.  [default: from the set of trials]"),
+_WHERE = [
     click.option("--data", type=click.Path(path_type=Path), help="Directory of the data set."),
     click.option("--workers", type=click.IntRange(1), help="Workers.  [default: as many as fit]"),
     click.option(
@@ -95,9 +94,22 @@ _RUN = [
         "--address",
         help="Ray cluster: auto or HOST:PORT.  [default: RAY_ADDRESS, else a local Ray]",
     ),
+]  # fmt: skip
+_RUN = [
+    *_STORE,
+    click.option("--sweep", help="Name of the sweep.  [default: from the set of trials]"),
+    *_WHERE,
+    click.option(
+        "--no-preflight", is_flag=True,
+        help="Start without a look at what would break it (python -m jobs.preflight).",
+    ),
     click.option(
         "--plan", "plan_only", is_flag=True,
         help="Check everything, print the plan, start nothing.",
+    ),
+    click.option(
+        "--price-per-gpu-hour", type=float, metavar="X",
+        help="With --plan: estimates the cost, too; in any currency.",
     ),
 ]  # fmt: skip
 checkpoint_option = click.option(
@@ -116,6 +128,11 @@ def run_options(command: Any) -> Any:
     return _with(_RUN, command)
 
 
+def preflight_options(command: Any) -> Any:
+    """The options of a job that only looks: `resources_from` takes some of them."""
+    return _with([*_STORE, *_WHERE], command)
+
+
 def _with(options: Sequence[Any], command: Any) -> Any:
     for option in reversed(options):
         command = option(command)
@@ -124,16 +141,20 @@ def _with(options: Sequence[Any], command: Any) -> Any:
 
 def split(given: dict[str, Any]) -> RunOptions:
     """Takes the run options out of a command's arguments."""
-    resources = Resources(
+    resources = resources_from(given)
+    every = given.pop("checkpoint_every", 0)  # a job without that option has no checkpoints
+    named = {f.name: given.pop(f.name) for f in fields(RunOptions) if f.name in given}
+    return RunOptions(resources=resources, checkpoint_every=every, **named)
+
+
+def resources_from(given: dict[str, Any]) -> Resources:
+    """Takes what a worker needs out of a command's arguments."""
+    return Resources(
         workers=given.pop("workers"),
         cpus=given.pop("cpus_per_worker"),
         gpus=given.pop("gpus_per_worker"),
         device=given.pop("device"),
     )
-    every = given.pop("checkpoint_every", 0)  # a job without that option has no checkpoints
-    names = ("store", "s3_endpoint", "sweep", "data", "address", "plan_only")
-    named = {name: given.pop(name) for name in names}
-    return RunOptions(resources=resources, checkpoint_every=every, **named)
 
 
 def main(command: click.Command) -> NoReturn:

@@ -6,6 +6,7 @@
     │   └── StoreError        the store cannot be read or written, or answers what it should not
     │       ├── DamagedError      one object in the store is corrupt; the rest stays readable
     │       ├── FullError         there is no space left in it, or it is read-only
+    │       ├── OverwritingError  it ignores the condition of a conditional write
     │       └── UnavailableError  the store does not answer, or is overloaded: waiting may help
     └── IncompleteError       a table was asked over cells that are not there
 
@@ -35,6 +36,10 @@ class DamagedError(StoreError):
 
 class FullError(StoreError):
     """There is no space left in the store, or it is read-only: nobody can write there."""
+
+
+class OverwritingError(StoreError):
+    """A write that must not overwrite did: two workers could both commit a shard."""
 
 
 class UnavailableError(StoreError):

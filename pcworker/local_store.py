@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pcworker.errors import FullError, StoreError
+from pcworker.errors import FullError, OverwritingError, StoreError
 from pcworker.store import key_parts
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -66,9 +66,15 @@ class LocalStore:
         key = f"probe-{uuid.uuid4().hex}"
         try:
             if not self.put_if_absent(key, b"1") or self.put_if_absent(key, b"2"):
-                raise StoreError(f"store {self.url}: a write that must not overwrite did")
+                raise OverwritingError(
+                    f"store {self.url}: a write that must not overwrite did; use a file system "
+                    "whose hard links are atomic"
+                )
         finally:
             self.delete(key)
+
+    def clock(self) -> None:
+        """There is no server."""
 
     def _path(self, key: str) -> Path:
         return self.root.joinpath(*key_parts(key))

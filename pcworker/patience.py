@@ -61,6 +61,9 @@ class PatientStore:
     def check(self) -> None:
         self._patiently(self._store.check)
 
+    def clock(self) -> float | None:
+        return self._patiently(self._store.clock)
+
     def _patiently(self, call: Callable[[], T]) -> T:
         result = Retrying(
             retry=retry_if_exception_type(UnavailableError),

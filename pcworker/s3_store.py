@@ -11,6 +11,7 @@ import shlex
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
@@ -22,7 +23,7 @@ from botocore.config import Config
 from botocore.parsers import ResponseParserError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from pcworker.errors import StoreError, UnavailableError
+from pcworker.errors import OverwritingError, StoreError, UnavailableError
 from pcworker.store import key_parts
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ class S3Store:
         first = self.put_if_absent(key, b"1")
         try:
             if not first or self.put_if_absent(key, b"2") or self.get(key) != b"1":
-                raise StoreError(
+                raise OverwritingError(
                     f"store {self.url}: {self._server} ignores If-None-Match: a write that must "
                     "not overwrite did, so that two workers could both commit a shard; use a "
                     "store that honours conditional writes (AWS S3 and SeaweedFS 4.48 do, the "
@@ -199,6 +200,16 @@ class S3Store:
                 )
         finally:
             self.delete(key)
+
+    def clock(self) -> float | None:
+        with self._trouble("list", "probe/"):
+            name = self._name("probe/") + "/"
+            found = self._client.list_objects_v2(Bucket=self._bucket, Prefix=name, MaxKeys=1)
+        try:
+            date = found["ResponseMetadata"]["HTTPHeaders"]["date"]
+            return parsedate_to_datetime(date).timestamp()
+        except (KeyError, ValueError):
+            return None
 
     def _opened(self, session: boto3.Session, attempts: int) -> "S3Client":
         """A client that tries everything `attempts` times."""

@@ -46,7 +46,11 @@ class Store(Protocol):
         """Where a person finds `key`."""
 
     def check(self) -> None:
-        """Raises StoreError unless all the above works here."""
+        """Raises StoreError unless all the above works here, OverwritingError where only the
+        condition of `put_if_absent` is ignored."""
+
+    def clock(self) -> float | None:
+        """The server's time in whole seconds since the epoch; None where there is no server."""
 
 
 def open_store(url: str, s3_endpoint: str | None = None) -> Store:

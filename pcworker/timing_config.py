@@ -15,6 +15,8 @@ GAMMA_OF_IL = 0.1
 """Whittington & Bogacz's (2017), whose t_c the paper's timings take over; with 0.5 inference in
 AlexNet does not converge. For the other rules gamma is 1."""
 T_D = 4
+KEPT = 1_000_000
+"""The values of larger parameters are kept only where that is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,11 +18,8 @@ from pcworker.learners import Minibatch, distance, learner, named_parameters
 from pcworker.networks import build
 from pcworker.stopwatch import stopwatch
 from pcworker.timing import Update, take_turns, time_loops, warm_up
-from pcworker.timing_config import TimingConfiguration
+from pcworker.timing_config import KEPT, TimingConfiguration
 from pcworker.timing_results import Comparison, Parameter, TimingResult, TrialTiming
-
-KEPT = 1_000_000
-"""The values of larger parameters are kept only where that is asked for."""
 
 
 class TimingEngine:

@@ -8,10 +8,12 @@ import re
 import socket
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -28,6 +30,8 @@ Kind = Literal[
     "forget condition",  # handed on without If-None-Match
     "skewed clock",  # 403
     "expired token",  # 400
+    "access denied",  # 403
+    "clock ahead",  # by an hour, in the Date of the answer
     "pass",  # nothing
 ]
 ANSWERS: dict[str, tuple[int, str]] = {
@@ -36,8 +40,10 @@ ANSWERS: dict[str, tuple[int, str]] = {
     "conflict": (409, "ConditionalRequestConflict"),
     "skewed clock": (403, "RequestTimeTooSkewed"),
     "expired token": (400, "ExpiredToken"),
+    "access denied": (403, "AccessDenied"),
 }
 HANG_SECONDS = 60
+AHEAD_SECONDS = 3600
 
 
 @dataclass
@@ -157,6 +163,12 @@ def _handler(proxy: FaultyProxy) -> type[BaseHTTPRequestHandler]:
             if fault.kind == "forget condition":
                 del self.headers["If-None-Match"]
                 self.answer(*self.forward(body))
+                return
+            if fault.kind == "clock ahead":
+                status, headers, whole = self.forward(body)
+                kept = [(name, value) for name, value in headers if name.lower() != "date"]
+                later = formatdate(time.time() + AHEAD_SECONDS, usegmt=True)
+                self.answer(status, [*kept, ("Date", later)], whole)
                 return
             if fault.kind == "damage":
                 status, headers, whole = self.forward(body)

@@ -40,6 +40,9 @@ class Node:
 class RayCluster:
     """See the module's docstring."""
 
+    dashboard_host = "127.0.0.1"
+    auth_mode = "token"
+
     def __init__(self, folder: Path, extra: Mapping[str, str]) -> None:
         """
         folder  has a short path: Ray's sockets, whose paths are limited, are in it
@@ -62,7 +65,7 @@ class RayCluster:
             **clean_environment(self.folder),
             # a job's `python` is the one that its node finds first: here, the tests'
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_MODE": self.auth_mode,
             "RAY_AUTH_TOKEN_PATH": str(self.token),
             "RAY_API_SERVER_ADDRESS": self.dashboard,
             **self._extra,
@@ -74,16 +77,16 @@ class RayCluster:
         _, dashboard = self.dashboard.rsplit(":", 1)
         [client] = free_ports(1)
         self._head = self._started(
-            host, "--head", "--port", gcs, "--dashboard-host", "127.0.0.1",
+            host, "--head", "--port", gcs, "--dashboard-host", self.dashboard_host,
             "--dashboard-port", dashboard, "--ray-client-server-port", str(client),
             "--num-cpus", "0", "--num-gpus", "0",
         )  # fmt: skip
 
-    def add(self, cpus: int = 1, gpus: int = 0) -> Node:
-        """Starts a node. A GPU is only a number to Ray."""
+    def add(self, cpus: int = 1, gpus: int = 0, extra: Mapping[str, str] | None = None) -> Node:
+        """Starts a node. A GPU is only a number to Ray. `extra`: for its environment."""
         self._count += 1
         has = ("--num-cpus", str(cpus), "--num-gpus", str(gpus))
-        node = self._started(f"127.0.1.{self._count}", "--address", self.address, *has)
+        node = self._started(f"127.0.1.{self._count}", "--address", self.address, *has, extra=extra)
         self.nodes.append(node)
         return node
 
@@ -117,7 +120,7 @@ class RayCluster:
             kill_marked(self._head.mark)
             self._head = None
 
-    def _started(self, address: str, *options: str) -> Node:
+    def _started(self, address: str, *options: str, extra: Mapping[str, str] | None = None) -> Node:
         node = Node(secrets.token_hex(8), address)
         [agent] = free_ports(1)
         command = [
@@ -134,10 +137,11 @@ class RayCluster:
         }
         # so that a __pycache__ in a job's working directory can only have been shipped
         marked = {**self.environment(), MARK: node.mark, "PYTHONDONTWRITEBYTECODE": "1"}
+        marked |= timing | dict(extra or {})
         with (self.folder / "start.log").open("ab") as log:
             try:
                 subprocess.run(
-                    command, env=marked | timing, cwd=self.folder, stdin=subprocess.DEVNULL,
+                    command, env=marked, cwd=self.folder, stdin=subprocess.DEVNULL,
                     stdout=log, stderr=log, check=True, timeout=PATIENCE_S, start_new_session=True,
                 )  # fmt: skip
             except BaseException:
@@ -146,11 +150,20 @@ class RayCluster:
         return node
 
 
+class OpenRayCluster(RayCluster):
+    """One that anybody can use: no token, and a dashboard at all addresses of this machine."""
+
+    dashboard_host = "0.0.0.0"
+    auth_mode = "disabled"
+
+
 @contextmanager
-def ray_cluster(extra: Mapping[str, str] | None = None) -> Iterator[RayCluster]:
+def ray_cluster(
+    kind: type[RayCluster] = RayCluster, extra: Mapping[str, str] | None = None
+) -> Iterator[RayCluster]:
     """A running head; gone afterwards, with its nodes and its folder."""
     with short_folder() as folder:
-        cluster = RayCluster(folder, extra or {})
+        cluster = kind(folder, extra or {})
         try:
             cluster.start()
             yield cluster

@@ -208,6 +208,7 @@ def test_a_submitted_job_runs_on_both_nodes_and_ends_well(submitted: Submitted) 
     assert submitted.done.code == 0, submitted.done.said
     assert "Running on the Ray cluster at" in submitted.done.stdout
     assert "3 node(s), 2 CPU core(s)" in submitted.done.stdout
+    assert "Preflight: 13 checks passed." in submitted.done.stdout
     trials = read_tables(folder(submitted.store) / "tables")["trials"]
     hosts = set(trials["hostname"].to_pylist())
     assert len(hosts) == 2

@@ -42,7 +42,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
 @pytest.fixture(scope="module")
 def cluster(server: Seaweed) -> Iterator[RayCluster]:
     """Two nodes of one CPU each, that know the store's credentials as machines with a role do."""
-    with ray_cluster(server.server.environment()) as cluster:
+    with ray_cluster(extra=server.server.environment()) as cluster:
         cluster.add()
         cluster.add()
         cluster.wait()

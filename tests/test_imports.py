@@ -15,7 +15,7 @@ MATHEMATICS = (
     *("activity", "detector", "modules", "module_network", "method", "predictive", "networks"),
     *("measures", "training", "engine", "dataset", "batches", "randomness"),
     *("timing", "stopwatch", "learners", "timing_engine", "images"),
-    *("benchmark", "contenders", "rounds"),
+    *("benchmark", "contenders", "rounds", "exactness"),
 )
 
 
@@ -53,7 +53,8 @@ def test_the_packages_that_are_imported_are_this_repositorys() -> None:
 
 def test_only_the_actor_and_the_dispatchers_modules_know_ray() -> None:
     dispatcher = {
-        f"cluster.{name}" for name in ("connect", "pool", "dispatch", "failures", "metrics")
+        f"cluster.{name}"
+        for name in ("connect", "pool", "dispatch", "failures", "metrics", "preflight_look")
     }
     assert importers("ray") == {"pcworker.actor", *dispatcher}
 

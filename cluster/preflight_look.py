@@ -1,0 +1,203 @@
+"""Looks before a sweep: at the store, at the cluster, at every node with room for a worker.
+
+Ray is imported here: `ray_environment` comes first. What is found is judged by `cluster.preflight`.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grpc
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cluster.connect import Connection, nodes
+from cluster.failures import cause_of
+from cluster.preflight_findings import DashboardFound, NodeFound, RayFound, StoreFound
+from cluster.resources import Resources, require_room, workers_that_fit
+from pcworker.errors import InputError, OverwritingError, StoreError
+from pcworker.node_look import disk, knock, look
+from pcworker.store import Store
+
+NODE_S = 60.0
+"""In which a node must answer: its Python starts, imports torch and perhaps compiles `fused.c`."""
+CLOCK_S = 10.0
+"""In which the process that has answered must say what time it is."""
+KNOCK_S = 5.0
+DASHBOARD_S = 20.0
+"""For a process on the head to start and to try its dashboard."""
+_FACTS = tuple(f.name for f in fields(NodeFound) if f.name not in ("name", "silent", "ahead_s"))
+_WITHOUT_TOKEN = "/ray.rpc.NodeInfoGcsService/CheckAlive"
+"""A harmless question that a Ray in token mode answers only to who has the token."""
+
+
+def look_at_store(store: Store) -> StoreFound:
+    """What `Store.check` finds, told apart; the probe is gone afterwards."""
+    seen: dict[str, Any] = {"url": store.url}
+    try:
+        store.list("probe/")
+        sent = time.time()
+        clock = store.clock()
+        seen["ahead_s"] = None if clock is None else ahead(sent, clock, time.time(), tick=1.0)
+    except StoreError as error:
+        return StoreFound(**seen, unreachable=str(error))
+    if "://" not in store.url:
+        seen["free_bytes"] = disk(store.url)[0]
+    try:
+        store.check()
+    except OverwritingError as error:
+        return StoreFound(**seen, overwrites=str(error))
+    except StoreError as error:
+        return StoreFound(**seen, unwritable=str(error))
+    return StoreFound(**seen)
+
+
+def look_at_ray(
+    to: Connection,
+    needs: Resources,
+    *,
+    images: str | None = None,
+    ask_nodes: bool = True,
+    node_s: float = NODE_S,
+) -> RayFound:
+    """What there is of a cluster that this process is connected to.
+
+    images     a directory that every node must see
+    ask_nodes  False: not the nodes themselves, of a local Ray
+    node_s     seconds in which a node must answer
+    """
+    try:
+        require_room(nodes(), needs)
+        no_room = None
+    except InputError as error:
+        no_room = str(error)
+    unasked = needs.device == "auto" and needs.gpus == 0
+    context = ray.get_runtime_context()
+    return RayFound(
+        local=to.local,
+        nodes=_ask_nodes(needs, images, node_s) if ask_nodes and no_room is None else (),
+        no_room=no_room,
+        idle_gpus=sum(node.get("GPU", 0.0) for node in nodes()) if unasked else 0.0,
+        demands_token=demands_token(context.gcs_address),
+        dashboard=None if to.dashboard is None else _dashboard(to.dashboard),
+        disk=disk(_folder(_living()[0])) if to.local and not ask_nodes else None,
+    )
+
+
+def ahead(sent: float, there: float, received: float, tick: float = 0.0) -> float:
+    """By how many seconds another clock is surely ahead of this one: it said `there` at some time
+    between `sent` and `received`, in whole multiples of `tick`."""
+    if there > received:
+        return there - received
+    return min(0.0, there + tick - sent)
+
+
+def demands_token(gcs: str) -> bool | None:
+    """Whether Ray refuses who has no token; None where it does not answer in plain gRPC."""
+    with grpc.insecure_channel(gcs, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            channel.unary_unary(_WITHOUT_TOKEN)(b"", timeout=KNOCK_S)
+        except grpc.RpcError as error:
+            return True if error.code() is grpc.StatusCode.UNAUTHENTICATED else None
+    return False
+
+
+def _ask_nodes(needs: Resources, images: str | None, node_s: float) -> tuple[NodeFound, ...]:
+    """What each node with room for a worker says, all asked at once."""
+    asked = [node for node in _living() if workers_that_fit([node["Resources"]], needs)]
+    task = ray.remote(num_cpus=0, num_gpus=needs.gpus, max_retries=0)(_look)
+    refs = {
+        node["NodeID"]: _on(task, node["NodeID"]).remote(
+            needs.device, int(needs.cpus), _folder(node), images
+        )
+        for node in asked
+    }
+    said = _answers(refs, node_s)
+    clocks = _clocks([node for node, answer in said.items() if not answer.silence])
+    found = []
+    for node in asked:
+        facts, silence = said[node["NodeID"]]
+        # of a node with other sources only what has a name here
+        known = {name: facts[name] for name in _FACTS if name in facts} if facts else {}
+        offset = clocks.get(node["NodeID"], 0.0)
+        found.append(NodeFound(_name(node), silence, offset, **known))
+    return tuple(found)
+
+
+def _look(device: str, cpus: int, folder: str, images: str | None) -> dict[str, Any]:
+    """On a node."""
+    return look(device, gpus=len(ray.get_gpu_ids()), cpus=cpus, folder=folder, images=images)
+
+
+def _clocks(asked: list[str]) -> dict[str, float]:
+    """By how much the clocks of nodes that have answered are ahead; their processes are warm."""
+    task = ray.remote(num_cpus=0, max_retries=0)(_now)
+    sent = time.time()
+    said = _answers({node: _on(task, node).remote() for node in asked}, CLOCK_S)
+    received = time.time()
+    return {n: ahead(sent, a.value, received) for n, a in said.items() if not a.silence}
+
+
+def _now() -> float:
+    """On a node."""
+    return time.time()
+
+
+def _dashboard(url: str) -> DashboardFound:
+    """Seen from the cluster's head, where it runs."""
+    heads = [n["NodeID"] for n in _living() if "node:__internal_head__" in n["Resources"]]
+    task = ray.remote(num_cpus=0, max_retries=0)(knock)
+    said = _answers({head: _on(task, head).remote(url) for head in heads}, DASHBOARD_S)
+    known = [answer.value for answer in said.values() if not answer.silence]
+    return DashboardFound(url, **known[0]) if known else DashboardFound(url, None, True)
+
+
+class _Answer(NamedTuple):
+    """What a task has returned, or why it has not."""
+
+    value: Any
+    silence: str | None
+
+
+def _answers(refs: Mapping[str, Any], seconds: float) -> dict[str, _Answer]:
+    """By node; tasks that are not done within `seconds` are left behind."""
+    if not refs:
+        return {}
+    ready, stuck = ray.wait(list(refs.values()), num_returns=len(refs), timeout=seconds)
+    for ref in stuck:
+        ray.cancel(ref, force=True)
+    return {
+        node: _get(ref) if ref in ready else _Answer(None, f"not within {seconds:.0f} s")
+        for node, ref in refs.items()
+    }
+
+
+def _get(ref: Any) -> _Answer:
+    try:
+        return _Answer(ray.get(ref), None)
+    except RayError as error:
+        return _Answer(None, cause_of(error))
+
+
+def _on(task: Any, node: str) -> Any:
+    """A task that runs on this node and nowhere else."""
+    return task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
+
+
+def _living() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _folder(node: Mapping[str, Any]) -> str:
+    """Of Ray's session on that node."""
+    return str(Path(node["ObjectStoreSocketName"]).parent)
+
+
+def _name(node: Mapping[str, Any]) -> str:
+    """The host's name, with the node's id where several nodes are on that host."""
+    host = str(node["NodeManagerHostname"])
+    same = [other for other in _living() if other["NodeManagerHostname"] == host]
+    return f"{host}/{node['NodeID'][:8]}" if len(same) > 1 else host

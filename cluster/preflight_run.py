@@ -1,0 +1,92 @@
+"""The look before a sweep, as `jobs.preflight` and the jobs themselves take it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from cluster.experiment import Experiment
+from cluster.plan import Shard
+from cluster.preflight import Verdict, failed, summary, verdicts
+from cluster.preflight_findings import Found, RayFound
+from cluster.resources import Resources
+from pcworker.errors import DataError, InputError
+from pcworker.mnist import load_digits
+from pcworker.node_look import versions
+from pcworker.store import Store
+
+if TYPE_CHECKING:
+    from cluster.connect import Connection
+
+_STYLES = {"FAIL": "red", "warn": "yellow"}
+
+
+def find_out(store: Store, needs: Resources, data: Path | None, address: str | None) -> Found:
+    """Looks at all there is, without a sweep.
+
+    address  as `ray_environment` returned it; None: a local Ray is started for it
+    """
+    from cluster.connect import connected  # these import ray, which reads its environment then
+    from cluster.preflight_look import look_at_ray, look_at_store
+
+    no_data = None
+    try:
+        load_digits(data)
+    except DataError as error:
+        no_data = str(error)
+    ray: RayFound | str
+    try:
+        with connected(address) as cluster:
+            ray = look_at_ray(cluster, needs)
+    except InputError as error:
+        ray = str(error)
+    return Found(look_at_store(store), ray, "MNIST, verified", no_data, versions())
+
+
+def show(made: Sequence[Verdict], console: Console) -> None:
+    """A line each."""
+    for verdict in made:
+        console.print(str(verdict), style=_STYLES.get(verdict.status), soft_wrap=True)
+
+
+def require_ready(
+    cluster: "Connection",
+    store: Store,
+    needs: Resources,
+    experiment: Experiment,
+    left: Sequence[Shard],
+    data: Any,
+    console: Console,
+) -> None:
+    """Before a sweep: one line where all is well, else the lines that are not, and InputError if
+    it should not start.
+
+    left  the shards to run
+    data  that was found for the workers
+    """
+    from cluster.preflight_look import look_at_ray, look_at_store
+
+    images = data if isinstance(data, str) else None
+    # the workers of a local Ray look at this machine themselves, seconds later
+    ray = look_at_ray(cluster, needs, images=images, ask_nodes=not cluster.local)
+    found = Found(
+        look_at_store(store),
+        ray,
+        images or "found",
+        None,
+        versions(),
+        needed_bytes=sum(experiment.stored_bytes(shard.trials) for shard in left),
+        stacks=experiment.stacks,
+    )
+    made = verdicts(found)
+    bad = [verdict for verdict in made if verdict.status in _STYLES]
+    show(bad, console)
+    if failed(made):
+        raise InputError(
+            f"{sum(v.status == 'FAIL' for v in bad)} of {len(made)} checks before the sweep failed "
+            "and nothing was started; put right what is printed above, or run it anyway with "
+            "--no-preflight"
+        )
+    if not bad:
+        console.print(summary(made))
