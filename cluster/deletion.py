@@ -7,29 +7,36 @@ damaged one. The plan goes last: until then the name stays taken, and the same c
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from cluster.heartbeat import Driver, read_drivers
+from cluster.heartbeat import EVERY_S, Driver, read_drivers
 from cluster.plan import read_plan
 from cluster.reading import read_all
 from cluster.status_look import first_command
+from pcworker.commit import TABLES
 from pcworker.errors import DamagedError, InputError
 from pcworker.layout import SweepKeys
+from pcworker.sealed import unseal
 from pcworker.store import Store
 
+_OF_SHARDS = "|".join(sorted({name for tables in TABLES.values() for name in tables}))
 _STAGES = tuple(
     re.compile(pattern)
     for pattern in (
-        r"(tables|report)/[^/]+",
+        rf"tables/({_OF_SHARDS}|divergence|failures)\.parquet",
+        r"report/(figure3|table4)\.(png|svg)",
         r"failures/[^/]+/[^/]+\.json",
         r"shards/[^/]+/commit\.json",
-        r"shards/[^/]+/attempts/[^/]+/[^/]+\.(parquet|json|npz)",
-        r"drivers/[^/]+\.json",
+        rf"shards/[^/]+/attempts/[^/]+/(({_OF_SHARDS})\.parquet|attempt\.json|checkpoint-\d+\.npz)",
+        r"drivers/[0-9a-f]+\.json",
         r"plan\.json",
     )
 )
 """What a sweep's folder holds, as `pcworker.layout` has it, in the order in which it goes."""
+WATCH_S = int(EVERY_S) + 2
+"""A driver that lives gives a sign in this time."""
 
 Keys = tuple[str, ...]
 
@@ -44,8 +51,6 @@ class Doomed:
     """Keys, in the order in which they go."""
     foreign: Keys
     """Keys in the sweep's folder that are none of its own, and stay."""
-    alive: tuple[Driver, ...]
-    """Drivers that seem to be at work on it."""
     described: str
     """What it is, in a line or two."""
 
@@ -68,10 +73,10 @@ def in_stages(
     return tuple(map(tuple, own)), tuple(foreign)
 
 
-def doomed(store: Store, name: str, now: float) -> Doomed:
+def doomed(store: Store, name: str) -> Doomed:
     """What there is of the sweep `name`, or of the tables `A+B` that were made of several.
 
-    Raises InputError if there is nothing.
+    Raises InputError if there is nothing, or if it is another sweep, as behind a link.
     """
     parts = name.split("+")
     root = SweepKeys.joint(parts).root
@@ -79,10 +84,26 @@ def doomed(store: Store, name: str, now: float) -> Doomed:
     if not keys:
         raise InputError(f"there is no sweep {name} in the store {store.url}; check both names")
     stages, foreign = in_stages(root, keys)
-    drivers = read_drivers(store, name) if len(parts) == 1 else []
-    alive = tuple(driver for driver in drivers if driver.alive(now))
     described = _described(store, name, keys) if len(parts) == 1 else "tables of several sweeps"
-    return Doomed(name, root, stages, foreign, alive, described)
+    return Doomed(name, root, stages, foreign, described)
+
+
+def at_work(store: Store, sweep: Doomed, pause: Callable[[], None]) -> list[Driver]:
+    """The drivers that give a sign of life while it is watched, whatever their clocks say.
+
+    pause  waits a second
+    """
+    if "+" in sweep.name:
+        return []
+    before = read_drivers(store, sweep.name)
+    if all(driver.ended for driver in before):
+        return []
+    for _ in range(WATCH_S):
+        pause()
+        now = read_drivers(store, sweep.name)
+        if fresh := [driver for driver in now if not driver.ended and driver not in before]:
+            return fresh
+    return []
 
 
 def delete(store: Store, sweep: Doomed, report: Callable[[int], None]) -> None:
@@ -101,6 +122,7 @@ def _delete(store: Store, key: str) -> None:
 
 def _described(store: Store, name: str, keys: Sequence[str]) -> str:
     commits = sum(key.endswith("/commit.json") for key in keys)
+    _require_own(store, name)
     try:
         plan = read_plan(store, name)
         command = first_command(store, name) if plan else None
@@ -110,3 +132,14 @@ def _described(store: Store, name: str, keys: Sequence[str]) -> str:
         return f"{commits} committed shard(s), no plan: what is left of a deletion"
     text = f"{len(plan.trials)} trials, {commits} of {len(plan.shards)} shard(s) committed"
     return f"{text}\nsubmitted by: {command}" if command else text
+
+
+def _require_own(store: Store, name: str) -> None:
+    """Another sweep's folder may be found under this name: by a link, or a copy."""
+    with suppress(ValueError):  # a damaged plan says nothing
+        found = unseal(store.get(SweepKeys(name).plan) or b"").get("sweep")
+        if found != name:
+            raise InputError(
+                f"{store.describe(SweepKeys(name).plan)} is the plan of the sweep {found}, not of "
+                f"{name}: a link, or a copy, which this command does not delete"
+            )

@@ -1,8 +1,8 @@
 """Deletes a sweep: its plan, results, checkpoints, tables and figures. There is no way back.
 
 Asks first, and takes the sweep's name for an answer. Other sweeps, and files in its folder that
-this project did not write, stay. A sweep that a driver is at work on is refused. If it is
-interrupted, the same command goes on.
+this project did not write, stay. A sweep that a driver is at work on is refused. Interrupted, the
+same command deletes the rest.
 """
 
 import sys
@@ -11,10 +11,10 @@ import time
 import click
 from rich.progress import Progress
 
-from cluster.deletion import Doomed, delete, doomed
-from jobs.options import console, help_text, main, store_options
+from cluster.deletion import Doomed, at_work, delete, doomed
+from jobs.options import console, errors, help_text, main, store_options
 from pcworker.errors import InputError
-from pcworker.store import open_store
+from pcworker.store import Store, open_store
 
 
 @click.command(help=help_text(__doc__), context_settings={"max_content_width": 100})
@@ -24,14 +24,19 @@ from pcworker.store import open_store
 def command(store: str, s3_endpoint: str | None, sweep: str, yes: bool) -> int:
     """The command line: see the module's docstring. Returns 1 if something appeared meanwhile."""
     opened = open_store(store, s3_endpoint)
-    found = doomed(opened, sweep, time.time())
+    found = doomed(opened, sweep)
     console.print(f"Sweep {sweep} in {opened.url}: {found.described}", soft_wrap=True)
-    _require_idle(found)
     if not yes:
         _ask(found)
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("deleting", total=found.count)
-        delete(opened, found, lambda gone: progress.update(bar, completed=gone))
+    _require_idle(opened, found)
+    found = doomed(opened, sweep)
+    try:
+        with Progress(console=console, disable=not console.is_terminal) as progress:
+            bar = progress.add_task("deleting", total=found.count)
+            delete(opened, found, lambda gone: progress.update(bar, completed=gone))
+    except KeyboardInterrupt:
+        errors.print("interrupted: a part is gone for good; the same command deletes the rest")
+        return 130
     console.print(f"Deleted {found.count} object(s).")
     if found.foreign:
         kept = ", ".join(found.foreign[:3]) + (", ..." if len(found.foreign) > 3 else "")
@@ -42,12 +47,12 @@ def command(store: str, s3_endpoint: str | None, sweep: str, yes: bool) -> int:
     return 0
 
 
-def _require_idle(found: Doomed) -> None:
-    if found.alive:
-        hosts = ", ".join(sorted({driver.hostname for driver in found.alive}))
+def _require_idle(store: Store, found: Doomed) -> None:
+    if drivers := at_work(store, found, lambda: time.sleep(1.0)):
+        hosts = ", ".join(sorted({driver.hostname for driver in drivers}))
         raise InputError(
-            f"sweep {found.name}: a driver seems to be at work on it, on {hosts}; stop it (Ctrl-C, "
-            "ray job stop). One that was killed counts as gone after half a minute"
+            f"sweep {found.name}: a driver is at work on it, on {hosts}; nothing was deleted. Stop "
+            "it first (Ctrl-C, ray job stop)"
         )
 
 
@@ -57,7 +62,10 @@ def _ask(found: Doomed) -> None:
             f"sweep {found.name}: nothing is deleted without an answer, and there is no terminal "
             "to ask at; give --yes"
         )
-    answer = click.prompt(f"{found.count} object(s) would be gone. The sweep's name, to delete it")
+    try:
+        answer = click.prompt(f"{found.count} object(s) would go. The sweep's name, to delete it")
+    except click.Abort:
+        raise InputError("no answer; nothing was deleted") from None
     if answer != found.name:
         raise InputError(f"{answer!r} is not {found.name}; nothing was deleted")
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shlex
 import uuid
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from pcworker.errors import FullError, OverwritingError, StoreError
 from pcworker.store import key_parts
 
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -54,7 +56,11 @@ class LocalStore:
             self._path(key).unlink()
 
     def prune(self, prefix: str) -> None:
+        """With what a killed writer has left of a file that never appeared."""
         top = self._path(prefix)
+        for path in top.rglob(".*"):
+            if _TEMPORARY.fullmatch(path.name):
+                path.unlink(missing_ok=True)
         for folder in sorted((top, *top.rglob("*/")), reverse=True):  # inner ones first
             with suppress(OSError):  # holds something, or is no folder any more
                 folder.rmdir()

@@ -1,7 +1,9 @@
 """Deleting a sweep: all of it, nothing else; over made-up results (see `builders`)."""
 
+import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 import time
@@ -11,8 +13,8 @@ import pytest
 from builders import ablation, collected, commit_all, planned, record_failure
 
 from cluster.collect import write_tables
-from cluster.deletion import delete, doomed, in_stages
-from cluster.heartbeat import ALIVE_S, Heartbeat
+from cluster.deletion import WATCH_S, at_work, delete, doomed, in_stages
+from cluster.heartbeat import EVERY_S, Heartbeat
 from cluster.plan import Plan, read_plan
 from cluster.reading import committed_shards
 from jobs.delete import command
@@ -22,6 +24,7 @@ from pcworker.local_store import LocalStore
 
 ROOT = Path(__file__).resolve().parent.parent
 SEAL = b"1"
+KEYS = SweepKeys("a")
 
 
 @pytest.fixture
@@ -74,13 +77,17 @@ def test_all_of_a_sweep_goes_and_nothing_of_another(
 def test_what_this_project_did_not_write_stays_and_is_named(
     store: LocalStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole(store, "a")
-    mine = ("sweeps/a/notes.txt", "sweeps/a/tables/more/mine.parquet", "sweeps/a/plan.json.old")
+    plan = whole(store, "a")
+    mine = (
+        *("sweeps/a/notes.txt", "sweeps/a/plan.json.old", "sweeps/a/report/notes.md"),
+        *("sweeps/a/tables/mine.parquet", "sweeps/a/tables/more/trials.parquet"),
+        f"sweeps/a/shards/{plan.shards[0].shard_id}/attempts/lost/mine.json",
+    )
     for key in mine:
         store.put(key, SEAL)
     assert run(store, "a", "--yes") == 0
     assert store.list("sweeps/") == sorted(mine)
-    assert "Kept 3 that are not the sweep's: sweeps/a/notes.txt" in capsys.readouterr().out
+    assert "Kept 6 that are not the sweep's: sweeps/a/notes.txt" in capsys.readouterr().out
 
 
 def test_tables_of_several_sweeps_go_without_the_sweeps(store: LocalStore) -> None:
@@ -98,7 +105,7 @@ def test_an_interrupted_deletion_leaves_no_damaged_sweep_and_the_same_command_go
     """Whatever is gone when it stops: what is left reads as a sweep with fewer commits."""
     plan = whole(store, "a")
     for share in (0.0, 0.5, 0.9):
-        found = doomed(store, "a", time.time())
+        found = doomed(store, "a")
         most = 1 + int(share * (found.count - 2))
 
         def stop(gone: int, most: int = most) -> None:
@@ -109,7 +116,7 @@ def test_an_interrupted_deletion_leaves_no_damaged_sweep_and_the_same_command_go
             delete(store, found, stop)
         committed_shards(store, plan)  # raises if one is damaged
         assert collected(store, "a").damaged == ()
-        assert doomed(store, "a", time.time()).count <= found.count - most
+        assert doomed(store, "a").count <= found.count - most
     assert run(store, "a", "--yes") == 0
     assert store.list("sweeps/") == []
 
@@ -126,15 +133,70 @@ def test_the_plan_goes_last_and_commits_before_the_files_that_they_name(store: L
     assert max(commits) < min(parquet)
 
 
-def test_a_sweep_at_work_is_refused_and_stays_whole(store: LocalStore) -> None:
+def test_a_sweep_at_work_is_refused_and_stays_whole(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the driver's clock says: its sign of life comes while it is watched."""
+    whole(store, "a")
+    driver = Heartbeat(store, "a")
+    driver.beat()
+    before = everything(store)
+    seconds = iter(range(100))
+
+    def second(length: float) -> None:
+        if next(seconds) == WATCH_S - 1:  # the last one
+            [key] = [k for k in store.list(KEYS.drivers) if b'"ended": false' in store.get(k)]
+            sign = json.loads(store.get(key) or b"")
+            store.put(key, json.dumps({**sign, "time": sign["time"] - 3600 + 10}).encode())
+
+    monkeypatch.setattr(time, "sleep", second)
+    with pytest.raises(InputError, match=r"a driver is at work.*nothing was deleted"):
+        run(store, "a", "--yes")
+    after = everything(store)
+    assert after.keys() == before.keys()
+    assert sum(after[name] != before[name] for name in after) == 1  # its sign
+
+
+def test_a_killed_drivers_last_sign_is_watched_and_then_deleted(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole(store, "a")
     Heartbeat(store, "a").beat()
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    assert run(store, "a", "--yes") == 0
+    assert sum(waited) > EVERY_S
+    assert store.list("sweeps/") == []
+
+
+def test_where_all_drivers_have_ended_nothing_is_waited_for(store: LocalStore) -> None:
+    whole(store, "a")
+    assert at_work(store, doomed(store, "a"), lambda: pytest.fail("waits")) == []
+
+
+@pytest.mark.parametrize("found", ["link", "copy"])
+def test_another_sweep_behind_a_link_or_a_copy_is_not_deleted(
+    store: LocalStore, found: str
+) -> None:
+    whole(store, "a")
+    sweeps = store.root / "sweeps"
+    if found == "link":
+        (sweeps / "b").symlink_to(sweeps / "a")
+    else:
+        shutil.copytree(sweeps / "a", sweeps / "b")
     before = everything(store)
-    with pytest.raises(InputError, match=r"a driver seems to be at work.*stop it"):
-        run(store, "a", "--yes")
+    with pytest.raises(InputError, match="is the plan of the sweep a, not of b"):
+        run(store, "b", "--yes")
     assert everything(store) == before
-    later = doomed(store, "a", time.time() + ALIVE_S + 1)
-    assert later.alive == ()
+
+
+def test_what_a_killed_writer_has_left_of_a_file_goes_too(store: LocalStore) -> None:
+    plan = whole(store, "a")
+    folder = store.root / "sweeps" / "a" / "shards" / plan.shards[0].shard_id / "attempts" / "x"
+    folder.mkdir(parents=True)
+    (folder / f".{'0123456789abcdef' * 2}").write_bytes(SEAL)
+    assert run(store, "a", "--yes") == 0
+    assert not (store.root / "sweeps" / "a").exists()
 
 
 def test_without_a_terminal_or_yes_nothing_is_deleted(

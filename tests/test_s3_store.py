@@ -598,7 +598,7 @@ def test_a_deleted_sweep_is_gone_and_its_neighbour_is_whole(server: S3Server) ->
         commit_all(store, planned(store, sweep, name))
     neighbour = store.list("sweeps/a-1/")
     assert len(neighbour) > 2
-    delete(store, doomed(store, "a", 0.0), lambda gone: None)
+    delete(store, doomed(store, "a"), lambda gone: None)
     assert store.list("sweeps/") == neighbour
 
 
