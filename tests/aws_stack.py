@@ -24,10 +24,12 @@ Statement = dict[str, Any]
 
 
 class _Loader(yaml.SafeLoader):
-    """Knows CloudFormation's `!Ref` and `!Sub`; of other objects it keeps the name."""
+    """Knows `!Ref` and `!Sub`; of other objects it keeps the name, of other functions theirs."""
 
 
-def _resolve(loader: yaml.SafeLoader, tag: str, node: Any) -> str:
+def _resolve(loader: yaml.SafeLoader, tag: str, node: yaml.Node) -> str:
+    if not isinstance(node, yaml.ScalarNode):
+        return tag
     text = str(loader.construct_scalar(node))
     if tag == "Sub":
         return re.sub(r"\$\{([^}]+)\}", lambda found: PARAMETERS[found[1]], text)
