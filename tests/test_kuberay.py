@@ -163,6 +163,15 @@ def test_an_operator_fills_in_the_settings_and_the_command_and_nothing_else() ->
     assert set(re.findall(r"\b[A-Z]{3,}\b", text)) - {"TCP", "UDP", "ALL"} == {"BUCKET"}
 
 
+def test_the_role_is_the_one_that_the_runbook_makes() -> None:
+    """For the service account of the manifests, too: the role trusts no other."""
+    runbook = (ROOT / "infra" / "README.md").read_text()
+    (account, role) = re.findall(r"--name (\S+) --role-name (\S+)", runbook)[0]
+    made = rendered("job")["ServiceAccount"]["metadata"]
+    assert made["name"] == account
+    assert made["annotations"]["eks.amazonaws.com/role-arn"].endswith(f":role/{role}")
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_no_pod_is_root_or_holds_a_key(overlay: str) -> None:
     objects = rendered(overlay)
