@@ -172,6 +172,17 @@ def test_the_role_is_the_one_that_the_runbook_makes() -> None:
     assert made["annotations"]["eks.amazonaws.com/role-arn"].endswith(f":role/{role}")
 
 
+def test_the_jobs_command_has_no_mistake(tmp_path: Path) -> None:
+    """What the runbook advises before three times all GPU machines are started: --plan."""
+    entrypoint = rendered("job")["RayJob"]["spec"]["entrypoint"]
+    python, *arguments = entrypoint.replace("s3://BUCKET/zilsweep", str(tmp_path)).split()
+    assert python == "python" and str(tmp_path) in arguments
+    command = [sys.executable, *arguments, "--plan"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Nothing was started" in done.stdout
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_no_pod_is_root_or_holds_a_key(overlay: str) -> None:
     objects = rendered(overlay)
