@@ -4,10 +4,13 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
 from aws_stack import TEMPLATE, allows, autoscaler_statements, resources, statements
 from cfnlint.api import lint_file
+from moto import mock_aws
 from seaweed import S3Server, seaweed
 
 from pcworker.errors import StoreError
@@ -41,6 +44,7 @@ def test_the_linter_finds_nothing() -> None:
         ("AWS::IAM::InstanceProfile", "AWS::IAM::InstanceProfil", "E3006"),
         ("${Prefix}/probe/", "${Prefixe}/probe/", "E1019"),
         ("Effect: Deny", "Effect: Refuse", "E3512"),
+        ('Value: !Sub "s3://${Bucket}/${Prefix}"', "Value: !Ref Results", "W1001"),
     ],
 )
 def test_a_planted_mistake_is_found(was: str, planted: str, rule: str, tmp_path: Path) -> None:
@@ -127,6 +131,7 @@ def test_the_head_ends_nodes_of_its_cluster_only_and_gives_one_role() -> None:
     mine = {"aws:ResourceTag/ray-cluster-name": "zilsweep"}
     assert allows(policy, "ec2:TerminateInstances", node, mine)
     assert not allows(policy, "ec2:TerminateInstances", node, {})
+    assert allows(policy, "ec2:CreateTags", node, mine)  # Ray's NodeUpdater: how far a node is
     assert not allows(policy, "ec2:CreateTags", node, {})
     assert allows(policy, "ec2:CreateTags", node, {"ec2:CreateAction": "RunInstances"})
     to_ec2 = {"iam:PassedToService": "ec2.amazonaws.com"}
@@ -134,10 +139,51 @@ def test_the_head_ends_nodes_of_its_cluster_only_and_gives_one_role() -> None:
     assert not allows(policy, "iam:PassRole", "arn:aws:iam::123456789012:role/admin", to_ec2)
 
 
+def lifecycle() -> list[dict[str, Any]]:
+    return resources()["Results"]["Properties"]["LifecycleConfiguration"]["Rules"]
+
+
 def test_no_lifecycle_rule_can_reach_a_result() -> None:
-    rules = resources()["Results"]["Properties"]["LifecycleConfiguration"]["Rules"]
-    expiring = [rule for rule in rules if "ExpirationInDays" in rule]
+    expiring = [rule for rule in lifecycle() if "ExpirationInDays" in rule]
     assert [rule["Prefix"] for rule in expiring] == ["zilsweep/probe/"]
+
+
+def test_old_versions_go_after_a_month_by_the_rules_and_by_no_worker() -> None:
+    days = {
+        rule.get("Prefix"): rule["NoncurrentVersionExpiration"]["NoncurrentDays"]
+        for rule in lifecycle()
+        if "NoncurrentVersionExpiration" in rule
+    }
+    assert days == {None: 30, "zilsweep/probe/": 1}
+    for key in (KEYS.data("s1", "a1", "trials"), KEYS.checkpoint("s1", "a1", 3), "probe/0123"):
+        assert not may("DeleteObjectVersion", at(key), TLS)
+    for action in ("PutBucketVersioning", "PutLifecycleConfiguration", "DeleteBucketPolicy"):
+        assert not allows(statements("StorePolicy"), f"s3:{action}", ARN, TLS)
+
+
+def test_the_bucket_never_outlives_its_denies_and_a_kept_one_is_left_alone() -> None:
+    """That nothing else of the stack needs what it then does not make, the linter sees: W1001."""
+    for name in ("Results", "ResultsPolicy"):
+        made = resources()[name]
+        assert made["DeletionPolicy"] == "RetainExceptOnCreate"  # nothing stays of a failed start
+        assert made["UpdateReplacePolicy"] == "Retain"
+    conditional = {name for name, made in resources().items() if "Condition" in made}
+    assert conditional == {"Results", "ResultsPolicy"}
+
+
+def test_data_that_is_overwritten_or_deleted_can_be_had_back() -> None:
+    data = at(KEYS.data("s1", "a1", "trials"))
+    assert may("PutObject", data, PLAIN)
+    versioning = resources()["Results"]["Properties"]["VersioningConfiguration"]
+    with mock_aws():
+        s3 = boto3.client("s3", "us-east-1")
+        s3.create_bucket(Bucket="results")
+        s3.put_bucket_versioning(Bucket="results", VersioningConfiguration=versioning)
+        committed = s3.put_object(Bucket="results", Key=data, Body=b"committed")["VersionId"]
+        s3.put_object(Bucket="results", Key=data, Body=b"overwritten")
+        s3.delete_object(Bucket="results", Key=data)
+        old = s3.get_object(Bucket="results", Key=data, VersionId=committed)
+        assert old["Body"].read() == b"committed"
 
 
 @pytest.fixture(scope="module")

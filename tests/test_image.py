@@ -6,9 +6,12 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
+from ray.autoscaler._private.command_runner import SSHCommandRunner
+from ray.autoscaler.node_provider import NodeProvider
 
 ROOT = Path(__file__).parent.parent
 RECIPE = (ROOT / "infra" / "Dockerfile").read_text()
@@ -70,6 +73,45 @@ def test_torch_of_another_index_satisfies_the_constraints() -> None:
         (version,) = (specifier.version for specifier in pinned.specifier)
         assert pinned.specifier.contains(f"{version}+cpu")
         assert asked[pinned.name].specifier.contains(f"{version}+cpu")
+
+
+class AddressProvider(NodeProvider):
+    """A cloud of which only a node's address is asked."""
+
+    def internal_ip(self, node_id: str) -> str:
+        return "10.0.0.1"
+
+
+class Recorder:
+    """Stands where Ray's command runner has `subprocess`: notes the programs, runs none."""
+
+    def __init__(self) -> None:
+        self.programs: set[str] = set()
+
+    def check_call(self, command: list[str], **_: Any) -> None:
+        self.programs.add(command[0])
+        if "--rsh" in command:
+            self.programs.add(command[command.index("--rsh") + 1].split()[0])
+
+
+def test_the_image_has_the_programs_by_which_ray_reaches_a_worker() -> None:
+    """On the head Ray's autoscaler runs in this image, and there it sets the workers up."""
+    recorder = Recorder()
+    runner = SSHCommandRunner(
+        log_prefix="",
+        node_id="i-1",
+        provider=AddressProvider({}, "zilsweep"),
+        auth_config={"ssh_user": "ubuntu"},
+        cluster_name="zilsweep",
+        process_runner=recorder,
+        use_internal_ip=True,
+    )
+    runner.run("true")
+    runner.run_rsync_up("here", "there")
+    packages = {"ssh": "openssh-client", "rsync": "rsync"}
+    assert recorder.programs == set(packages)
+    (installed,) = re.findall(r"apt-get install .*--no-install-recommends (.+) \\$", RECIPE, re.M)
+    assert set(packages.values()) <= set(installed.split())
 
 
 def test_no_secret_is_in_the_image() -> None:

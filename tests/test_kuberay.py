@@ -163,6 +163,26 @@ def test_an_operator_fills_in_the_settings_and_the_command_and_nothing_else() ->
     assert set(re.findall(r"\b[A-Z]{3,}\b", text)) - {"TCP", "UDP", "ALL"} == {"BUCKET"}
 
 
+def test_the_role_is_the_one_that_the_runbook_makes() -> None:
+    """For the service account of the manifests, too: the role trusts no other."""
+    runbook = (ROOT / "infra" / "README.md").read_text()
+    (account, role) = re.findall(r"--name (\S+) --role-name (\S+)", runbook)[0]
+    made = rendered("job")["ServiceAccount"]["metadata"]
+    assert made["name"] == account
+    assert made["annotations"]["eks.amazonaws.com/role-arn"].endswith(f":role/{role}")
+
+
+def test_the_jobs_command_has_no_mistake(tmp_path: Path) -> None:
+    """What the runbook advises before three times all GPU machines are started: --plan."""
+    entrypoint = rendered("job")["RayJob"]["spec"]["entrypoint"]
+    python, *arguments = entrypoint.replace("s3://BUCKET/zilsweep", str(tmp_path)).split()
+    assert python == "python" and str(tmp_path) in arguments
+    command = [sys.executable, *arguments, "--plan"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Nothing was started" in done.stdout
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_no_pod_is_root_or_holds_a_key(overlay: str) -> None:
     objects = rendered(overlay)

@@ -11,7 +11,14 @@ import botocore.session
 import jsonschema
 import pytest
 import yaml
-from aws_stack import resources
+from aws_stack import (
+    PARAMETERS,
+    WORKER_TYPES,
+    autoscaler_statements,
+    may_start,
+    resources,
+    template,
+)
 from botocore.validate import ParamValidator
 from moto import mock_aws
 from ray.autoscaler._private.aws.config import bootstrap_aws
@@ -132,24 +139,38 @@ def test_rays_autoscaler_takes_spot_and_without_it_the_machine_on_demand() -> No
     assert chosen(4, spot=0.0) == {"gpu-on-demand": 4}
 
 
+def start_one_of_each(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """All of `ray up` that talks to AWS; returns by node type what is asked of RunInstances."""
+    iam = boto3.client("iam", "eu-central-1")
+    for node in config["available_node_types"].values():
+        name = node["node_config"]["IamInstanceProfile"]["Name"]
+        with suppress(iam.exceptions.EntityAlreadyExistsException):
+            iam.create_instance_profile(InstanceProfileName=name)
+    config = bootstrap_aws(config)
+    provider = AWSNodeProvider(config["provider"], config["cluster_name"])
+    asked: list[dict[str, Any]] = []
+    events = provider.ec2_fail_fast.meta.client.meta.events
+    events.register(
+        "provide-client-params.ec2.RunInstances", lambda params, **_: asked.append(params)
+    )
+    for name, node in config["available_node_types"].items():
+        tags = {TAG_RAY_NODE_NAME: name, TAG_RAY_USER_NODE_TYPE: name}
+        provider.create_node(node["node_config"], tags, 1)
+    return {
+        _tag(request["TagSpecifications"][0], TAG_RAY_USER_NODE_TYPE): request for request in asked
+    }
+
+
 def test_ray_starts_nodes_at_an_api_as_the_file_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of `ray up` that talks to AWS, at moto's; the nodes themselves are not there."""
+    """At moto's; the nodes themselves are not there."""
     monkeypatch.setenv("HOME", str(tmp_path))
     with mock_aws():
         ec2, iam = boto3.client("ec2", "eu-central-1"), boto3.client("iam", "eu-central-1")
         config = validate(yaml.safe_load(_filled_in(ec2)))
-        for node in config["available_node_types"].values():
-            name = node["node_config"]["IamInstanceProfile"]["Name"]
-            with suppress(iam.exceptions.EntityAlreadyExistsException):
-                iam.create_instance_profile(InstanceProfileName=name)
         groups = len(ec2.describe_security_groups()["SecurityGroups"])
-        config = bootstrap_aws(config)
-        provider = AWSNodeProvider(config["provider"], config["cluster_name"])
-        for name, node in config["available_node_types"].items():
-            tags = {TAG_RAY_NODE_NAME: name, TAG_RAY_USER_NODE_TYPE: name}
-            provider.create_node(node["node_config"], tags, 1)
+        start_one_of_each(config)
         reservations = ec2.describe_instances()["Reservations"]
         nodes = [node for reservation in reservations for node in reservation["Instances"]]
         started = {_tag(node, TAG_RAY_USER_NODE_TYPE): node for node in nodes}
@@ -159,6 +180,72 @@ def test_ray_starts_nodes_at_an_api_as_the_file_says(
         assert {_tag(node, "ray-cluster-name") for node in nodes} == {"zilsweep"}  # the role's
         assert len(ec2.describe_security_groups()["SecurityGroups"]) == groups
         assert iam.list_roles()["Roles"] == []
+
+
+def _another_type(asked: dict[str, Any]) -> None:
+    asked["InstanceType"] = "p5.48xlarge"
+
+
+def _no_tags(asked: dict[str, Any]) -> None:
+    asked["TagSpecifications"] = []
+
+
+def _another_cluster(asked: dict[str, Any]) -> None:
+    for tag in asked["TagSpecifications"][0]["Tags"]:
+        if tag["Key"] == "ray-cluster-name":
+            tag["Value"] = "other"
+
+
+def _another_firewall(asked: dict[str, Any]) -> None:
+    asked["SecurityGroupIds"].append("sg-open")
+
+
+def _somebodys_key(asked: dict[str, Any]) -> None:
+    asked["KeyName"] = "somebody"
+
+
+def _tagged_disks(asked: dict[str, Any]) -> None:
+    asked["TagSpecifications"].append({"ResourceType": "volume", "Tags": []})
+
+
+def test_the_heads_role_allows_what_ray_asks_for_and_little_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with mock_aws():
+        ec2 = boto3.client("ec2", "eu-central-1")
+        requests = start_one_of_each(validate(yaml.safe_load(_filled_in(ec2))))
+    role, vpc = autoscaler_statements(), PARAMETERS["Vpc"]
+    for request in requests.values():
+        assert len(request["SecurityGroupIds"]) == 1
+        request["SecurityGroupIds"] = ["Nodes.GroupId"]  # as it is called in the statements
+    assert not may_start(role, requests["head"], vpc)  # that one an operator starts
+    for name in ("gpu-spot", "gpu-on-demand"):
+        request = requests[name]
+        assert not {"LaunchTemplate", "NetworkInterfaces", "Placement"} & set(request)
+        assert may_start(role, request, vpc)
+        assert not may_start(role, request, "vpc-other")
+        for change in (
+            _another_type,
+            _no_tags,
+            _another_cluster,
+            _another_firewall,
+            _somebodys_key,
+            _tagged_disks,
+        ):
+            changed = copy.deepcopy(request)
+            change(changed)
+            assert not may_start(role, changed, vpc), change.__name__
+
+
+def test_the_head_may_start_the_types_of_the_workers() -> None:
+    cluster = read()
+    workers = set(cluster["available_node_types"]) - {cluster["head_node_type"]}
+    types = {
+        cluster["available_node_types"][name]["node_config"]["InstanceType"] for name in workers
+    }
+    assert types == set(WORKER_TYPES)
+    assert template()["Parameters"]["WorkerTypes"]["Default"] == ",".join(WORKER_TYPES)
 
 
 def _filled_in(ec2: Any) -> str:
