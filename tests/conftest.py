@@ -3,10 +3,14 @@
 import pytest
 import torch
 
+from cluster.resources import ray_environment
 from pcworker.device import prepare_device
 from pcworker.digits import Digits
 from pcworker.engine import Engine
 from pcworker.mnist import load_digits
+
+# Ray reads its variables when it is imported, which any file's tests may do in this process
+ray_environment(None)
 
 
 @pytest.fixture(scope="session")

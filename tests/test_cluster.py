@@ -437,8 +437,8 @@ def connected(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     forget = importlib.import_module("ray._private.authentication_test_utils")
     forget.reset_auth_token_state()
     try:
-        with connect.connected(cluster.address) as line:
-            assert line.startswith(f"the Ray cluster at {cluster.address}: ")
+        with connect.connected(cluster.address) as found:
+            assert found.where.startswith(f"the Ray cluster at {cluster.address}: ")
             yield importlib.import_module("cluster.dispatch")
     finally:
         forget.reset_auth_token_state()

@@ -44,7 +44,7 @@ def dispatch() -> Iterator[ModuleType]:
     from cluster import connect, dispatch
 
     with connect.connected(None) as cluster:
-        assert cluster.startswith("a local Ray on this machine: 1 node(s)")
+        assert cluster.where.startswith("a local Ray on this machine: 1 node(s)")
         yield dispatch
 
 
