@@ -109,9 +109,9 @@ def _data(found: Found) -> Verdict:
 
 
 def _clocks(found: Found) -> Verdict:
-    offsets = {node.name: node.ahead_s for node in _answering(found.ray)}
-    if found.store.ahead_s is not None:
-        offsets["the store's server"] = found.store.ahead_s
+    seen = {node.name: node.ahead_s for node in _answering(found.ray)}
+    seen["the store's server"] = found.store.ahead_s
+    offsets = {name: ahead for name, ahead in seen.items() if ahead is not None}
     off = {name: ahead for name, ahead in offsets.items() if abs(ahead) >= CLOCK_WARN_S}
     if not off:
         if offsets:

@@ -25,7 +25,8 @@ class NodeFound:
     name: str
     silent: str | None = None
     """Why there is no answer; the rest is empty then."""
-    ahead_s: float = 0.0
+    ahead_s: float | None = None
+    """None where its clock was not seen."""
     versions: Mapping[str, str] = field(default_factory=dict)
     disk: tuple[int, int] = (0, 0)
     """Bytes: free, in all."""

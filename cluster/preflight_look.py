@@ -122,7 +122,7 @@ def _ask_nodes(needs: Resources, images: str | None, node_s: float) -> tuple[Nod
         facts, silence = said[node["NodeID"]]
         # of a node with other sources only what has a name here
         known = {name: facts[name] for name in _FACTS if name in facts} if facts else {}
-        offset = clocks.get(node["NodeID"], 0.0)
+        offset = clocks.get(node["NodeID"])
         found.append(NodeFound(_name(node), silence, offset, **known))
     return tuple(found)
 

@@ -50,6 +50,7 @@ GB = 10**9
 VERSIONS = {"python": "3.11.7", "torch": "2.15.0", "engine": "1", "code": "abc"}
 NODE = NodeFound(
     name="a",
+    ahead_s=0.0,
     versions=VERSIONS,
     disk=(50 * GB, 100 * GB),
     device="cpu: some, 1 thread(s)",
@@ -160,6 +161,8 @@ def test_what_cannot_be_looked_at_is_skipped_and_not_called_ok() -> None:
     assert [v.status for v in no_room][6:11] == ["FAIL"] + ["skip"] * 4
     no_clocks = replace(store(ahead_s=None), ray="Ray at x cannot be reached: no")
     assert {v.check: v.status for v in verdicts(no_clocks)}["clocks"] == "skip"
+    one_clock = {v.check: v for v in verdicts(node(ahead_s=None))}["clocks"]
+    assert one_clock.status == "ok" and one_clock.found.startswith("2 other clock(s)")  # of 3
     silent = verdicts(ray(nodes=(NodeFound("a", silent="dead"),)))
     assert [v.status for v in silent][6:11] == ["FAIL"] + ["skip"] * 4
 
