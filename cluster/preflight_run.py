@@ -68,7 +68,7 @@ def require_ready(
     from cluster.preflight_look import look_at_ray, look_at_store
 
     images = data if isinstance(data, str) else None
-    # the workers of a local Ray look at this machine themselves, seconds later
+    # the workers of a local Ray try this machine themselves, seconds later: `require_exact`
     ray = look_at_ray(cluster, needs, images=images, ask_nodes=not cluster.local)
     found = Found(
         look_at_store(store),

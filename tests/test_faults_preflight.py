@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from ray_clusters import PATIENCE_S, OpenRayCluster, RayCluster, ray_cluster
+from ray_clusters import PATIENCE_S, OpenRayCluster, RayCluster, clean_environment, ray_cluster
 from test_preflight import CHECKS, SMALL, bad, lines_of
 
 pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("ray")]
@@ -55,9 +55,9 @@ def with_node(cluster: RayCluster, gpus: int = 0, **environment: str) -> Iterato
         cluster.kill(node)  # the next one waits until Ray has noticed
 
 
-def run(cluster: RayCluster, *command: str) -> "subprocess.CompletedProcess[str]":
+def run(environment: dict[str, str], *command: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=cluster.environment(),
+        [sys.executable, *command], cwd=ROOT, env=environment,
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S,
     )  # fmt: skip
 
@@ -66,7 +66,7 @@ def preflight(
     cluster: RayCluster, store: Path, *options: str
 ) -> "subprocess.CompletedProcess[str]":
     where = ("--store", str(store), "--address", cluster.address)
-    return run(cluster, "-m", "jobs.preflight", *where, *options)
+    return run(cluster.environment(), "-m", "jobs.preflight", *where, *options)
 
 
 def fault(done: "subprocess.CompletedProcess[str]", *checks: str) -> dict[str, str]:
@@ -127,6 +127,23 @@ def test_fault_9_a_node_whose_arithmetic_is_another(cluster: RayCluster, tmp_pat
     assert re.match(found, wrong["exactness"]), wrong
 
 
+def test_a_worker_of_a_local_ray_does_not_start_on_such_a_machine(tmp_path: Path) -> None:
+    """Where the driver asks no node; told to, it runs."""
+    (tmp_path / "sitecustomize.py").write_text(IN_WORKERS + OTHER_MM)
+    job = ("-m", "jobs.mnist_ablation", *SMALL, "--batch-size", "500")
+    environment = {**clean_environment(tmp_path), "PYTHONPATH": str(tmp_path)}
+    store = tmp_path / "store"
+    refused = run(environment, *job, "--store", str(store), "--workers", "1")
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert "Z-IL's weights are not those of torch.autograd on cpu: " in refused.stderr
+    assert "--no-preflight runs anyway" in refused.stderr
+    assert not list(store.rglob("commit.json"))
+    told = run(environment, *job, "--store", str(store), "--workers", "1", "--no-preflight")
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert len(list(store.rglob("commit.json"))) == 1
+
+
 LOOK = """
 import sys
 from cluster.resources import Resources, ray_environment
@@ -146,7 +163,7 @@ def test_a_node_that_does_not_answer_is_a_finding_and_not_a_hang(
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(IN_WORKERS + HANG)
     with with_node(cluster, PYTHONPATH=str(tmp_path)):
-        done = run(cluster, "-c", LOOK, cluster.address)
+        done = run(cluster.environment(), "-c", LOOK, cluster.address)
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.splitlines()) == ["None True", "not within 15 s False"]
 
@@ -162,10 +179,10 @@ def test_fault_10_a_ray_without_a_token_and_with_a_public_dashboard(tmp_path: Pa
         assert "is public and takes jobs without a token" in wrong["dashboard"]
         store = ("--store", str(tmp_path / "store"), "--address", cluster.address)
         job = ("-m", "jobs.mnist_ablation", *SMALL, "--batch-size", "500", *store)
-        refused = run(cluster, *job)
+        refused = run(cluster.environment(), *job)
         assert refused.returncode == 2
         assert refused.stderr.count("\n") == 1 and "2 of 13 checks" in refused.stderr
         assert not list((tmp_path / "store").rglob("*.json"))
-        told = run(cluster, *job, "--no-preflight")
+        told = run(cluster.environment(), *job, "--no-preflight")
         assert told.returncode == 0, told.stdout + told.stderr
         assert "Preflight" not in told.stdout

@@ -37,7 +37,12 @@ from pcworker import s3_store
 from pcworker.config import Trial, configuration
 from pcworker.device import prepare_device
 from pcworker.errors import InputError
-from pcworker.exactness import learns_as_backprop, made_up_batches, try_exactness
+from pcworker.exactness import (
+    learns_as_backprop,
+    made_up_batches,
+    require_exact,
+    try_exactness,
+)
 from pcworker.mnist import PARTS
 from pcworker.node_look import disk, knock
 from pcworker.store import open_store
@@ -201,6 +206,7 @@ def test_this_device_is_exact_and_takes_stacks(cpu: torch.device) -> None:
     found = try_exactness(cpu)
     assert found.exact
     assert found.packing == "stacked"
+    require_exact(cpu)
 
 
 def test_the_textbook_arithmetic_is_found_inexact(cpu: torch.device) -> None:
