@@ -443,6 +443,22 @@ def test_fault_5_data_that_is_truncated_beside_all_that_is_well(tmp_path: Path) 
     assert not [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
 
 
+@pytest.mark.parametrize("broken", [False, True])
+def test_the_data_of_the_timing_experiment_are_a_directory_of_images(
+    tmp_path: Path, broken: bool
+) -> None:
+    """Of which only the names are looked at. A class without an image is a fault."""
+    for name in ("cat", "dog"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / ("a.txt" if broken else "a.jpg")).touch()
+    where = ("--store", str(tmp_path / "store"), "--data", str(tmp_path / "data"))
+    done = run("jobs.preflight", *where, "--experiment", "timing")
+    line = lines_of(done)["data"]
+    assert done.returncode == (2 if broken else 0), done.stdout + done.stderr
+    assert bad(lines_of(done)) == ({"data": line} if broken else {})
+    assert ("cat holds no image" if broken else str(tmp_path / "data")) in line
+
+
 def test_fault_6_a_disk_too_small_for_the_sweep_stops_the_job(tmp_path: Path) -> None:
     """Weights of four times the space that there is: nothing is started, and nothing stored."""
     width = str(disk(str(tmp_path))[1] // (16 * 794 * 2) * 4)
