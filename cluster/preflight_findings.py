@@ -20,7 +20,7 @@ class StoreFound:
 
 @dataclass(frozen=True)
 class NodeFound:
-    """What a node that has room for a worker says; `pcworker.node_look.look` has the words."""
+    """What a node that has room for a worker says; `pcworker.node_look` has the words."""
 
     name: str
     silent: str | None = None
@@ -31,6 +31,10 @@ class NodeFound:
     disk: tuple[int, int] = (0, 0)
     """Bytes: free, in all."""
     lacks_images: bool = False
+    gpus: float = 0.0
+    """That the node has, for workers that ask for one; the device is one of them."""
+    busy: str | None = None
+    """Why none of its GPUs could be looked at; what follows is empty then."""
     device: str = ""
     device_trouble: str | None = None
     free_memory: int | None = None

@@ -119,6 +119,47 @@ def test_a_gpu_without_cuda(cluster: RayCluster, tmp_path: Path) -> None:
     assert line.startswith("FAIL ") and "finds no working CUDA device" in line
 
 
+HOLD = """
+import sys
+import ray
+ray.init(sys.argv[1], log_to_driver=False, logging_level="ERROR")
+@ray.remote(num_cpus=0, num_gpus=1)
+class Holder:
+    def there(self):
+        return "held"
+holder = Holder.remote()
+print(ray.get(holder.there.remote()), flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def holding_a_gpu(cluster: RayCluster) -> Iterator[None]:
+    """Another driver, whose worker has one."""
+    command = [sys.executable, "-c", HOLD, cluster.address]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=cluster.environment(), stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True,
+    ) as other:  # fmt: skip
+        assert other.stdin is not None and other.stdout is not None
+        try:
+            assert other.stdout.readline() == "held\n"
+            yield
+        finally:
+            other.stdin.close()
+
+
+def test_a_gpu_at_work_is_not_waited_for_and_no_fault(cluster: RayCluster, tmp_path: Path) -> None:
+    with with_node(cluster, gpus=1), holding_a_gpu(cluster):
+        done = preflight(cluster, tmp_path, "--gpus-per-worker", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = lines_of(done)
+    assert {check: line[:5].strip() for check, line in bad(lines).items()} == {
+        "nodes": "warn", "devices": "skip", "exactness": "skip",
+    }  # fmt: skip
+    assert "its GPUs are at work: not looked at" in lines["nodes"]
+
+
 def test_fault_9_a_node_whose_arithmetic_is_another(cluster: RayCluster, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(IN_WORKERS + OTHER_MM)
     with with_node(cluster, PYTHONPATH=str(tmp_path)):

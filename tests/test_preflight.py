@@ -112,6 +112,8 @@ BAD: list[tuple[Found, str, str, tuple[str, ...]]] = [
     (node(lacks_images=True), "data", "FAIL", ("MNIST is not on b", "every node")),
     (store(ahead_s=12.0), "clocks", "warn", ("server is 12 s ahead of", "NTP")),
     (node(ahead_s=-300.0), "clocks", "FAIL", ("b is 300 s behind", "NTP")),
+    (node(busy="its GPUs are at work", device="", exact=False), "nodes", "warn",
+     ("b: its GPUs are at work: not looked at", "looks for itself")),
     (node(silent="not within 60 s"), "nodes", "warn", ("b does not answer: not within 60 s",)),
     (node(versions={**VERSIONS, "torch": "2.9"}), "versions", "FAIL",
      ("b has torch 2.9, the driver 2.15.0", "one image")),
@@ -177,6 +179,21 @@ def test_a_gpu_that_does_not_work_has_no_exactness() -> None:
     assert made["devices"].status == "FAIL"
     assert "b: no CUDA; use cpu" in made["devices"].found
     assert made["exactness"].status == "ok"  # of the other node
+
+
+def test_where_every_gpu_is_at_work_nothing_fails() -> None:
+    busy = tuple(replace(n, busy="its GPUs are at work", exact=False) for n in RAY.nodes)
+    made = {v.check: v for v in verdicts(ray(nodes=busy))}
+    assert made["nodes"].status == "warn"
+    assert made["devices"].status == made["exactness"].status == "skip"
+    assert made["versions"].status == made["clocks"].status == "ok"  # they answer
+    assert not failed([*made.values()])
+
+
+def test_one_gpu_of_many_is_said_to_be_one() -> None:
+    for gpus, said in ((8.0, "b: cuda: some, one of 8 GPUs, 8 GB"), (1.0, "b: cuda: some, 8 GB")):
+        made = {v.check: v for v in verdicts(node(gpus=gpus, device="cuda: some"))}
+        assert said in made["devices"].found
 
 
 def test_a_local_ray_leaves_devices_to_its_workers_and_may_have_no_token() -> None:
