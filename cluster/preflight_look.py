@@ -3,6 +3,7 @@
 Ray is imported here: `ray_environment` comes first. What is found is judged by `cluster.preflight`.
 """
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import fields
@@ -31,6 +32,8 @@ KNOCK_S = 5.0
 DASHBOARD_S = 20.0
 """For a process on the head to start and to try its dashboard."""
 _FACTS = tuple(f.name for f in fields(NodeFound) if f.name not in ("name", "silent", "ahead_s"))
+_LACKING = re.compile(r"No module named '[\w.]+'")
+_SHIP = " (python -m jobs.submit ships the sources; libraries must be installed there)"
 _WITHOUT_TOKEN = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 """A harmless question that a Ray in token mode answers only to who has the token."""
 
@@ -200,7 +203,8 @@ def _get(ref: Any) -> _Answer:
     try:
         return _Answer(ray.get(ref), None)
     except RayError as error:
-        return _Answer(None, cause_of(error))
+        lacking = _LACKING.search(str(error))
+        return _Answer(None, f"{lacking[0]}{_SHIP}" if lacking else cause_of(error))
 
 
 def _on(task: Any, node: str) -> Any:

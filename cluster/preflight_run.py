@@ -45,7 +45,7 @@ def find_out(
         no_data = str(error)
     ray: RayFound | str
     try:
-        with connected(address) as cluster:
+        with connected(address, ships=True) as cluster:
             ray = look_at_ray(cluster, needs, images=images)
     except InputError as error:
         ray = str(error)

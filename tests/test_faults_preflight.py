@@ -21,6 +21,12 @@ pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("ray")]
 ROOT = Path(__file__).resolve().parent.parent
 IN_WORKERS = "import sys\nif any('default_worker' in word for word in sys.orig_argv):\n"
 """Of a node's sitecustomize, which every Python there runs when it starts."""
+WITHOUT_INSTALLATION = (
+    IN_WORKERS
+    + """
+    sys.meta_path = [one for one in sys.meta_path if "__editable__" not in str(one)]
+"""
+)
 OTHER_MM = """
     import torch
     library = torch.library.Library("aten", "IMPL")
@@ -55,9 +61,11 @@ def with_node(cluster: RayCluster, gpus: int = 0, **environment: str) -> Iterato
         cluster.kill(node)  # the next one waits until Ray has noticed
 
 
-def run(environment: dict[str, str], *command: str) -> "subprocess.CompletedProcess[str]":
+def run(
+    environment: dict[str, str], *command: str, cwd: Path = ROOT
+) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=environment,
+        [sys.executable, *command], cwd=cwd, env=environment,
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S,
     )  # fmt: skip
 
@@ -87,6 +95,33 @@ def test_a_cluster_that_is_well_passes(cluster: RayCluster, tmp_path: Path) -> N
     assert "1 node(s) with room for a worker answer" in lines["nodes"]  # the head has none
     assert lines["token"].endswith("Ray asks for it")
     assert f"{cluster.dashboard.removeprefix('http://')} asks for a token" in lines["dashboard"]
+
+
+def test_nodes_that_have_the_libraries_alone_are_looked_at_by_shipped_sources(
+    tmp_path: Path,
+) -> None:
+    """Nothing in a worker's path leads to a checkout: neither the driver's folder, which Ray puts
+    there, nor the installation that the tests run in. A job that is not submitted cannot run there,
+    and says so."""
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_INSTALLATION)
+    store = tmp_path / "store"
+    with ray_cluster(extra={"PYTHONPATH": str(tmp_path)}) as bare:
+        where = ("--store", str(store), "--address", bare.address)
+        environment = {**bare.environment(), "PYTHONPATH": str(ROOT)}
+        for _ in range(2):
+            bare.add()
+        bare.wait()
+        look = run(environment, "-m", "jobs.preflight", *where, cwd=tmp_path)
+        job = run(environment, "-m", "jobs.mnist_ablation", *SMALL, *where, cwd=tmp_path)
+        submitted = run(environment, "-m", "jobs.submit", "--", "jobs.preflight", *where[:2])
+    for done in (look, submitted):
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert bad(lines_of(done)) == {}
+        assert "2 node(s) with room for a worker answer" in lines_of(done)["nodes"]
+    assert job.returncode == 2
+    assert "does not answer: No module named '" in lines_of(job)["nodes"]
+    assert "python -m jobs.submit ships the sources" in lines_of(job)["nodes"]
+    assert not list(store.rglob("plan.json"))
 
 
 def test_fault_7_a_node_with_another_version_of_a_library(
