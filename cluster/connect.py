@@ -1,20 +1,25 @@
 """The connection of a driver to a Ray cluster, and what the cluster has."""
 
+import os
 import signal
 import socket
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray.exceptions import RayError
 
 from cluster.failures import first_line
+from cluster.shipping import require_fits, shipped
 from pcworker.errors import InputError
 
 REACH_S = 5
+_ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -30,11 +35,12 @@ class Connection:
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[Connection]:
+def connected(address: str | None, *, ships: bool = False) -> Iterator[Connection]:
     """A connection to Ray.
 
     address  None: a new local Ray, on the loopback interface, that ends with this process;
              "auto" or HOST:PORT: that cluster. InputError if it cannot be reached.
+    ships    to a cluster the sources go along, as with a submitted job
     """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address not in (None, "auto"):
@@ -46,7 +52,7 @@ def connected(address: str | None) -> Iterator[Connection]:
                 "local", include_dashboard=False, object_store_memory=memory, **quiet
             )
         else:
-            context = ray.init(address, **quiet)
+            context = ray.init(address, **quiet, **(_sources() if ships else {}))
     except (ConnectionError, RayError, ValueError, RuntimeError) as error:
         raise InputError(
             f"Ray at {address or 'this machine'} cannot be reached: {first_line(error)}; "
@@ -66,6 +72,15 @@ def nodes(but: Collection[str] = ()) -> list[Mapping[str, float]]:
     """What each living node has in all, used or not; `but` are the ids of nodes to leave out."""
     living = (node for node in ray.nodes() if node["Alive"])
     return [node["Resources"] for node in living if node["NodeID"] not in but]
+
+
+def _sources() -> dict[str, Any]:
+    """For nodes that have the libraries alone. A submitted job's sources are on their way already;
+    an image has no .rayignore, and its nodes hold the code."""
+    if RAY_JOB_CONFIG_JSON_ENV_VAR in os.environ or not (_ROOT / ".rayignore").is_file():
+        return {}
+    require_fits(shipped(_ROOT))
+    return {"runtime_env": {"working_dir": str(_ROOT)}}
 
 
 def _check_reachable(address: str) -> None:

@@ -35,7 +35,7 @@ def drive(
     checkpoint_every: int,
     console: Console,
     expected: str,
-    look: Callable[[Any], None],
+    look: Callable[[Any], None] | None,
 ) -> tuple[Plan, int]:
     """Runs the shards that have no commit; returns the plan that was followed, and how many of its
     shards were quarantined.
@@ -44,7 +44,8 @@ def drive(
     store    the same, patient: an outage is waited out
     address  as `ray_environment` returned it
     expected about how long it takes, to be printed
-    look     at the connection to Ray, before anything is written
+    look     at the connection to Ray, before anything is written; None: neither the driver nor a
+             worker looks for what would break the sweep
     """
     from cluster.connect import connected  # these import ray, which reads its environment then
     from cluster.dispatch import Dispatcher
@@ -54,7 +55,8 @@ def drive(
     with connected(address) as cluster:
         console.print(f"Running on {cluster.where}.")
         console.print(f"About {expected}.")
-        look(cluster)
+        if look is not None:
+            look(cluster)
         command = command_line()
         work = Work(
             sweep=plan.name,
@@ -65,6 +67,7 @@ def drive(
             command=tuple(command),
             make_engine=ENGINES[plan.experiment.name],
             environment=plan.experiment.environment,
+            tries_exactness=look is not None,
         )
         dispatcher = Dispatcher(work, data, resources)
         plan = store_plan(store, plan, {**provenance(), "command": command})

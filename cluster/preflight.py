@@ -109,9 +109,9 @@ def _data(found: Found) -> Verdict:
 
 
 def _clocks(found: Found) -> Verdict:
-    offsets = {node.name: node.ahead_s for node in _answering(found.ray)}
-    if found.store.ahead_s is not None:
-        offsets["the store's server"] = found.store.ahead_s
+    seen = {node.name: node.ahead_s for node in _answering(found.ray)}
+    seen["the store's server"] = found.store.ahead_s
+    offsets = {name: ahead for name, ahead in seen.items() if ahead is not None}
     off = {name: ahead for name, ahead in offsets.items() if abs(ahead) >= CLOCK_WARN_S}
     if not off:
         if offsets:
@@ -132,12 +132,16 @@ def _clocks(found: Found) -> Verdict:
 def _nodes(found: Found, ray: RayFound) -> Verdict:
     silent = [node for node in ray.nodes if node.silent is not None]
     answering = len(ray.nodes) - len(silent)
+    busy = "; ".join(f"{n.name}: {n.busy}: not looked at" for n in ray.nodes if n.busy)
     if ray.no_room is not None:
         return Verdict("nodes", "FAIL", ray.no_room)
     if silent:
         what = "; ".join(f"{node.name} does not answer: {node.silent}" for node in silent)
+        what = "; ".join(filter(None, (what, busy)))
         remedy = "look at that node, or drain it; a busy one answers later"
         return Verdict("nodes", "warn" if answering else "FAIL", what, remedy)
+    if busy:
+        return Verdict("nodes", "warn", busy, "a worker that starts there looks for itself")
     where = f"{answering} node(s) with room for a worker answer" if answering else "this machine"
     return Verdict("nodes", "ok", where)
 
@@ -162,13 +166,14 @@ def _versions(found: Found, ray: RayFound) -> Verdict:
 
 
 def _devices(found: Found, ray: RayFound) -> Verdict:
-    if _skips(ray) or not _answering(ray):
+    looked_at = _with_device(ray)
+    if _skips(ray) or not looked_at:
         return _unseen("devices", ray)
-    broken = [f"{n.name}: {n.device_trouble}" for n in _answering(ray) if n.device_trouble]
+    broken = [f"{n.name}: {n.device_trouble}" for n in looked_at if n.device_trouble]
     if broken:
         return Verdict("devices", "FAIL", "; ".join(broken))
-    seen = "; ".join(f"{node.name}: {_device(node)}" for node in _answering(ray))
-    short = _names(_answering(ray), lambda node: (node.free_memory or MEMORY_BYTES) < MEMORY_BYTES)
+    seen = "; ".join(f"{node.name}: {_device(node)}" for node in looked_at)
+    short = _names(looked_at, lambda node: (node.free_memory or MEMORY_BYTES) < MEMORY_BYTES)
     if short:
         remedy = f"end what else runs on {short}: a worker needs {_size(MEMORY_BYTES)}"
         return Verdict("devices", "warn", seen, remedy)
@@ -180,7 +185,7 @@ def _devices(found: Found, ray: RayFound) -> Verdict:
 
 
 def _exactness(found: Found, ray: RayFound) -> Verdict:
-    tried = [node for node in _answering(ray) if node.device_trouble is None]
+    tried = [node for node in _with_device(ray) if node.device_trouble is None]
     if _skips(ray) or not tried:
         return _unseen("exactness", ray)
     if drifting := _names(tried, lambda node: not node.exact):
@@ -247,12 +252,17 @@ def _skips(ray: RayFound) -> bool:
 
 
 def _unseen(check: str, ray: RayFound) -> Verdict:
-    why = "each worker looks, before its first shard" if _skips(ray) else "no node answered"
-    return Verdict(check, "skip", why)
+    if _skips(ray):
+        return Verdict(check, "skip", "each worker looks, before its first shard")
+    return Verdict(check, "skip", "see above" if _answering(ray) else "no node answered")
 
 
 def _answering(ray: RayFound | str) -> list[NodeFound]:
     return [] if isinstance(ray, str) else [node for node in ray.nodes if node.silent is None]
+
+
+def _with_device(ray: RayFound) -> list[NodeFound]:
+    return [node for node in _answering(ray) if node.busy is None]
 
 
 def _names(nodes: Sequence[NodeFound], which: Callable[[NodeFound], bool]) -> str:
@@ -265,7 +275,8 @@ def _once(ways: Mapping[str, str]) -> list[str]:
 
 def _device(node: NodeFound) -> str:
     free = "" if node.free_memory is None else f", {_size(node.free_memory)} of memory free"
-    return node.device + free
+    more = f", one of {node.gpus:g} GPUs" if node.gpus > 1 and "cuda" in node.device else ""
+    return node.device + more + free
 
 
 def _size(count: float) -> str:

@@ -20,16 +20,21 @@ class StoreFound:
 
 @dataclass(frozen=True)
 class NodeFound:
-    """What a node that has room for a worker says; `pcworker.node_look.look` has the words."""
+    """What a node that has room for a worker says; `pcworker.node_look` has the words."""
 
     name: str
     silent: str | None = None
     """Why there is no answer; the rest is empty then."""
-    ahead_s: float = 0.0
+    ahead_s: float | None = None
+    """None where its clock was not seen."""
     versions: Mapping[str, str] = field(default_factory=dict)
     disk: tuple[int, int] = (0, 0)
     """Bytes: free, in all."""
     lacks_images: bool = False
+    gpus: float = 0.0
+    """That the node has, for workers that ask for one; the device is one of them."""
+    busy: str | None = None
+    """Why none of its GPUs could be looked at; what follows is empty then."""
     device: str = ""
     device_trouble: str | None = None
     free_memory: int | None = None

@@ -3,6 +3,7 @@
 Ray is imported here: `ray_environment` comes first. What is found is judged by `cluster.preflight`.
 """
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import fields
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 import grpc
 import ray
+from ray._private.state import available_resources_per_node
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -19,7 +21,7 @@ from cluster.failures import cause_of
 from cluster.preflight_findings import DashboardFound, NodeFound, RayFound, StoreFound
 from cluster.resources import Resources, require_room, workers_that_fit
 from pcworker.errors import InputError, OverwritingError, StoreError
-from pcworker.node_look import disk, knock, look
+from pcworker.node_look import disk, knock, look, look_at_device
 from pcworker.store import Store
 
 NODE_S = 60.0
@@ -30,6 +32,8 @@ KNOCK_S = 5.0
 DASHBOARD_S = 20.0
 """For a process on the head to start and to try its dashboard."""
 _FACTS = tuple(f.name for f in fields(NodeFound) if f.name not in ("name", "silent", "ahead_s"))
+_LACKING = re.compile(r"No module named '[\w.]+'")
+_SHIP = " (python -m jobs.submit ships the sources; libraries must be installed there)"
 _WITHOUT_TOKEN = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 """A harmless question that a Ray in token mode answers only to who has the token."""
 
@@ -107,29 +111,48 @@ def demands_token(gcs: str) -> bool | None:
 
 def _ask_nodes(needs: Resources, images: str | None, node_s: float) -> tuple[NodeFound, ...]:
     """What each node with room for a worker says, all asked at once."""
-    asked = [node for node in _living() if workers_that_fit([node["Resources"]], needs)]
-    task = ray.remote(num_cpus=0, num_gpus=needs.gpus, max_retries=0)(_look)
-    refs = {
-        node["NodeID"]: _on(task, node["NodeID"]).remote(
-            needs.device, int(needs.cpus), _folder(node), images
+    asked = {n["NodeID"]: n for n in _living() if workers_that_fit([n["Resources"]], needs)}
+    host = ray.remote(num_cpus=0, max_retries=0)(look)
+    device = ray.remote(num_cpus=0, num_gpus=needs.gpus, max_retries=0)(_look_at_device)
+    # a task that waits for a GPU which another sweep has waits for hours
+    idle = available_resources_per_node()
+    free = [n for n in asked if idle.get(n, asked[n]["Resources"]).get("GPU", 0.0) >= needs.gpus]
+    hosts = {(n, "host"): _on(host, n).remote(_folder(asked[n]), images) for n in asked}
+    devices = {(n, "device"): _on(device, n).remote(needs.device, int(needs.cpus)) for n in free}
+    said = _answers(hosts | devices, node_s)
+    clocks = _clocks([node for node in asked if not said[node, "host"].silence])
+    nobody = _Answer({"busy": "its GPUs are at work"}, None)
+    return tuple(
+        _node(
+            _name(node),
+            said[key, "host"],
+            said.get((key, "device"), nobody),
+            clocks.get(key),
+            node["Resources"].get("GPU", 0.0) if needs.gpus else 0.0,
         )
-        for node in asked
-    }
-    said = _answers(refs, node_s)
-    clocks = _clocks([node for node, answer in said.items() if not answer.silence])
-    found = []
-    for node in asked:
-        facts, silence = said[node["NodeID"]]
-        # of a node with other sources only what has a name here
-        known = {name: facts[name] for name in _FACTS if name in facts} if facts else {}
-        offset = clocks.get(node["NodeID"], 0.0)
-        found.append(NodeFound(_name(node), silence, offset, **known))
-    return tuple(found)
+        for key, node in asked.items()
+    )
 
 
-def _look(device: str, cpus: int, folder: str, images: str | None) -> dict[str, Any]:
+def _node(
+    name: str, host: "_Answer", device: "_Answer", ahead_s: float | None, gpus: float
+) -> NodeFound:
+    """From what was said there."""
+    if host.silence or (device.silence and not gpus):
+        return NodeFound(name, host.silence or device.silence)
+    facts = dict(host.value)
+    if device.late:  # perhaps another driver has been faster, which is no fault
+        facts["busy"] = f"no GPU was free, or none answered: {device.silence}"
+    else:
+        facts |= device.value or {"device_trouble": device.silence}
+    # of a node with other sources only what has a name here
+    known = {fact: facts[fact] for fact in _FACTS if fact in facts}
+    return NodeFound(name, ahead_s=ahead_s, gpus=gpus, **known)
+
+
+def _look_at_device(device: str, cpus: int) -> dict[str, Any]:
     """On a node."""
-    return look(device, gpus=len(ray.get_gpu_ids()), cpus=cpus, folder=folder, images=images)
+    return look_at_device(device, gpus=len(ray.get_gpu_ids()), cpus=cpus)
 
 
 def _clocks(asked: list[str]) -> dict[str, float]:
@@ -160,18 +183,19 @@ class _Answer(NamedTuple):
 
     value: Any
     silence: str | None
+    late: bool = False
 
 
-def _answers(refs: Mapping[str, Any], seconds: float) -> dict[str, _Answer]:
-    """By node; tasks that are not done within `seconds` are left behind."""
+def _answers(refs: Mapping[Any, Any], seconds: float) -> dict[Any, _Answer]:
+    """By the keys of `refs`; tasks that are not done within `seconds` are left behind."""
     if not refs:
         return {}
     ready, stuck = ray.wait(list(refs.values()), num_returns=len(refs), timeout=seconds)
     for ref in stuck:
         ray.cancel(ref, force=True)
     return {
-        node: _get(ref) if ref in ready else _Answer(None, f"not within {seconds:.0f} s")
-        for node, ref in refs.items()
+        key: _get(ref) if ref in ready else _Answer(None, f"not within {seconds:.0f} s", True)
+        for key, ref in refs.items()
     }
 
 
@@ -179,7 +203,8 @@ def _get(ref: Any) -> _Answer:
     try:
         return _Answer(ray.get(ref), None)
     except RayError as error:
-        return _Answer(None, cause_of(error))
+        lacking = _LACKING.search(str(error))
+        return _Answer(None, f"{lacking[0]}{_SHIP}" if lacking else cause_of(error))
 
 
 def _on(task: Any, node: str) -> Any:

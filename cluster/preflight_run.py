@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from cluster.experiment import Experiment
+from cluster.experiment import TIMING, Experiment
 from cluster.plan import Shard
 from cluster.preflight import Verdict, failed, summary, verdicts
 from cluster.preflight_findings import Found, RayFound
 from cluster.resources import Resources
+from pcworker.catalogue import NETWORKS
 from pcworker.errors import DataError, InputError
+from pcworker.image_folder import look_over
 from pcworker.mnist import load_digits
 from pcworker.node_look import versions
 from pcworker.store import Store
@@ -22,26 +24,41 @@ if TYPE_CHECKING:
 _STYLES = {"FAIL": "red", "warn": "yellow"}
 
 
-def find_out(store: Store, needs: Resources, data: Path | None, address: str | None) -> Found:
+def find_out(
+    store: Store, needs: Resources, experiment: str, data: Path | None, address: str | None
+) -> Found:
     """Looks at all there is, without a sweep.
 
-    address  as `ray_environment` returned it; None: a local Ray is started for it
+    experiment  a name of EXPERIMENTS, which says what `data` must be
+    address     as `ray_environment` returned it; None: a local Ray is started for it
     """
     from cluster.connect import connected  # these import ray, which reads its environment then
     from cluster.preflight_look import look_at_ray, look_at_store
 
-    no_data = None
+    what, images, no_data = "MNIST, verified", None, None
     try:
-        load_digits(data)
+        if experiment == TIMING.name:
+            what, images = _images(data)
+        else:
+            load_digits(data)
     except DataError as error:
         no_data = str(error)
     ray: RayFound | str
     try:
-        with connected(address) as cluster:
-            ray = look_at_ray(cluster, needs)
+        with connected(address, ships=True) as cluster:
+            ray = look_at_ray(cluster, needs, images=images)
     except InputError as error:
         ray = str(error)
-    return Found(look_at_store(store), ray, "MNIST, verified", no_data, versions())
+    return Found(look_at_store(store), ray, what, no_data, versions())
+
+
+def _images(data: Path | None) -> tuple[str, str | None]:
+    """What the images are, in words, and the directory that every node must see; how many classes
+    it may have, the job knows by its networks."""
+    if data is None:
+        return "synthetic images", None
+    look_over(data, max(facts.classes for facts in NETWORKS.values()))
+    return str(data.resolve()), str(data.resolve())
 
 
 def show(made: Sequence[Verdict], console: Console) -> None:
@@ -68,7 +85,7 @@ def require_ready(
     from cluster.preflight_look import look_at_ray, look_at_store
 
     images = data if isinstance(data, str) else None
-    # the workers of a local Ray look at this machine themselves, seconds later
+    # the workers of a local Ray try this machine themselves, seconds later: `require_exact`
     ray = look_at_ray(cluster, needs, images=images, ask_nodes=not cluster.local)
     found = Found(
         look_at_store(store),

@@ -100,7 +100,7 @@ def run_sweep(
             checkpoint_every=options.checkpoint_every,
             console=console,
             expected=str(expected),
-            look=_nothing if options.no_preflight else look,
+            look=None if options.no_preflight else look,
         )
         took = (time.monotonic() - started) / 60
         console.print(f"Took {took:.1f} minutes; expected were {expected.wall_seconds / 60:.1f}.")
@@ -119,10 +119,6 @@ def run_sweep(
             style="red",
         )
     return 1 if quarantined else 0
-
-
-def _nothing(connection: Any) -> None:
-    """In the place of a look."""
 
 
 def _expected(plan: Plan[Any], left: Sequence[Shard], options: RunOptions) -> Estimate:

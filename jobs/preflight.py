@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from cluster.experiment import ABLATION, EXPERIMENTS
 from cluster.preflight import failed, verdicts
 from cluster.preflight_run import find_out, show
 from cluster.resources import ray_environment
@@ -18,13 +19,26 @@ from pcworker.store import open_store
 
 
 @click.command(help=help_text(__doc__), context_settings={"max_content_width": 100})
+@click.option(
+    "--experiment",
+    type=click.Choice(list(EXPERIMENTS)),
+    default=ABLATION.name,
+    show_default=True,
+    help="Whose data to look for: timing takes a directory of images, the others MNIST.",
+)
 @preflight_options
 def command(
-    store: str, s3_endpoint: str | None, data: Path | None, address: str | None, **given: Any
+    store: str,
+    s3_endpoint: str | None,
+    experiment: str,
+    data: Path | None,
+    address: str | None,
+    **given: Any,
 ) -> int:
     """The command line: see the module's docstring."""
     needs = resources_from(given)
-    found = find_out(open_store(store, s3_endpoint), needs, data, ray_environment(address))
+    opened = open_store(store, s3_endpoint)
+    found = find_out(opened, needs, experiment, data, ray_environment(address))
     made = verdicts(found)
     show(made, console)
     return 2 if failed(made) else 0

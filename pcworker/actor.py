@@ -89,6 +89,8 @@ class Work:
     make_engine: Callable[[Any, "torch.device"], Trains] = mnist_engine
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables with which a worker's process starts."""
+    tries_exactness: bool = True
+    """Whether a worker starts only on a device that is exact."""
 
 
 class Worker:
@@ -97,11 +99,14 @@ class Worker:
     def __init__(self, work: Work, data: Any) -> None:
         """Raises InputError, which the driver shows, where this node cannot do the work."""
         from pcworker.device import device_name, numerics, prepare_device
+        from pcworker.exactness import require_exact
 
         self._work, self._keys = work, SweepKeys(work.sweep)
         self._store = PatientStore(work.store)
         self._require_the_drivers_store()
         device = prepare_device(work.device, gpus=len(ray.get_gpu_ids()), cpus=work.cpus)
+        if work.tries_exactness:
+            require_exact(device)
         self._engine = work.make_engine(data, device)
         self._where = {  # of the code that runs, should it be edited meanwhile
             **provenance(),

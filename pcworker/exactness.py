@@ -3,6 +3,7 @@
 One network stands for all: what a shard's own shapes need, its worker tries before it trains.
 """
 
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ import torch
 from pcworker.backprop import Backprop
 from pcworker.batches import Batch
 from pcworker.config import Configuration, Trial, configuration
+from pcworker.device import device_name
+from pcworker.errors import InputError
 from pcworker.fused_choice import choose_fused
 from pcworker.packing import PROBE_UPDATES, choose_packing, equal_bits, probe_batches
 from pcworker.randomness import generator
@@ -36,7 +39,7 @@ class Exactness:
 
 
 def try_exactness(device: torch.device) -> Exactness:
-    """Makes a few updates in every way; takes well below a second. `prepare_device` comes first."""
+    """Makes a few updates in every way, in about 0.1 s. `prepare_device` comes first."""
     zil = Trial(configuration(network=NETWORK, rule="Z-IL"), _SEED)
     others = [Trial(configuration(network=NETWORK, rule="IL", t=3, gamma=0.5), _SEED), zil.twin]
     batches = {_SEED: made_up_batches(zil.configuration, device)}
@@ -46,6 +49,21 @@ def try_exactness(device: torch.device) -> Exactness:
     fused = choose_fused([zil, *others], batches, _SAMPLES, rate, device, _TESTS)
     exact = learns_as_backprop(zil, batches[_SEED], rate, device)
     return Exactness(exact, packing, "torch" if fused is None else "fused.c")
+
+
+def require_exact(device: torch.device) -> None:
+    """InputError where a device is not exact, or a trial does not repeat itself there."""
+    found = try_exactness(device)
+    if not found.exact:
+        trouble = "Z-IL's weights are not those of torch.autograd"
+    elif found.packing == "irreproducible":
+        trouble = "a trial does not repeat itself"
+    else:
+        return
+    raise InputError(
+        f"{trouble} on {device_name(device)} of {socket.gethostname()}; take that machine out, or "
+        "install another build of torch there; --no-preflight runs anyway"
+    )
 
 
 def learns_as_backprop(

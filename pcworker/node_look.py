@@ -29,21 +29,25 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **library_versions(), **code}
 
 
-def look(device: str, *, gpus: int, cpus: int, folder: str, images: str | None) -> dict[str, Any]:
-    """What there is on this node.
+def look(folder: str, images: str | None) -> dict[str, Any]:
+    """What there is on this node, but for its device.
 
-    device, gpus, cpus  as `prepare_device` takes them
-    folder              on the disk that Ray writes to
-    images              a directory that the workers read, or None
+    folder  on the disk that Ray writes to
+    images  a directory that the workers read, or None
     """
+    facts: dict[str, Any] = {"versions": versions(), "disk": disk(folder)}
+    return facts | {"lacks_images": images is not None and not Path(images).is_dir()}
+
+
+def look_at_device(device: str, *, gpus: int, cpus: int) -> dict[str, Any]:
+    """What the device is that `prepare_device` chooses, and does. The arguments are the same."""
     from pcworker.exactness import try_exactness  # torch: only where something is computed
 
-    facts: dict[str, Any] = {"versions": versions(), "disk": disk(folder)}
-    facts["lacks_images"] = images is not None and not Path(images).is_dir()
+    facts: dict[str, Any] = {}
     try:
         chosen, facts["device"], facts["free_memory"] = _device(device, gpus, cpus)
     except InputError as error:
-        return facts | {"device_trouble": str(error)}
+        return {"device_trouble": str(error)}
     return facts | asdict(try_exactness(chosen))
 
 

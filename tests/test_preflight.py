@@ -37,7 +37,12 @@ from pcworker import s3_store
 from pcworker.config import Trial, configuration
 from pcworker.device import prepare_device
 from pcworker.errors import InputError
-from pcworker.exactness import learns_as_backprop, made_up_batches, try_exactness
+from pcworker.exactness import (
+    learns_as_backprop,
+    made_up_batches,
+    require_exact,
+    try_exactness,
+)
 from pcworker.mnist import PARTS
 from pcworker.node_look import disk, knock
 from pcworker.store import open_store
@@ -50,6 +55,7 @@ GB = 10**9
 VERSIONS = {"python": "3.11.7", "torch": "2.15.0", "engine": "1", "code": "abc"}
 NODE = NodeFound(
     name="a",
+    ahead_s=0.0,
     versions=VERSIONS,
     disk=(50 * GB, 100 * GB),
     device="cpu: some, 1 thread(s)",
@@ -106,6 +112,8 @@ BAD: list[tuple[Found, str, str, tuple[str, ...]]] = [
     (node(lacks_images=True), "data", "FAIL", ("MNIST is not on b", "every node")),
     (store(ahead_s=12.0), "clocks", "warn", ("server is 12 s ahead of", "NTP")),
     (node(ahead_s=-300.0), "clocks", "FAIL", ("b is 300 s behind", "NTP")),
+    (node(busy="its GPUs are at work", device="", exact=False), "nodes", "warn",
+     ("b: its GPUs are at work: not looked at", "looks for itself")),
     (node(silent="not within 60 s"), "nodes", "warn", ("b does not answer: not within 60 s",)),
     (node(versions={**VERSIONS, "torch": "2.9"}), "versions", "FAIL",
      ("b has torch 2.9, the driver 2.15.0", "one image")),
@@ -160,6 +168,8 @@ def test_what_cannot_be_looked_at_is_skipped_and_not_called_ok() -> None:
     assert [v.status for v in no_room][6:11] == ["FAIL"] + ["skip"] * 4
     no_clocks = replace(store(ahead_s=None), ray="Ray at x cannot be reached: no")
     assert {v.check: v.status for v in verdicts(no_clocks)}["clocks"] == "skip"
+    one_clock = {v.check: v for v in verdicts(node(ahead_s=None))}["clocks"]
+    assert one_clock.status == "ok" and one_clock.found.startswith("2 other clock(s)")  # of 3
     silent = verdicts(ray(nodes=(NodeFound("a", silent="dead"),)))
     assert [v.status for v in silent][6:11] == ["FAIL"] + ["skip"] * 4
 
@@ -169,6 +179,21 @@ def test_a_gpu_that_does_not_work_has_no_exactness() -> None:
     assert made["devices"].status == "FAIL"
     assert "b: no CUDA; use cpu" in made["devices"].found
     assert made["exactness"].status == "ok"  # of the other node
+
+
+def test_where_every_gpu_is_at_work_nothing_fails() -> None:
+    busy = tuple(replace(n, busy="its GPUs are at work", exact=False) for n in RAY.nodes)
+    made = {v.check: v for v in verdicts(ray(nodes=busy))}
+    assert made["nodes"].status == "warn"
+    assert made["devices"].status == made["exactness"].status == "skip"
+    assert made["versions"].status == made["clocks"].status == "ok"  # they answer
+    assert not failed([*made.values()])
+
+
+def test_one_gpu_of_many_is_said_to_be_one() -> None:
+    for gpus, said in ((8.0, "b: cuda: some, one of 8 GPUs, 8 GB"), (1.0, "b: cuda: some, 8 GB")):
+        made = {v.check: v for v in verdicts(node(gpus=gpus, device="cuda: some"))}
+        assert said in made["devices"].found
 
 
 def test_a_local_ray_leaves_devices_to_its_workers_and_may_have_no_token() -> None:
@@ -198,6 +223,7 @@ def test_this_device_is_exact_and_takes_stacks(cpu: torch.device) -> None:
     found = try_exactness(cpu)
     assert found.exact
     assert found.packing == "stacked"
+    require_exact(cpu)
 
 
 def test_the_textbook_arithmetic_is_found_inexact(cpu: torch.device) -> None:
@@ -432,6 +458,22 @@ def test_fault_5_data_that_is_truncated_beside_all_that_is_well(tmp_path: Path) 
     assert "Z-IL equals torch.autograd bit for bit" in lines["exactness"]
     assert done.stderr == ""
     assert not [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_the_data_of_the_timing_experiment_are_a_directory_of_images(
+    tmp_path: Path, broken: bool
+) -> None:
+    """Of which only the names are looked at. A class without an image is a fault."""
+    for name in ("cat", "dog"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / ("a.txt" if broken else "a.jpg")).touch()
+    where = ("--store", str(tmp_path / "store"), "--data", str(tmp_path / "data"))
+    done = run("jobs.preflight", *where, "--experiment", "timing")
+    line = lines_of(done)["data"]
+    assert done.returncode == (2 if broken else 0), done.stdout + done.stderr
+    assert bad(lines_of(done)) == ({"data": line} if broken else {})
+    assert ("cat holds no image" if broken else str(tmp_path / "data")) in line
 
 
 def test_fault_6_a_disk_too_small_for_the_sweep_stops_the_job(tmp_path: Path) -> None:
