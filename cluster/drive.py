@@ -67,7 +67,7 @@ def drive(
             command=tuple(command),
             make_engine=ENGINES[plan.experiment.name],
             environment=plan.experiment.environment,
-            tries_exactness=look is not None,
+            tries_exactness=look is not None and plan.experiment.stacks,
         )
         dispatcher = Dispatcher(work, data, resources)
         plan = store_plan(store, plan, {**provenance(), "command": command})

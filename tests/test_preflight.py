@@ -122,6 +122,7 @@ BAD: list[tuple[Found, str, str, tuple[str, ...]]] = [
     (ray(idle_gpus=8.0), "devices", "warn", ("8 GPU(s)", "--gpus-per-worker")),
     (node(exact=False), "exactness", "FAIL", ("on b", "torch.autograd", "--no-preflight")),
     (node(packing="irreproducible"), "exactness", "FAIL", ("on b", "does not repeat")),
+    (replace(node(exact=False), stacks=False), "exactness", "warn", ("on b", "torch.autograd")),
     (node(packing="alone"), "exactness", "warn", ("a: stacked", "b: alone", "--cpus-per-worker")),
     (node(disk=(GB, 10 * GB)), "Ray's disk", "FAIL", ("b: 1 GB free", "--temp-dir")),
     (node(disk=(40 * GB, 1000 * GB)), "Ray's disk", "warn", ("b: 40 GB", "--temp-dir")),
