@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import grpc
 import ray
 from ray._private.state import available_resources_per_node
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RuntimeEnvSetupError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.connect import Connection, nodes
-from cluster.failures import cause_of
+from cluster.failures import cause_of, environment_error
 from cluster.preflight_findings import DashboardFound, NodeFound, RayFound, StoreFound
 from cluster.resources import Resources, require_room, workers_that_fit
 from pcworker.errors import InputError, OverwritingError, StoreError
@@ -202,6 +202,8 @@ def _answers(refs: Mapping[Any, Any], seconds: float) -> dict[Any, _Answer]:
 def _get(ref: Any) -> _Answer:
     try:
         return _Answer(ray.get(ref), None)
+    except RuntimeEnvSetupError as error:
+        return _Answer(None, str(environment_error(error)))
     except RayError as error:
         lacking = _LACKING.search(str(error))
         return _Answer(None, f"{lacking[0]}{_SHIP}" if lacking else cause_of(error))

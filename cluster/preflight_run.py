@@ -8,7 +8,7 @@ from rich.console import Console
 
 from cluster.experiment import TIMING, Experiment
 from cluster.plan import Shard
-from cluster.preflight import Verdict, failed, summary, verdicts
+from cluster.preflight import RUN_ANYWAY, Verdict, failed, summary, verdicts
 from cluster.preflight_findings import Found, RayFound
 from cluster.resources import Resources
 from pcworker.catalogue import NETWORKS
@@ -100,10 +100,11 @@ def require_ready(
     bad = [verdict for verdict in made if verdict.status in _STYLES]
     show(bad, console)
     if failed(made):
+        wrong = [verdict for verdict in made if verdict.status == "FAIL"]
+        why = "; ".join(f"{v.check}: {v.found}" + (f"; {v.remedy}" * bool(v.remedy)) for v in wrong)
         raise InputError(
-            f"{sum(v.status == 'FAIL' for v in bad)} of {len(made)} checks before the sweep failed "
-            "and nothing was started; put right what is printed above, or run it anyway with "
-            "--no-preflight"
+            f"{len(wrong)} of {len(made)} checks before the sweep failed and nothing was started "
+            f"({RUN_ANYWAY}): {why}"
         )
     if not bad:
         console.print(summary(made))
