@@ -69,9 +69,14 @@ def trial_cost(config: Configuration, speeds: Speeds = TABLE) -> float:
     return (update + step * config.last_step) * (_EXPLODING_SHARE if exploding else 1.0)
 
 
+def trial_updates(config: Configuration) -> int:
+    """Weight updates of a trial."""
+    return config.epochs * -(-TRAINING_SAMPLES // config.batch_size)
+
+
 def shard_updates(trials: Sequence[Trial]) -> int:
     """Weight updates that a shard makes, of all trials."""
-    return len(trials) * _updates(trials[0].configuration)
+    return len(trials) * trial_updates(trials[0].configuration)
 
 
 def shard_seconds(trials: Sequence[Trial], speeds: Speeds = TABLE) -> float:
@@ -92,7 +97,7 @@ def shard_seconds(trials: Sequence[Trial], speeds: Speeds = TABLE) -> float:
         + kernel.calls * config.hidden_layers * (1 + max(t.configuration.last_step for t in trials))
     )
     measuring = speeds.epoch * config.epochs * (len(trials) + len(copies))
-    return (_updates(config) * per_update + measuring) / 1e6
+    return (trial_updates(config) * per_update + measuring) / 1e6
 
 
 def shard_bytes(trials: Sequence[Trial]) -> int:
@@ -103,7 +108,3 @@ def shard_bytes(trials: Sequence[Trial]) -> int:
 
 def _kernel(config: Configuration, speeds: Speeds) -> Kernel:
     return speeds.fused if fused_knows(config) else speeds.torch
-
-
-def _updates(config: Configuration) -> int:
-    return config.epochs * -(-TRAINING_SAMPLES // config.batch_size)

@@ -26,6 +26,7 @@ STORE_SPARE_BYTES = 20 * 10**6
 MEMORY_BYTES = 2**30
 """A worker's; on a GPU `prepare_device` demands it."""
 
+EACH_WORKER = "each worker looks, before its first shard"
 RUN_ANYWAY = "--no-preflight runs anyway"
 
 
@@ -67,7 +68,7 @@ def failed(made: Sequence[Verdict]) -> bool:
 def summary(made: Sequence[Verdict]) -> str:
     """What a job says where all is well."""
     passed = sum(verdict.status == "ok" for verdict in made)
-    left = [verdict.check for verdict in made if verdict.status == "skip"]
+    left = [verdict.check for verdict in made if verdict.found == EACH_WORKER]
     return f"Preflight: {passed} checks passed" + (
         f"; each worker looks for itself: {', '.join(left)}." if left else "."
     )
@@ -186,6 +187,8 @@ def _devices(found: Found, ray: RayFound) -> Verdict:
 
 def _exactness(found: Found, ray: RayFound) -> Verdict:
     tried = [node for node in _with_device(ray) if node.device_trouble is None]
+    if _skips(ray) and not found.stacks:
+        return Verdict("exactness", "skip", "each row of its tables says what was exact")
     if _skips(ray) or not tried:
         return _unseen("exactness", ray)
     # a sweep of single networks says itself, row by row, what was exact
@@ -255,7 +258,7 @@ def _skips(ray: RayFound) -> bool:
 
 def _unseen(check: str, ray: RayFound) -> Verdict:
     if _skips(ray):
-        return Verdict(check, "skip", "each worker looks, before its first shard")
+        return Verdict(check, "skip", EACH_WORKER)
     return Verdict(check, "skip", "see above" if _answering(ray) else "no node answered")
 
 

@@ -14,7 +14,7 @@ import click
 import torch
 from rich.table import Table
 
-from cluster.cost import TRAINING_SAMPLES
+from cluster.cost import trial_updates
 from cluster.packs import packs
 from jobs.mnist_ablation import (
     GAMMAS,
@@ -42,11 +42,6 @@ Seconds = defaultdict[tuple[str, str], float]
 """By row of the table and network."""
 
 
-def millions_of_updates(config: Configuration) -> float:
-    """That a trial makes."""
-    return config.epochs * -(-TRAINING_SAMPLES // config.batch_size) / 1e6
-
-
 def row_of(config: Configuration) -> str:
     """Where a trial's time stands in the table."""
     return f"IL, t = {config.t}" if config.rule == "IL" else config.rule
@@ -58,7 +53,7 @@ def core_seconds(trials: Iterable[Trial], profiles: dict[str, NetworkProfile]) -
     for shard in packs(trials):
         config = shard[0].configuration
         network, profile = config.network, profiles[config.network]
-        updates = millions_of_updates(config)
+        updates = trial_updates(config) / 1e6
         seeds = {trial.seed for trial in shard}
         copies = {trial.twin for trial in shard} - set(shard)
         noisy = any(trial.configuration.noisy for trial in shard)
@@ -83,8 +78,8 @@ def floor_seconds(
         profile = profiles[config.network]
         needed = work(program(trial), config.widths, config.batch_size, profile.pixels)
         if profile.update[config]:
-            milliseconds = floor_ms(needed, gflops, ns)
-            seconds[FLOOR, config.network] += 1000 * milliseconds * millions_of_updates(config)
+            each = floor_ms(needed, gflops, ns) / 1000
+            seconds[FLOOR, config.network] += each * trial_updates(config)
     return seconds
 
 

@@ -1,7 +1,10 @@
 """What the numeric tests share: the real digits, and engines on all or on some of them."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
+from seaweed import Seaweed, seaweed
 
 from cluster.resources import ray_environment
 from pcworker.device import prepare_device
@@ -44,3 +47,12 @@ def small_engine(digits: Digits, cpu: torch.device) -> Engine:
         ),
         cpu,
     )
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    """An S3 server, and in the environment what boto3 needs to find it."""
+    with seaweed(tmp_path_factory.mktemp("seaweed")) as server, pytest.MonkeyPatch.context() as to:
+        for name, value in server.server.environment().items():
+            to.setenv(name, value)
+        yield server

@@ -23,20 +23,11 @@ from faults import (
     unfinished,
 )
 from ray_clusters import RayCluster, ray_cluster
-from seaweed import Seaweed, seaweed
+from seaweed import Seaweed
 
 from pcworker.s3_store import S3Store
 
 pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("ray")]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
-    """An S3 server, and in the environment what boto3 needs to find it."""
-    with seaweed(tmp_path_factory.mktemp("seaweed")) as server, pytest.MonkeyPatch.context() as to:
-        for name, value in server.server.environment().items():
-            to.setenv(name, value)
-        yield server
 
 
 @pytest.fixture(scope="module")

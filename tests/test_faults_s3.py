@@ -29,7 +29,7 @@ from faults import (
     unfinished,
 )
 from faulty_proxy import FaultyProxy, faulty_proxy
-from seaweed import Seaweed, seaweed
+from seaweed import Seaweed
 
 from pcworker.s3_store import S3Store
 
@@ -41,15 +41,6 @@ SOON_AT_AN_END = {"AWS_MAX_ATTEMPTS": "2"}
 """A cycle of retries of a second or two, where it is ten by default."""
 REFUSED = 12
 """Requests, of workers and driver, that an outage leaves without an answer."""
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
-    """An S3 server, and in the environment what boto3 needs to find it."""
-    with seaweed(tmp_path_factory.mktemp("seaweed")) as server, pytest.MonkeyPatch.context() as to:
-        for name, value in server.server.environment().items():
-            to.setenv(name, value)
-        yield server
 
 
 @pytest.fixture

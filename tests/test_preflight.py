@@ -204,6 +204,9 @@ def test_a_local_ray_leaves_devices_to_its_workers_and_may_have_no_token() -> No
     assert summary(made) == (
         "Preflight: 11 checks passed; each worker looks for itself: devices, exactness."
     )
+    # single networks are not tried, and that is not said
+    single = verdicts(replace(WELL, ray=local, stacks=False))
+    assert summary(single) == "Preflight: 11 checks passed; each worker looks for itself: devices."
     without = verdicts(replace(WELL, ray=replace(local, demands_token=False)))
     assert [v.check for v in without if v.status == "warn"] == ["token"]
 
