@@ -42,7 +42,7 @@ $(PEERS)/installed: infra/peers.txt
 	touch $@
 
 store: $(VENV)/installed
-	$(VENV)/bin/python tests/seaweed.py
+	$(VENV)/bin/python tests/support/seaweed.py
 
 test: $(VENV)/installed
 	$(RUN) pytest

@@ -5,36 +5,24 @@ Commits go before the results that they name: what is left of a half-deleted swe
 damaged one. The plan goes last: until then the name stays taken, and the same command goes on.
 """
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from cluster.heartbeat import EVERY_S, Driver, read_drivers
-from cluster.plan import read_plan
-from cluster.reading import read_all
-from cluster.status_look import first_command
-from pcworker.commit import TABLES
+from cluster.driver.heartbeat import EVERY_S, Driver, read_drivers
+from cluster.experiment import Experiment, Experiments
+from cluster.results.reading import read_all
+from cluster.sweeps.plan import first_command, read_plan
 from pcworker.errors import DamagedError, InputError
-from pcworker.layout import SweepKeys
-from pcworker.sealed import unseal
-from pcworker.store import Store
+from pcworker.store.keys import KeyKind, SweepKeys
+from pcworker.store.sealed import unseal
+from pcworker.store.store import Store
 
-_OF_SHARDS = "|".join(sorted({name for tables in TABLES.values() for name in tables}))
-_STAGES = tuple(
-    re.compile(pattern)
-    for pattern in (
-        rf"tables/({_OF_SHARDS}|divergence|failures)\.parquet",
-        r"report/(figure3|table4)\.(png|svg)",
-        r"failures/[^/]+/[^/]+\.json",
-        r"shards/[^/]+/commit\.json",
-        rf"shards/[^/]+/attempts/[^/]+/(({_OF_SHARDS})\.parquet|attempt\.json|checkpoint-\d+\.npz)",
-        r"drivers/[0-9a-f]+\.json",
-        r"plan\.json",
-    )
-)
-"""What a sweep's folder holds, as `pcworker.layout` has it, in the order in which it goes."""
+_ORDER: tuple[KeyKind, ...] = (
+    "table", "report", "failure", "commit", "data", "attempt", "checkpoint", "driver", "plan"
+)  # fmt: skip
+"""The order in which a sweep's objects go."""
 WATCH_S = int(EVERY_S) + 2
 """A driver that lives gives a sign in this time."""
 
@@ -61,31 +49,44 @@ class Doomed:
 
 
 def in_stages(
-    root: str, keys: Sequence[str]
+    sweep: SweepKeys, keys: Sequence[str], experiments: Iterable[Experiment]
 ) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:
-    """A sweep's own keys, in the order in which they go; and those that are none of its own."""
-    own: tuple[list[str], ...] = tuple([] for _ in _STAGES)
+    """A sweep's own keys, in the order in which they go; and those that are none of its own.
+
+    experiments  those that may have written it
+    """
+    known = list(experiments)
+    written = {name for each in known for name in each.tables.schemas}
+    names = {
+        "data": written,
+        "table": {*written, "failures", *(name for each in known for name in each.derived)},
+        "report": {file for each in known for file in each.figure_files},
+    }
+    own: dict[KeyKind, list[str]] = {kind: [] for kind in _ORDER}
     foreign: list[str] = []
     for key in keys:
-        inner = key.removeprefix(f"{root}/")
-        place = next((n for n, each in enumerate(_STAGES) if each.fullmatch(inner)), None)
-        (foreign if place is None else own[place]).append(key)
-    return tuple(map(tuple, own)), tuple(foreign)
+        of = sweep.parse(key)
+        if of is None or (of.kind in names and (of.table or of.file) not in names[of.kind]):
+            foreign.append(key)
+        else:
+            own[of.kind].append(key)
+    return tuple(map(tuple, own.values())), tuple(foreign)
 
 
-def doomed(store: Store, name: str) -> Doomed:
+def doomed(store: Store, name: str, experiments: Experiments) -> Doomed:
     """What there is of the sweep `name`, or of the tables `A+B` that were made of several.
 
     Raises InputError if there is nothing, or if it is another sweep, as behind a link.
     """
     parts = name.split("+")
-    root = SweepKeys.joint(parts).root
-    keys = store.list(f"{root}/")
+    sweep = SweepKeys.joint(parts)
+    keys = store.list(f"{sweep.root}/")
     if not keys:
         raise InputError(f"there is no sweep {name} in the store {store.url}; check both names")
-    stages, foreign = in_stages(root, keys)
-    described = _described(store, name, keys) if len(parts) == 1 else "tables of several sweeps"
-    return Doomed(name, root, stages, foreign, described)
+    stages, foreign = in_stages(sweep, keys, experiments.values())
+    several = "tables of several sweeps"
+    described = _described(store, name, keys, experiments) if len(parts) == 1 else several
+    return Doomed(name, sweep.root, stages, foreign, described)
 
 
 def at_work(store: Store, sweep: Doomed, pause: Callable[[], None]) -> list[Driver]:
@@ -120,11 +121,11 @@ def _delete(store: Store, key: str) -> None:
     store.delete(key)
 
 
-def _described(store: Store, name: str, keys: Sequence[str]) -> str:
+def _described(store: Store, name: str, keys: Sequence[str], experiments: Experiments) -> str:
     commits = sum(key.endswith("/commit.json") for key in keys)
     _require_own(store, name)
     try:
-        plan = read_plan(store, name)
+        plan = read_plan(store, name, experiments)
         command = first_command(store, name) if plan else None
     except DamagedError:
         return f"{commits} committed shard(s); its plan cannot be read"

@@ -1,96 +1,110 @@
-"""The kinds of sweeps, by what planning must know of each; all else of a plan is common to them.
+"""The seam between the service and an experiment: all that the service must know of one.
 
-What a worker does for an experiment is `pcworker.actor.Work.make_engine`; what is printed and drawn
-of it, `cluster.publish`.
+An experiment is a folder under `jobs/` that fills one `Experiment`. Nothing below `jobs/` names an
+experiment: `jobs.experiments` lists them, and commands hand that list in.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from cluster.cost import shard_bytes, shard_seconds, shard_updates
-from cluster.detection_cost import detection_packs, detection_seconds, detection_updates
-from cluster.packs import packs
-from cluster.timing_cost import timing_bytes, timing_packs, timing_seconds, timing_updates
-from pcworker.config import Configuration, Trial, configuration_from
-from pcworker.detection_config import DetectionConfiguration, detection_configuration_from
-from pcworker.timing_config import TimingConfiguration, timing_configuration_from
+from pcworker.store.result import Tables
+from pcworker.trials.trial import Trial
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import torch
+    from rich.console import Console
+
+    from cluster.results.collect import Collected
+    from cluster.sweeps.plan import Plan
+    from pcworker.actor import Trains
+    from pcworker.store.commit import Commit
 
 Trials = Sequence[Trial[Any]]
+Seconds = Callable[[Trials], float]
+"""About how many seconds a shard of these trials takes."""
 
 
 @dataclass(frozen=True)
+class Derived:
+    """A table that the collector computes from what the shards have written."""
+
+    schema: "pa.Schema"
+    rows: Callable[
+        [Sequence["Plan"], Mapping[str, "pa.Table"], Sequence["Commit"]],
+        Sequence[Mapping[str, Any]],
+    ]
+    """From the plans, the committed tables and the commits of all sweeps that are collected."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a user is shown as a first query of the results."""
+
+    table: str
+    query: str
+    """SQL, with {} in the place of the table."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Experiment:
     """One kind of sweep."""
 
     name: str
-    configuration_from: Callable[[Mapping[str, Any]], Any]
-    """From a trial's entry in a stored plan."""
+    """It stands in every stored plan."""
+    prefix: str
+    """The first part of a sweep's name, if the user gives none."""
+
+    # what planning knows
+    configuration: type[Any]
+    """The class of its trials' configurations."""
     pack: Callable[[Trials], Sequence[Trials]]
-    """Trials, in the order of their ids, to shards."""
-    seconds: Callable[..., float]
-    """About how long a shard takes, by a fixed table; of one that has them by a machine's measured
-    speeds, if these are given, too."""
-    has_speeds: bool
-    """Whether `seconds` takes the speeds of `cluster.calibration`."""
+    """Packs trials, in the order of their ids, into shards."""
+    seconds: Seconds
+    """Estimates a shard's time by a fixed table, so that a plan depends on no machine."""
+    calibrated: Callable[[int], Seconds | None] | None = None
+    """Measures this machine while that many workers compute; None: there is only the table."""
     updates: Callable[[Trials], int]
-    """Weight updates that a shard makes."""
+    """Counts the weight updates that a shard makes."""
     stored_bytes: Callable[[Trials], float]
-    """That the weights of a shard take in the store, at most, tables included; all else is little
-    beside them."""
-    stacks: bool
-    """Whether its trials are trained in stacks."""
+    """Bounds the bytes that the weights of a shard take in the store, tables included."""
+    exact: bool
+    """Whether its results rest on exactness, so that every worker tries its device first."""
     same_everywhere: bool
-    """Whether a trial has one result wherever it runs: of two sweeps' copies one will do, then."""
+    """Whether a trial has one result wherever it runs, so that one copy will do."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Variables with which its workers' processes start."""
+    """The variables with which its workers' processes start."""
+
+    # its data
+    find_data: Callable[[Path | None, Trials], Any]
+    """Finds what the engines are given, from the directory that the user named (or None) and the
+    trials that are to run (none, if only the data are looked at). DataError if there is none."""
+    data_name: Callable[[Any], str]
+    """Says in words what was found."""
+    images_of: Callable[[Any], str | None] = lambda data: None
+    """Names a directory that every node must see, if the data is one."""
+
+    # what a worker does
+    engine: Callable[[Any, "torch.device"], "Trains"]
+    """Makes an engine for the data on a device. It imports torch inside: planning needs none."""
+    tables: Tables
+    """The tables that its shards write."""
+
+    # what the collector does
+    columns: Callable[[Any], Mapping[str, object]]
+    """Gives the columns that say what a trial was to be, for a trial whose shard has failed."""
+    derived: Mapping[str, Derived] = field(default_factory=dict)
+    report: Callable[["Console", "Collected"], None]
+    """Prints the tables that a person reads."""
+    figures: Callable[[Mapping[str, "pa.Table"]], Mapping[str, bytes]] = lambda tables: {}
+    """Draws from the collected tables: the bytes of each of the files `figure_files`, or none."""
+    figure_files: tuple[str, ...] = ()
+    question: Question
+    next_lines: tuple[str, ...] = ()
+    """Further lines of advice after a sweep."""
 
 
-MEMORY = {
-    "GLIBC_TUNABLES": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=18446744073709551615:"
-    "glibc.malloc.arena_max=1",
-    "THP_MEM_ALLOC_ENABLE": "1",
-}
-"""A process keeps what it frees, to use it again, and torch asks for huge pages.
-
-As it comes, glibc gives large blocks back to the kernel and takes them anew: 55,000 page faults an
-update of AlexNet (batch 2, 2 cores of a virtual machine), by which BP took 196 ms and not 122, and
-percentiles of ratios went from 0.8 to 2.1. Kept in small pages, Z-IL's ratio to BP was 1.09 in one
-process and 1.01 in another, by where its blocks happened to lie; in huge ones, 1.01."""
-
-
-ABLATION = Experiment(
-    name=Configuration.experiment,
-    configuration_from=configuration_from,
-    pack=packs,
-    seconds=shard_seconds,
-    has_speeds=True,
-    updates=shard_updates,
-    stored_bytes=shard_bytes,
-    stacks=True,
-    same_everywhere=True,
-)
-TIMING = Experiment(
-    name=TimingConfiguration.experiment,
-    configuration_from=timing_configuration_from,
-    pack=timing_packs,
-    seconds=timing_seconds,
-    has_speeds=False,
-    updates=timing_updates,
-    stored_bytes=timing_bytes,
-    stacks=False,
-    same_everywhere=False,
-    environment=MEMORY,
-)
-DETECTION = Experiment(
-    name=DetectionConfiguration.experiment,
-    configuration_from=detection_configuration_from,
-    pack=detection_packs,
-    seconds=detection_seconds,
-    has_speeds=False,
-    updates=detection_updates,
-    stored_bytes=lambda trials: 0,  # counts alone are kept
-    stacks=False,
-    same_everywhere=True,
-)
-EXPERIMENTS = {experiment.name: experiment for experiment in (ABLATION, TIMING, DETECTION)}
+Experiments = Mapping[str, Experiment]
+"""By name: those that a command knows."""

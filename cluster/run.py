@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,21 +10,21 @@ from typing import Any
 
 from rich.console import Console
 
-from cluster.collect import collect
-from cluster.drive import drive
-from cluster.estimate import Estimate
-from cluster.plan import Plan, Shard, adopt_plan, make_plan, store_plan
-from cluster.preflight_run import require_ready
-from cluster.preview import cost_line, expected_time, print_plan
-from cluster.publish import print_next, publish, require_complete
-from cluster.reading import committed_shards
-from cluster.resources import Resources, ray_environment
-from cluster.sweep import Sweep
+from cluster.driver.drive import drive
+from cluster.experiment import Experiment
+from cluster.nodes.resources import Resources, ray_environment
+from cluster.preflight.before import require_ready
+from cluster.results.collect import collect
+from cluster.results.publish import print_next, publish, require_complete
+from cluster.results.reading import read_commits
+from cluster.sweeps.estimate import Estimate
+from cluster.sweeps.plan import Plan, Shard, adopt_plan, make_plan, store_plan
+from cluster.sweeps.preview import cost_line, expected_time, print_plan
+from cluster.sweeps.sweep import Sweep
 from pcworker.errors import InputError
-from pcworker.mnist import load_digits
-from pcworker.patience import PatientStore
-from pcworker.provenance import command_line, provenance
-from pcworker.store import open_store
+from pcworker.machine.provenance import command_line, provenance
+from pcworker.store.patient import PatientStore
+from pcworker.store.store import open_store
 
 
 @dataclass(frozen=True)
@@ -46,31 +46,22 @@ class RunOptions:
 
 
 def run_sweep(
-    sweep: Sweep[Any],
-    options: RunOptions,
-    console: Console,
-    *,
-    prefix: str = "mnist",
-    find_data: Callable[[Path | None], Any] = load_digits,
+    experiment: Experiment, sweep: Sweep[Any], options: RunOptions, console: Console
 ) -> int:
-    """Runs what is missing of `sweep`, prints and stores its tables; returns the exit code.
-
-    prefix     of the sweep's name, if the user gives none
-    find_data  from the directory that the user gave, or None, to what the engines are given
-    """
+    """Runs what is missing of `sweep`, prints and stores its tables; returns the exit code."""
     _require_lasting(options.store)
     if options.price_per_gpu_hour is not None and not options.plan_only:
         raise InputError("--price-per-gpu-hour is for the estimate of --plan; give both, or none")
     opened = open_store(options.store, options.s3_endpoint)
-    name = sweep.default_name(prefix) if options.sweep is None else options.sweep
-    plan = adopt_plan(opened, make_plan(sweep, name))
+    name = sweep.default_name(experiment.prefix) if options.sweep is None else options.sweep
+    plan = adopt_plan(opened, make_plan(experiment, sweep, name))
     opened.check()
     store = PatientStore(opened, lambda message: console.print(message, style="yellow"))
-    done = set(committed_shards(store, plan))
+    done = read_commits(store, plan)
     left = [shard for shard in plan.shards if shard.shard_id not in done]
     if options.plan_only:
         if options.data is not None:
-            find_data(options.data)
+            experiment.find_data(options.data, plan.trials)
         expected = _expected(plan, left, options)
         price = options.price_per_gpu_hour
         cost = None if price is None else cost_line(expected, options.resources, price)
@@ -78,13 +69,13 @@ def run_sweep(
         return 0
     quarantined = 0
     if left:
-        data = find_data(options.data)
+        data = experiment.find_data(options.data, plan.trials)
         expected = _expected(plan, left, options)
         look = partial(
             require_ready,
             store=opened,
             needs=options.resources,
-            experiment=plan.experiment,
+            experiment=experiment,
             left=left,
             data=data,
             console=console,

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import click
 
-from cluster.collect import collect, stored_plans
-from cluster.publish import print_next, publish, require_complete
+from cluster.results.collect import collect, stored_plans
+from cluster.results.publish import print_next, publish, require_complete
+from jobs.experiments import EXPERIMENTS
 from jobs.options import console, help_text, main, store_options, sweep_names
-from pcworker.store import open_store
+from pcworker.store.store import open_store
 
 
 @click.command(help=help_text(__doc__), context_settings={"max_content_width": 100})
@@ -20,7 +21,7 @@ from pcworker.store import open_store
 def command(store: str, s3_endpoint: str | None, sweep: Sequence[str], partial: bool) -> int:
     """The command line: see the module's docstring."""
     opened = open_store(store, s3_endpoint)
-    collected = collect(opened, stored_plans(opened, sweep))
+    collected = collect(opened, stored_plans(opened, sweep, EXPERIMENTS))
     if not partial:
         require_complete(collected)
     publish(opened, collected, console)

@@ -12,9 +12,10 @@ import click
 from rich.progress import Progress
 
 from cluster.deletion import Doomed, at_work, delete, doomed
+from jobs.experiments import EXPERIMENTS
 from jobs.options import console, errors, help_text, main, store_options
 from pcworker.errors import InputError
-from pcworker.store import Store, open_store
+from pcworker.store.store import Store, open_store
 
 
 @click.command(help=help_text(__doc__), context_settings={"max_content_width": 100})
@@ -24,12 +25,12 @@ from pcworker.store import Store, open_store
 def command(store: str, s3_endpoint: str | None, sweep: str, yes: bool) -> int:
     """The command line: see the module's docstring. Returns 1 if something appeared meanwhile."""
     opened = open_store(store, s3_endpoint)
-    found = doomed(opened, sweep)
+    found = doomed(opened, sweep, EXPERIMENTS)
     console.print(f"Sweep {sweep} in {opened.url}: {found.described}", soft_wrap=True)
     if not yes:
         _ask(found)
     _require_idle(opened, found)
-    found = doomed(opened, sweep)
+    found = doomed(opened, sweep, EXPERIMENTS)
     try:
         with Progress(console=console, disable=not console.is_terminal) as progress:
             bar = progress.add_task("deleting", total=found.count)

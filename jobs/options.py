@@ -13,11 +13,11 @@ from typing import Any, NoReturn
 import click
 from rich.console import Console
 
-from cluster.resources import Resources
+from cluster.nodes.resources import Resources
 from cluster.run import RunOptions
-from pcworker.config import CHOICES
 from pcworker.errors import IncompleteError, InputError
-from pcworker.patience import INTERRUPTED
+from pcworker.store.patient import INTERRUPTED
+from pcworker.trials.configuration import CHOICES
 
 # no markup: paths and messages may contain brackets
 console = Console(
@@ -46,6 +46,17 @@ INTEGERS = Listed(int, "INTEGERS")
 NUMBERS = Listed(float, "NUMBERS")
 TEXTS = Listed(str, "NAMES")
 STEPS = Listed(lambda text: None if text == "l" else int(text), "STEPS")
+
+MNIST_NETWORKS = "784-32-10,784-32-32-10,784-32-32-32-10"
+"""The paper's: one, two and three hidden layers."""
+
+
+def mnist_network(network: str) -> str:
+    """`network`, if it has MNIST's inputs and outputs; otherwise InputError."""
+    if not (network.startswith("784-") and network.endswith("-10")):
+        raise InputError(f"network {network!r}: MNIST needs 784 inputs and 10 outputs: 784-...-10")
+    return network
+
 
 _STORE = [
     click.option(

@@ -10,19 +10,19 @@ from typing import Any
 
 import click
 
-from cluster.experiment import ABLATION, EXPERIMENTS
-from cluster.preflight import failed, verdicts
-from cluster.preflight_run import find_out, show
-from cluster.resources import ray_environment
+from cluster.nodes.resources import ray_environment
+from cluster.preflight.before import find_out, print_verdicts
+from cluster.preflight.verdicts import failed, verdicts
+from jobs.experiments import EXPERIMENTS
 from jobs.options import console, help_text, main, preflight_options, resources_from
-from pcworker.store import open_store
+from pcworker.store.store import open_store
 
 
 @click.command(help=help_text(__doc__), context_settings={"max_content_width": 100})
 @click.option(
     "--experiment",
     type=click.Choice(list(EXPERIMENTS)),
-    default=ABLATION.name,
+    default=next(iter(EXPERIMENTS)),
     show_default=True,
     help="Whose data to look for: timing takes a directory of images, the others MNIST.",
 )
@@ -38,9 +38,9 @@ def command(
     """The command line: see the module's docstring."""
     needs = resources_from(given)
     opened = open_store(store, s3_endpoint)
-    found = find_out(opened, needs, experiment, data, ray_environment(address))
+    found = find_out(opened, needs, EXPERIMENTS[experiment], data, ray_environment(address))
     made = verdicts(found)
-    show(made, console)
+    print_verdicts(made, console)
     return 2 if failed(made) else 0
 
 

@@ -7,13 +7,15 @@ import time
 
 import click
 
-from cluster.collect import stored_plans
-from cluster.status_look import Lookout, first_command
-from cluster.status_view import StatusView
+from cluster.results.collect import stored_plans
+from cluster.status.lookout import Lookout
+from cluster.status.view import StatusView
+from cluster.sweeps.plan import first_command
+from jobs.experiments import EXPERIMENTS
 from jobs.options import console, help_text, main, store_options
-from pcworker.store import open_store
+from pcworker.store.store import open_store
 
-EVERY_S = 3.0
+REFRESH_S = 3.0
 
 
 @click.command(help=help_text(__doc__), context_settings={"max_content_width": 100})
@@ -23,7 +25,7 @@ EVERY_S = 3.0
 def command(store: str, s3_endpoint: str | None, sweep: str, watch: bool) -> int:
     """The command line: see the module's docstring. Returns 1 if a shard has failed."""
     opened = open_store(store, s3_endpoint)
-    (plan,) = stored_plans(opened, [sweep])
+    (plan,) = stored_plans(opened, [sweep], EXPERIMENTS)
     collect = f"python -m jobs.collect {opened.options} --sweep {sweep}"
     view = StatusView(console, opened, first_command(opened, sweep), collect)
     look = Lookout(opened, plan).look
@@ -32,7 +34,7 @@ def command(store: str, s3_endpoint: str | None, sweep: str, watch: bool) -> int
         view.show(status)
         return 1 if status.broken else 0
     try:
-        return 1 if view.follow(look, lambda: time.sleep(EVERY_S)).broken else 0
+        return 1 if view.follow(look, lambda: time.sleep(REFRESH_S)).broken else 0
     except KeyboardInterrupt:
         return 130
 

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import click
 
-from cluster.resources import ray_token
-from cluster.shipping import require_fits, shipped
+from cluster.nodes.resources import ray_token
+from cluster.nodes.shipping import require_fits, shipped
 from jobs.options import console, help_text, main
 from pcworker.errors import InputError
-
-ROOT = Path(__file__).resolve().parent.parent
+from pcworker.machine.provenance import ROOT
 
 
 @click.command(
@@ -35,8 +34,9 @@ def command(address: str | None, no_wait: bool, job: tuple[str, ...]) -> None:
             "RAY_AUTH_TOKEN (on the cluster's head: ray get-auth-token --generate); a cluster "
             "without token authentication needs RAY_AUTH_MODE=disabled"
         )
-    file = (ROOT / Path(*job[0].split("."))).with_suffix(".py")
-    if not (job[0].startswith("jobs.") and file.is_file()):
+    module = ROOT / Path(*job[0].split("."))
+    found = module.with_suffix(".py").is_file() or (module / "__main__.py").is_file()
+    if not (job[0].startswith("jobs.") and found):
         raise InputError(f"there is no job {job[0]!r}; give a module such as jobs.mnist_ablation")
     files = shipped(ROOT)
     console.print(f"Shipping {len(files)} files, {require_fits(files) / 1000:,.0f} kB.")

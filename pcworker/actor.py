@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import ray
 from ray.util.metrics import Counter, Histogram
 
-from pcworker.checkpoint import Checkpoint
-from pcworker.checkpoints import Checkpoints
-from pcworker.commit import commit_shard
-from pcworker.config import Trial
 from pcworker.errors import InputError, StoreError
-from pcworker.layout import SweepKeys
-from pcworker.patience import PatientStore
-from pcworker.provenance import provenance, result_fingerprint
-from pcworker.results import Result
-from pcworker.store import Store
+from pcworker.machine.provenance import provenance, result_fingerprint
+from pcworker.store.checkpoints import Checkpoints
+from pcworker.store.commit import commit_shard
+from pcworker.store.keys import SweepKeys
+from pcworker.store.patient import PatientStore
+from pcworker.store.result import Result, Tables
+from pcworker.store.store import Store
+from pcworker.training.checkpoint import Checkpoint
+from pcworker.trials.trial import Trial
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,7 @@ COMMIT_SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
 class Trains(Protocol):
-    """What a worker needs of an engine: `pcworker.engine.Engine` is one."""
+    """What a worker needs of an engine: `pcworker.training.engine.Engine` is one."""
 
     def run(
         self,
@@ -44,35 +44,6 @@ class Trains(Protocol):
         """As `Engine.run`."""
 
 
-def mnist_engine(digits: Any, device: "torch.device") -> Trains:
-    """An engine on these digits. torch is imported here, in the worker: the driver needs none."""
-    from pcworker.engine import Engine
-
-    return Engine(digits, device)
-
-
-def timing_engine(directory: str | None, device: "torch.device") -> Trains:
-    """An engine that times rules on the images of a directory, or on synthetic ones (None)."""
-    from pcworker.timing_engine import TimingEngine
-
-    return TimingEngine(directory, device)
-
-
-def detection_engine(digits: Any, device: "torch.device") -> Trains:
-    """An engine that watches phi on these digits."""
-    from pcworker.detection_engine import DetectionEngine
-
-    return DetectionEngine(digits, device)
-
-
-ENGINES: dict[str, Callable[[Any, "torch.device"], Trains]] = {
-    "ablation": mnist_engine,
-    "timing": timing_engine,
-    "detection": detection_engine,
-}
-"""By experiment."""
-
-
 @dataclass(frozen=True)
 class Work:
     """What all workers of a sweep are told."""
@@ -82,11 +53,14 @@ class Work:
     device: str
     """"auto", "cpu" or "cuda"."""
     cpus: int
+    make_engine: Callable[[Any, "torch.device"], Trains]
+    """From the data and the device."""
+    tables: Tables
+    """How its results are written."""
     checkpoint_every: int = 1
     """Epochs; 0: no checkpoints."""
     command: tuple[str, ...] = ()
     """The command line, for the record."""
-    make_engine: Callable[[Any, "torch.device"], Trains] = mnist_engine
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables with which a worker's process starts."""
     tries_exactness: bool = True
@@ -98,8 +72,8 @@ class Worker:
 
     def __init__(self, work: Work, data: Any) -> None:
         """Raises InputError, which the driver shows, where this node cannot do the work."""
-        from pcworker.device import device_name, numerics, prepare_device
-        from pcworker.exactness import require_exact
+        from pcworker.kernels.exactness import require_exact
+        from pcworker.machine.device import device_name, numerics, prepare_device
 
         self._work, self._keys = work, SweepKeys(work.sweep)
         self._store = PatientStore(work.store)
@@ -130,7 +104,7 @@ class Worker:
             metric.set_default_tags(tags)
 
     def describe(self) -> dict[str, Any]:
-        """Who this is: the values of `cluster.events.WorkerInfo`."""
+        """Who this is: the values of `cluster.driver.events.WorkerInfo`."""
         names = ("hostname", "node_id", "device")
         return {"pid": os.getpid(), **{name: self._where[name] for name in names}}
 
@@ -166,7 +140,9 @@ class Worker:
         trained = time.monotonic()
         device = ", ".join(filter(None, (self._where["device"], result.kernel)))
         where = {**self._where, "device": device}
-        outcome = commit_shard(self._store, self._keys, shard_id, attempt_id, result, where)
+        outcome = commit_shard(
+            self._store, self._keys, shard_id, attempt_id, result, self._work.tables, where
+        )
         self._commit_seconds.observe(time.monotonic() - trained)
         with suppress(StoreError):  # the shard is committed: the driver tidies up in the end
             if keeps:

@@ -6,11 +6,10 @@ import pytest
 import torch
 from seaweed import Seaweed, seaweed
 
-from cluster.resources import ray_environment
-from pcworker.device import prepare_device
-from pcworker.digits import Digits
-from pcworker.engine import Engine
-from pcworker.mnist import load_digits
+from cluster.nodes.resources import ray_environment
+from pcworker.data.mnist import Digits, load_digits
+from pcworker.machine.device import prepare_device
+from pcworker.training.engine import Engine
 
 # Ray reads its variables when it is imported, which any file's tests may do in this process
 ray_environment(None)

@@ -1,0 +1,1 @@
+"""The driver of a sweep: it hands shards to workers and keeps the record."""

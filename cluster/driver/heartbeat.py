@@ -1,0 +1,126 @@
+"""Drivers tell each other, and `jobs.status`, that they are there and what they are at.
+
+It is advice only: what is true is in the commits. Two drivers on one sweep are safe at any time;
+knowing of each other they begin at opposite ends of the plan, so that few shards are run twice.
+"""
+
+import json
+import socket
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cluster.driver.events import AtWork, Running, WorkerInfo
+from pcworker.errors import StoreError
+from pcworker.store.keys import SweepKeys
+from pcworker.store.store import Store
+
+EVERY_S = 10.0
+ALIVE_S = 3 * EVERY_S
+"""A driver not heard of for so long is not waited for."""
+
+
+@dataclass(frozen=True)
+class Driver:
+    """What a driver has said last."""
+
+    hostname: str
+    time: float
+    """Seconds since the epoch, by its own clock."""
+    ended: bool
+    workers: tuple[WorkerInfo, ...]
+    running: Mapping[str, AtWork]
+    """By shard id."""
+    started: float
+    """When it began, in seconds since the epoch."""
+
+    def alive(self, now: float) -> bool:
+        """Whether it seems to be at work at the time `now`."""
+        return not self.ended and abs(now - self.time) < ALIVE_S
+
+
+def read_drivers(store: Store, sweep: str, but: str | None = None) -> list[Driver]:
+    """What the drivers of a sweep have said last; what cannot be read is left out.
+
+    but  the key of a driver to leave out
+    """
+    keys = (key for key in store.list(SweepKeys(sweep).drivers) if key != but)
+    read = (_driver(store.get(key) or b"") for key in keys)
+    return [driver for driver in read if driver is not None]
+
+
+class Heartbeat:
+    """This driver's sign of life in the store."""
+
+    def __init__(
+        self, store: Store, sweep: str, say: Callable[[str], None] = lambda message: None
+    ) -> None:
+        """`say` is told when the store cannot be written, and when it can again."""
+        self._store, self._sweep, self._say = store, sweep, say
+        self._in_trouble = False
+        self._key = SweepKeys(sweep).driver(uuid.uuid4().hex[:12])
+        self._started, self._last = time.time(), -EVERY_S
+        self._at_work = Running({}, ())
+
+    def beat(self, at_work: Running | None = None) -> None:
+        """Says that this driver is alive and what is at work, if it has not done so for a while."""
+        self._at_work = at_work or self._at_work
+        if time.monotonic() - self._last >= EVERY_S:
+            self._last = time.monotonic()
+            self._write(ended=False)
+
+    def end(self) -> None:
+        """Says that this driver has ended."""
+        self._at_work = Running({}, ())
+        if not self._in_trouble:  # who has been interrupted should not wait for a store
+            self._write(ended=True)
+
+    def others(self) -> list[Driver]:
+        """The other drivers that seem alive and began before this one."""
+        try:
+            drivers = read_drivers(self._store, self._sweep, but=self._key)
+        except StoreError:
+            return []
+        earlier = (driver for driver in drivers if driver.started < self._started)
+        return [driver for driver in earlier if driver.alive(time.time())]
+
+    def _write(self, ended: bool) -> None:
+        sign = {
+            "hostname": socket.gethostname(),
+            "time": time.time(),
+            "ended": ended,
+            "workers": [asdict(worker) for worker in self._at_work.workers],
+            "running": {shard: asdict(at) for shard, at in self._at_work.shards.items()},
+            "started": self._started,
+        }
+        try:
+            self._store.put(self._key, json.dumps(sign).encode())
+        except StoreError as error:  # advice is not worth a sweep
+            if not self._in_trouble:
+                self._say(f"{error}; waiting for the store: workers keep their results till then")
+            self._in_trouble = True
+            return
+        if self._in_trouble:
+            self._say(f"store {self._store.url} answers again")
+        self._in_trouble = False
+
+
+def _driver(data: bytes) -> Driver | None:
+    try:
+        sign: Any = json.loads(data)
+        return Driver(
+            hostname=str(sign["hostname"]),
+            time=float(sign["time"]),
+            ended=bool(sign["ended"]),
+            workers=tuple(WorkerInfo(**worker) for worker in sign["workers"]),
+            running={str(shard): _at_work(at) for shard, at in sign["running"].items()},
+            started=float(sign["started"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _at_work(values: Any) -> AtWork:
+    return AtWork(share=float(values["share"]), hostname=str(values["hostname"]))

@@ -1,0 +1,135 @@
+"""What a driver shows: a bar with ETA on a terminal, else a line of fields for every event."""
+
+import json
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from cluster.driver.events import Event, Failed, Finished, Joined, Running, Trouble
+
+LOG_EVERY_S = 60.0
+"""Between two lines of progress where there is no terminal."""
+
+
+class SweepProgress:
+    """Hears the events of a sweep, over the cost of all shards."""
+
+    def __init__(self, console: Console, costs: Mapping[str, float], done: set[str]) -> None:
+        self._console, self._costs = console, costs
+        self._done, self._failures = set(done), 0
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>5.1f}%"),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        # the bar counts what is left, so that a resumed sweep's ETA is not fooled by a flying start
+        self._total = sum(cost for shard, cost in costs.items() if shard not in done) or 1.0
+        self._started_done = set(done)
+        self._task = self._bar.add_task(self._description(), total=self._total)
+        self._logged = time.monotonic()
+
+    def __enter__(self) -> "SweepProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def hear(self, event: Event) -> None:
+        """Shows what has happened."""
+        if isinstance(event, Running):
+            self._update(event)
+        elif isinstance(event, Finished):
+            self._finished(event)
+        elif isinstance(event, Failed):
+            self._failures += 1
+            then = "quarantined" if event.quarantined else "it will be tried again"
+            self._show(
+                f"shard {event.shard.shard_id} failed on {event.worker.hostname} ({event.kind}: "
+                f"{event.error}); {then}",
+                "failed",
+                style="yellow",
+                shard=event.shard.shard_id,
+                kind=event.kind,
+                error=event.error,
+                worker=event.worker.hostname,
+                quarantined=event.quarantined,
+            )
+        elif isinstance(event, Joined):
+            worker = event.worker
+            self._show(
+                f"  worker on {worker.hostname}: {worker.device}",
+                "worker",
+                worker=worker.hostname,
+                device=worker.device,
+                pid=worker.pid,
+            )
+        elif isinstance(event, Trouble):
+            self._show(event.message, "trouble", style="yellow", message=event.message)
+
+    def _finished(self, event: Finished) -> None:
+        shard_id = event.shard.shard_id
+        self._done.add(shard_id)
+        if event.outcome == "differs":
+            text = (
+                f"shard {shard_id} had been committed by another attempt, with OTHER results: "
+                "this sweep does not repeat itself bit for bit; the first commit stands"
+            )
+            self._show(text, "differs", style="red", shard=shard_id, message=text)
+        elif not self._console.is_terminal:
+            self._log(
+                event.outcome,
+                shard=shard_id,
+                seconds=round(event.wall_seconds, 1),
+                worker=event.worker.hostname if event.worker else None,
+                resumed_from=event.resumed_from or None,
+                done=f"{len(self._done)}/{len(self._costs)}",
+                failures=self._failures,
+            )
+
+    def _update(self, event: Running) -> None:
+        fresh = self._done - self._started_done
+        completed = sum(self._costs[shard] for shard in fresh)
+        completed += sum(self._costs[shard] * at.share for shard, at in event.shards.items())
+        self._bar.update(self._task, completed=completed, description=self._description())
+        if not self._console.is_terminal and time.monotonic() - self._logged > LOG_EVERY_S:
+            left = self._bar.tasks[self._task].time_remaining
+            self._log(
+                "running",
+                percent=round(100 * completed / self._total, 1),
+                eta_seconds=None if left is None else round(left),
+                workers=len(event.workers),
+                shards=len(event.shards),
+                done=f"{len(self._done)}/{len(self._costs)}",
+                failures=self._failures,
+            )
+
+    def _show(self, text: str, name: str, *, style: str | None = None, **fields: object) -> None:
+        """On a terminal the text, else the fields."""
+        if self._console.is_terminal:
+            self._console.print(text, style=style)
+        else:
+            self._log(name, **fields)
+
+    def _log(self, name: str, **fields: object) -> None:
+        self._logged = time.monotonic()
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        given = (f"{key}={_quoted(v)}" for key, v in fields.items() if v is not None)
+        self._console.print(f"{now} event={name} {' '.join(given)}", soft_wrap=True)
+
+    def _description(self) -> str:
+        return f"{len(self._done)}/{len(self._costs)} shard(s), {self._failures} failure(s)"
+
+
+def _quoted(value: object) -> str:
+    """Quoted as JSON where it would not be one word."""
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if set(text) & set(' "=\n\t') else text

@@ -1,0 +1,1 @@
+"""The machines of a Ray cluster: the connection, what a worker needs, what goes along."""

@@ -1,0 +1,1 @@
+"""What would break an expensive run, found before it starts."""

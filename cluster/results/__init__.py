@@ -1,0 +1,1 @@
+"""From what is committed to tables, figures and remarks."""

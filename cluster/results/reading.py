@@ -1,0 +1,177 @@
+"""Reading what is committed: exactly the files that commits name, each checked."""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cluster.sweeps.plan import Plan, Shard
+from pcworker.errors import DamagedError
+from pcworker.store.commit import Commit, read_commit, read_file
+from pcworker.store.parquet import FAILURES, table
+from pcworker.store.sealed import unseal
+from pcworker.store.store import Store
+
+READERS = 10
+"""Objects that are read at once: an object store takes its time for each, however small. As many
+as boto3 keeps connections."""
+
+_T = TypeVar("_T")
+R = TypeVar("R")
+Record = dict[str, Any]
+
+
+@dataclass
+class Committed:
+    """The commits and the rows of one or more sweeps of one experiment."""
+
+    schemas: Mapping[str, pa.Schema]
+    """Of the tables that its shards write."""
+    commits: list[Commit] = field(default_factory=list)
+    parts: dict[str, list[pa.Table]] = field(default_factory=lambda: defaultdict(list))
+    """Rows by table."""
+    trial_ids: set[str] = field(default_factory=set)
+    by_sweep: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """The trial ids that each sweep has committed itself."""
+    damaged: list[str] = field(default_factory=list)
+    """What is wrong with which object, one line each."""
+    beside: list[tuple[str, Commit]] = field(default_factory=list)
+    """The keys of attempts that trained to their end beside a committed one, with its commit."""
+
+    def rows(self, name: str) -> pa.Table:
+        """All rows of a table, without metadata."""
+        bare = self.schemas[name].remove_metadata()
+        parts = [part.replace_schema_metadata(None) for part in self.parts[name]]
+        return pa.concat_tables([bare.empty_table(), *parts])
+
+
+def read_committed(store: Store, plans: Sequence[Plan]) -> Committed:
+    """Everything that the plans' shards have committed. A trial that several plans hold counts
+    once, if its result is the same everywhere."""
+    committed = Committed(plans[0].experiment.tables.schemas)
+    for plan in plans:
+        keys = store.list(plan.keys.shards)
+        for found in read_all(partial(_read_shard, store, plan), with_commit(plan, keys)):
+            if isinstance(found, DamagedError):
+                committed.damaged.append(str(found))
+            elif found is not None:
+                _add(committed, *found, plan)
+        committed.beside += _beside(plan, committed.commits, keys)
+    return committed
+
+
+def _beside(
+    plan: Plan, commits: Iterable[Commit], keys: Iterable[str]
+) -> Iterator[tuple[str, Commit]]:
+    """The keys of a plan's finished attempts that are not the committed ones."""
+    by_shard = {c.shard_id: c for c in commits if c.where.get("sweep") == plan.name}
+    for key in keys:
+        of = plan.keys.parse(key)
+        commit = by_shard.get(of.shard) if of and of.kind == "attempt" else None
+        if of and commit and of.attempt != commit.attempt_id:
+            yield key, commit
+
+
+def committed(store: Store, plan: Plan) -> set[str]:
+    """The ids of a plan's shards that have a commit: those are done, and no others."""
+    return {shard.shard_id for shard in with_commit(plan, store.list(plan.keys.shards))}
+
+
+def read_commits(store: Store, plan: Plan) -> dict[str, Commit]:
+    """The commits of a plan by shard id; DamagedError if one cannot be read."""
+    there = with_commit(plan, store.list(plan.keys.shards))
+    commits: dict[str, Commit] = {}
+    for found in read_all(partial(read_shard_commit, store, plan), there):
+        if isinstance(found, DamagedError):
+            raise found
+        if found is not None:
+            commits[found.shard_id] = found
+    return commits
+
+
+def read_shard_commit(store: Store, plan: Plan, shard: Shard) -> Commit | None:
+    """The commit of a shard, or None; DamagedError if it cannot be read, or holds other trials than
+    the plan's shard."""
+    commit = read_commit(store, plan.keys, shard.shard_id)
+    if commit is None:
+        return None
+    epochs = shard.trials[0].configuration.epochs
+    twins = {trial.twin.trial_id: epochs for trial in shard.trials}
+    trial_ids = [trial.trial_id for trial in shard.trials]
+    digests = {twin: len(each) for twin, each in commit.twins.items()}
+    tables = {file.table for file in commit.files}
+    same = sorted(map(str, commit.trial_ids)) == sorted(trial_ids) and digests == twins
+    if not same or tables != set(plan.experiment.tables.schemas):
+        where = store.describe(plan.keys.commit(shard.shard_id))
+        raise DamagedError(f"{where} holds other trials than the plan's shard; delete it")
+    return commit
+
+
+def read_failures(store: Store, plan: Plan) -> tuple[list[Record], list[str]]:
+    """The records of failed attempts, and what is wrong with those that are damaged."""
+    listed = store.list(plan.keys.failures)
+    found = list(read_all(partial(read_failure, store), listed))
+    rows = [row for row in found if isinstance(row, dict)]
+    return rows, [str(error) for error in found if isinstance(error, DamagedError)]
+
+
+def read_failure(store: Store, key: str) -> Record:
+    """The record of a failed attempt; DamagedError if it is damaged."""
+    try:
+        row = unseal(store.get(key) or b"")
+        if set(row) != set(FAILURES.names) or not isinstance(row["trial_ids"], list):
+            raise ValueError("not a record of a failure")
+        table(FAILURES, [row], {})  # raises unless its values fit
+    except (ValueError, pa.ArrowException) as error:
+        raise DamagedError(f"{store.describe(key)} is damaged ({error}); delete it") from error
+    return row
+
+
+def with_commit(plan: Plan, keys: Collection[str]) -> list[Shard]:
+    """The shards of a plan that have a commit, damaged or not, among these keys."""
+    there = set(keys)
+    return [shard for shard in plan.shards if plan.keys.commit(shard.shard_id) in there]
+
+
+def read_all(read: Callable[[_T], R], things: Iterable[_T]) -> Iterator[R | DamagedError]:
+    """What `read` returns of each thing, in their order, several at once. A DamagedError that it
+    raises comes in its place: one damaged object does not hide the others."""
+
+    def attempt(thing: _T) -> R | DamagedError:
+        try:
+            return read(thing)
+        except DamagedError as error:
+            return error
+
+    with ThreadPoolExecutor(READERS) as pool:
+        yield from pool.map(attempt, things)
+
+
+def _read_shard(
+    store: Store, plan: Plan, shard: Shard
+) -> tuple[Commit, dict[str, pa.Table]] | None:
+    """A shard's commit and tables; None without a commit."""
+    commit = read_shard_commit(store, plan, shard)
+    if commit is None:
+        return None
+    key = plan.keys.commit(shard.shard_id)
+    return commit, {file.table: read_file(store, file, key) for file in commit.files}
+
+
+def _add(committed: Committed, commit: Commit, parts: dict[str, pa.Table], plan: Plan) -> None:
+    """Takes in a shard of a plan, without the trials of which one copy will do."""
+    committed.commits.append(commit)
+    fresh = [trial_id for trial_id in commit.trial_ids if trial_id not in committed.trial_ids]
+    for name, part in parts.items():
+        # the rows of `weights` do not say of which sweep they are
+        once = plan.experiment.same_everywhere or name == "weights"
+        if once and len(fresh) < len(commit.trial_ids):
+            part = part.filter(pc.is_in(part["trial_id"], value_set=pa.array(fresh, pa.string())))
+        committed.parts[name].append(part)
+    committed.trial_ids.update(fresh)
+    committed.by_sweep[plan.name].update(commit.trial_ids)

@@ -1,0 +1,66 @@
+"""What a person reads in the terminal of results of any experiment."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+
+from cluster.results.audit import Audit
+from cluster.results.collect import Collected
+
+
+def print_whole(console: Console, table: Table) -> None:
+    """On a narrow terminal a line may wrap; a number is never cut."""
+    width = console.width
+    console.width = max(width, Measurement.get(console, console.options, table).maximum, 500)
+    console.print(table, soft_wrap=True)
+    console.width = width
+
+
+def number(value: float) -> str:
+    """Three digits; 0.0 for exactly zero and for nothing else."""
+    if value == 0:
+        return "0.0"
+    if 0.001 <= value < 10_000:
+        return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+    return f"{value:.1e}"
+
+
+def print_remarks(console: Console, collected: Collected) -> None:
+    """Prints what there is to say about results of any experiment."""
+    if remark := _audit_remark(collected.audit):
+        console.print(remark)
+    for line in (*collected.audit.differing_copies, *collected.audit.differing_attempts):
+        console.print(line, style="red", soft_wrap=True)
+    if collected.alone and collected.experiment.exact:
+        console.print(
+            f"{collected.alone} trials ran one by one: in a stack their bits might change."
+        )
+    if collected.not_invariant:
+        console.print(
+            f"{collected.not_invariant} trials do not repeat themselves bit for bit on the "
+            "machine that ran them (packing_invariant is false in their rows).",
+            style="red",
+        )
+    if collected.missing:
+        failed = collected.failed
+        note = f", {failed} of them because their shard failed" if failed else ""
+        console.print(f"{len(collected.missing)} trials are missing{note}.", style="yellow")
+    for line in collected.damaged:
+        console.print(line, style="red", soft_wrap=True)
+
+
+def _audit_remark(audit: Audit) -> str:
+    parts = []
+    if audit.copies:
+        verdict = _verdict(audit.differing_copies)
+        parts.append(f"{audit.copies} copies of BP twins compared, {verdict}")
+    if audit.attempts:
+        verdict = _verdict(audit.differing_attempts)
+        parts.append(f"{audit.attempts} repeated attempts of {audit.shards} shards, {verdict}")
+    return f"Determinism audit: {'; '.join(parts)}." if parts else ""
+
+
+def _verdict(differing: Sequence[str]) -> str:
+    return f"{len(differing)} differ" if differing else "all bit-identical"

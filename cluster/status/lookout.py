@@ -1,0 +1,67 @@
+"""Looks at the store of a sweep, again and again: what never changes is read once."""
+
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Generic, TypeVar
+
+from cluster.driver.heartbeat import read_drivers
+from cluster.results.reading import Record, read_all, read_failure, read_shard_commit, with_commit
+from cluster.status.status import Status, StoredSweep, status_of
+from cluster.sweeps.plan import Plan
+from pcworker.errors import DamagedError
+from pcworker.store.commit import Commit
+from pcworker.store.store import Store
+
+_T = TypeVar("_T")
+
+
+class Lookout:
+    """Sees how a sweep stands."""
+
+    def __init__(self, store: Store, plan: Plan) -> None:
+        self._store, self._plan, self._keys = store, plan, plan.keys
+        shards = {shard.shard_id: shard for shard in plan.shards}
+        self._commits = _Kept[Commit](lambda id: read_shard_commit(store, plan, shards[id]))
+        self._failures = _Kept[Record](partial(read_failure, store))
+
+    def look(self) -> Status:
+        """How it stands now.
+
+        Drivers are read before commits: one that ends meanwhile has then committed everything, and
+        none of its shards seems missing.
+        """
+        drivers, now = read_drivers(self._store, self._plan.name), time.time()
+        self._failures.refresh(self._store.list(self._keys.failures))
+        listed = self._store.list(self._keys.shards)
+        self._commits.refresh(shard.shard_id for shard in with_commit(self._plan, listed))
+        found = StoredSweep(
+            commits=self._commits.values,
+            damaged_shards=frozenset(self._commits.damaged),
+            damaged=(*self._commits.damaged.values(), *self._failures.damaged.values()),
+            failures=list(self._failures.values.values()),
+            drivers=drivers,
+        )
+        return status_of(self._plan, found, now)
+
+
+class _Kept(Generic[_T]):
+    """Objects that do not change once they are there, by name."""
+
+    def __init__(self, read: Callable[[str], _T | None]) -> None:
+        self._read = read
+        self.values: dict[str, _T] = {}
+        self.damaged: dict[str, str] = {}
+        """What is wrong with those that cannot be read; they are tried again every time."""
+
+    def refresh(self, there: Iterable[str]) -> None:
+        """Reads those of `there` that are new, and forgets those that are gone."""
+        names = list(there)
+        new = [name for name in names if name not in self.values]
+        read = dict(zip(new, read_all(self._read, new), strict=True))
+        self.damaged = {n: str(e) for n, e in read.items() if isinstance(e, DamagedError)}
+        self.values = {name: self.values[name] for name in names if name in self.values} | {
+            name: value
+            for name, value in read.items()
+            if value is not None and not isinstance(value, DamagedError)
+        }

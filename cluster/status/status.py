@@ -1,0 +1,230 @@
+"""How a sweep stands: a pure function of its plan and of what was found in its store.
+
+What is true is in the commits; what drivers say of themselves is advice, some seconds old at times.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from cluster.driver.heartbeat import Driver
+from cluster.sweeps.plan import Plan
+from pcworker.store.commit import Commit
+
+ShardState = Literal["done", "running", "failed", "damaged", "missing"]
+"""done: committed; running: a living driver says so; failed: quarantined, and nobody is at work on
+it; damaged: its commit cannot be read; missing: none of these."""
+
+
+@dataclass(frozen=True)
+class StoredSweep:
+    """What is in the store of a sweep."""
+
+    commits: Mapping[str, Commit]
+    """By shard id."""
+    damaged_shards: frozenset[str]
+    """Those whose commit cannot be read."""
+    damaged: tuple[str, ...]
+    """What is wrong with which object, one line each."""
+    failures: Sequence[Mapping[str, Any]]
+    """Rows of the table `failures`."""
+    drivers: Sequence[Driver]
+
+
+@dataclass(frozen=True)
+class RunningShard:
+    """A shard that is running."""
+
+    shard_id: str
+    share: float
+    """Of it that is done."""
+    hostname: str
+    """Of the worker that has it."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The workers of one host that have the same device."""
+
+    hostname: str
+    device: str
+    workers: int
+    """Of living drivers."""
+    committed: int
+    """Shards."""
+
+
+@dataclass(frozen=True)
+class FirstError:
+    """The first failed attempt: of a shard that has failed, if there is one."""
+
+    shard_id: str
+    kind: str
+    error: str
+    key: str
+    """Of its record, with the traceback."""
+
+
+@dataclass(frozen=True)
+class Drivers:
+    """Hosts of the drivers that are alive, and how many others there were."""
+
+    alive: tuple[str, ...]
+    ended: int
+    silent: int
+    """Neither alive nor ended: killed, most likely."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a sweep stands."""
+
+    sweep: str
+    trials: int
+    states: Mapping[str, ShardState]
+    """By shard id."""
+    running: tuple[RunningShard, ...]
+    failures: Mapping[str, int]
+    """Failed attempts by kind."""
+    first_error: FirstError | None
+    updates_per_second: float | None
+    """Weight updates of all workers that are at work; None if it cannot be known yet."""
+    eta_seconds: float | None
+    """None without workers, or with nothing to do for them."""
+    calibrated: bool
+    """Whether the ETA goes by the time that commits took, or by the cost table alone."""
+    drivers: Drivers
+    machines: tuple[Machine, ...]
+    damaged: tuple[str, ...]
+
+    def count(self, state: ShardState) -> int:
+        """How many shards are in a state."""
+        return sum(found == state for found in self.states.values())
+
+    @property
+    def done(self) -> bool:
+        """Whether every shard is committed."""
+        return self.count("done") == len(self.states)
+
+    @property
+    def broken(self) -> bool:
+        """Whether there are shards that nobody will finish unless somebody does something."""
+        return self.count("failed") + self.count("damaged") > 0
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to wait for."""
+        waiting = self.count("missing") + self.count("running")
+        return self.done or not (waiting or self.drivers.alive)
+
+
+def status_of(plan: Plan, found: StoredSweep, now: float) -> Status:
+    """How the sweep stands at the time `now`, in seconds since the epoch."""
+    alive = [driver for driver in found.drivers if driver.alive(now)]
+    ended = sum(driver.ended for driver in found.drivers)
+    states = _states(plan, found, alive)
+    return Status(
+        sweep=plan.name,
+        trials=len(plan.trials),
+        states=states,
+        running=tuple(
+            RunningShard(shard_id, at.share, at.hostname)
+            for driver in alive
+            for shard_id, at in sorted(driver.running.items(), key=lambda item: item[0])
+            if states.get(shard_id) == "running"
+        ),
+        failures=Counter(row["kind"] for row in found.failures),
+        first_error=_first_error(plan, found.failures, states),
+        updates_per_second=_updates_per_second(found.commits, alive),
+        eta_seconds=_eta_seconds(plan, found.commits, states, alive),
+        calibrated=bool(found.commits),
+        drivers=Drivers(
+            alive=tuple(driver.hostname for driver in alive),
+            ended=ended,
+            silent=len(found.drivers) - len(alive) - ended,
+        ),
+        machines=_machines(found.commits, alive),
+        damaged=found.damaged,
+    )
+
+
+def _states(plan: Plan, found: StoredSweep, alive: Sequence[Driver]) -> dict[str, ShardState]:
+    running = {shard_id for driver in alive for shard_id in driver.running}
+    # a living driver tries anew what was quarantined before it began
+    since = min((_iso(driver.started) for driver in alive), default="")
+    quarantined = {
+        row["shard_id"] for row in found.failures if row["quarantined"] and row["time"] >= since
+    }
+
+    def state(shard_id: str) -> ShardState:
+        if shard_id in found.commits:
+            return "done"
+        if shard_id in found.damaged_shards:
+            return "damaged"
+        if shard_id in running:
+            return "running"
+        return "failed" if shard_id in quarantined else "missing"
+
+    return {shard.shard_id: state(shard.shard_id) for shard in plan.shards}
+
+
+def _iso(seconds: float) -> str:
+    """As the records of failures have it."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _first_error(
+    plan: Plan, failures: Sequence[Mapping[str, Any]], states: Mapping[str, ShardState]
+) -> FirstError | None:
+    if not failures:
+        return None
+    row = min(failures, key=lambda row: (states.get(row["shard_id"]) != "failed", row["time"]))
+    key = plan.keys.failure(row["shard_id"], row["attempt_id"])
+    return FirstError(row["shard_id"], row["kind"], row["error"], key)
+
+
+def _updates_per_second(commits: Mapping[str, Commit], alive: Sequence[Driver]) -> float | None:
+    """What a worker has made of a second so far, times the workers that have a shard."""
+    seconds = sum(commit.wall_seconds for commit in commits.values())
+    at_work = sum(len(driver.running) for driver in alive)
+    if not (seconds and at_work):
+        return None
+    return at_work * sum(commit.updates for commit in commits.values()) / seconds
+
+
+def _eta_seconds(
+    plan: Plan,
+    commits: Mapping[str, Commit],
+    states: Mapping[str, ShardState],
+    alive: Sequence[Driver],
+) -> float | None:
+    """Until every shard that is running or missing is done, by all living workers; at least as
+    long as the longest of them takes."""
+    costs = {s.shard_id: plan.experiment.seconds(s.trials) for s in plan.shards}
+    shares = {shard: at.share for driver in alive for shard, at in driver.running.items()}
+    left = [
+        cost * (1 - shares.get(shard_id, 0.0))
+        for shard_id, cost in costs.items()
+        if states[shard_id] in ("running", "missing")
+    ]
+    workers = sum(len(driver.workers) for driver in alive)
+    if not (left and workers):
+        return None
+    expected = sum(costs[shard_id] for shard_id in commits)
+    taken = sum(commit.wall_seconds for commit in commits.values())
+    pace = taken / expected if commits else 1.0
+    return pace * max(sum(left) / workers, max(left))
+
+
+def _machines(commits: Mapping[str, Commit], alive: Sequence[Driver]) -> tuple[Machine, ...]:
+    workers = Counter((w.hostname, w.device) for driver in alive for w in driver.workers)
+    committed = Counter(
+        (str(commit.where.get("hostname")), str(commit.where.get("device")))
+        for commit in commits.values()
+    )
+    return tuple(
+        Machine(hostname, device, workers[hostname, device], committed[hostname, device])
+        for hostname, device in sorted(workers.keys() | committed.keys())
+    )

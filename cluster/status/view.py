@@ -1,0 +1,171 @@
+"""What a person sees of how a sweep stands: once, or followed until it is over."""
+
+from collections.abc import Callable, Iterator
+
+from rich import box
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from cluster.status.status import ShardState, Status
+from pcworker.store.store import Store
+
+STYLES: dict[ShardState, str] = {
+    "done": "green",
+    "running": "cyan",
+    "failed": "red",
+    "damaged": "red",
+    "missing": "yellow",
+}
+LABEL = 12
+
+
+class StatusView:
+    """Shows how a sweep stands, and what to do next."""
+
+    def __init__(self, console: Console, store: Store, again: str | None, collect: str) -> None:
+        """
+        again    the command line that goes on with the sweep, if it is known
+        collect  the command line that makes its tables
+        """
+        self._console, self._store = console, store
+        self._again, self._collect = again, collect
+
+    def show(self, status: Status) -> None:
+        """Prints everything."""
+        for part in self._parts(status):
+            # a path or a command is one line, to be copied; the terminal wraps it
+            self._console.print(part, soft_wrap=isinstance(part, Text))
+
+    def follow(self, look: Callable[[], Status], wait: Callable[[], object]) -> Status:
+        """Shows how the sweep stands until it is over: in place on a terminal, else a line per
+        change. Returns how it stands then.
+
+        wait  is called between two looks
+        """
+        if not self._console.is_terminal:
+            return self._follow_lines(look, wait)
+        with Live(console=self._console, auto_refresh=False) as live:
+            while True:
+                status = look()
+                live.update(Group(*self._parts(status)), refresh=True)
+                if status.over:
+                    return status
+                wait()
+
+    def _follow_lines(self, look: Callable[[], Status], wait: Callable[[], object]) -> Status:
+        line = ""
+        while not (status := look()).over:
+            if line != (line := _line(status)):
+                self._console.print(line, soft_wrap=True)
+            wait()
+        self.show(status)
+        return status
+
+    def _parts(self, status: Status) -> Iterator[Text | Table]:
+        yield Text(
+            f"Sweep {status.sweep}: {status.trials} trials in {len(status.states)} shard(s), "
+            f"in {self._store.url}",
+            style="bold",
+        )
+        yield _labelled("Shards", _counts(status))
+        yield _labelled("Attempts", Text(_failures(status)))
+        if not status.done:
+            yield _labelled("Updates", Text(_throughput(status)))
+            yield _labelled("ETA", Text(_eta(status)))
+        yield _labelled("Drivers", Text(_drivers(status)))
+        if status.machines:
+            yield _machines(status)
+        if status.running:
+            yield _running(status)
+        if (error := status.first_error) is not None:
+            text = f"shard {error.shard_id} ({error.kind}): {' '.join(error.error.split())}"
+            yield Text(f"First error: {text}", style="red" if status.count("failed") else "yellow")
+            yield Text(f"  its traceback: {self._store.describe(error.key)}")
+        for line in status.damaged:
+            yield Text(line, style="red")
+        yield from self._next(status)
+
+    def _next(self, status: Status) -> Iterator[Text]:
+        if status.done:
+            yield Text("Every shard is committed. Next:")
+            yield Text(f"  {self._collect}")
+        elif not status.drivers.alive:
+            yield Text("No driver is alive: type the command again.", style="yellow")
+            if self._again:
+                yield Text(f"  {self._again}")
+
+
+def _labelled(label: str, text: Text) -> Text:
+    return Text(f"  {label:<{LABEL}}").append_text(text)
+
+
+def _counts(status: Status) -> Text:
+    """Every state, with its colour where there is something in it; damage only where there is."""
+    text = Text().append(f"{status.count('done')}/{len(status.states)} done", STYLES["done"])
+    for state in ("running", "failed", "damaged", "missing"):
+        count = status.count(state)
+        if count or state != "damaged":
+            text.append(", ").append(f"{count} {state}", STYLES[state] if count else "dim")
+    return text
+
+
+def _failures(status: Status) -> str:
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(status.failures.items()))
+    return f"{sum(status.failures.values())} failed" + (f": {kinds}" if kinds else "")
+
+
+def _throughput(status: Status) -> str:
+    rate = status.updates_per_second
+    return "-" if rate is None else f"{rate:,.0f} per second"
+
+
+def _eta(status: Status) -> str:
+    if status.eta_seconds is None:
+        return "-"
+    by = "" if status.calibrated else ", by the cost table alone: nothing is committed yet"
+    return f"about {_duration(status.eta_seconds)} with {_workers(status)} worker(s){by}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def _drivers(status: Status) -> str:
+    drivers = status.drivers
+    on = f" (on {', '.join(drivers.alive)})" if drivers.alive else ""
+    return f"{len(drivers.alive)} alive{on}, {drivers.ended} ended, {drivers.silent} silent"
+
+
+def _machines(status: Status) -> Table:
+    table = Table("host", "device", box=box.SIMPLE_HEAD)
+    table.add_column("workers", justify="right")
+    table.add_column("committed", justify="right")
+    for machine in status.machines:
+        numbers = str(machine.workers), str(machine.committed)
+        table.add_row(machine.hostname, machine.device, *numbers)
+    return table
+
+
+def _running(status: Status) -> Table:
+    table = Table("running shard", box=box.SIMPLE_HEAD)
+    table.add_column("done", justify="right")
+    table.add_column("host")
+    for shard in status.running:
+        table.add_row(shard.shard_id, f"{shard.share:.0%}", shard.hostname)
+    return table
+
+
+def _line(status: Status) -> str:
+    """What changes now and then, and not at every look."""
+    return (
+        f"{_counts(status).plain}; {_failures(status)}; {len(status.drivers.alive)} driver(s) "
+        f"alive, {_workers(status)} worker(s)"
+    )
+
+
+def _workers(status: Status) -> int:
+    return sum(machine.workers for machine in status.machines)

@@ -1,0 +1,1 @@
+"""How long a weight update takes here, and in other libraries."""

@@ -1,0 +1,188 @@
+"""What the benchmark times in this process: our stacks, the same by plain torch, and autograd."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jobs.benchmark.arithmetic import Needed, Times, work
+from jobs.benchmark.rounds import TimedBlock
+from pcworker.data.batches import Batch, Chunk, pixels, target_values
+from pcworker.data.mnist import Digits
+from pcworker.data.randomness import batch_order
+from pcworker.errors import InputError
+from pcworker.kernels.backprop import Backprop
+from pcworker.kernels.fused.agreement import choose_fused
+from pcworker.kernels.fused.trial import FusedStack, Gathered, Orders, program
+from pcworker.kernels.stack import Stack
+from pcworker.trials.configuration import Configuration
+from pcworker.trials.trial import Trial
+
+OURS, TORCH, AUTOGRAD = "ours", "torch operations", "torch autograd"
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Somebody who trains a number of trials."""
+
+    who: str
+    rule: str
+    width: int
+    """Trials."""
+    block: TimedBlock
+    """Of all trials."""
+    weights: Callable[[], Sequence[np.ndarray]]
+    """theta^{l+1} of one trial, l = 0 .. l_max - 1."""
+
+
+class Supply:
+    """The blocks of minibatches that every contender learns, over and over again, made anew each
+    time from the digits' bytes in a seed's order, as `pcworker.data.batches.epoch_chunks` does."""
+
+    BLOCKS = 5
+
+    def __init__(self, config: Configuration, digits: Digits, seed: int, updates: int) -> None:
+        self._config, self._updates = config, updates
+        self._images = torch.from_numpy(np.array(digits.train_images))
+        self._labels = torch.from_numpy(digits.train_labels.astype(np.int64))
+        self.samples = len(self._images)
+        self._order = batch_order(seed, 1, self.samples)
+
+    def chunk(self, block: int) -> Chunk:
+        """The minibatches of a block, from 0."""
+        config, samples = self._config, self._updates * self._config.batch_size
+        places = torch.arange(samples) + block % self.BLOCKS * samples
+        chosen = self._order[places % self.samples]
+        shape = (self._updates, config.batch_size, -1)
+        return Chunk(
+            pixels(self._images[chosen], torch.float32).reshape(shape),
+            target_values(self._labels[chosen], config).reshape(shape),
+            [],
+        )
+
+    def all(self) -> Chunk:
+        """All blocks as one."""
+        inputs, targets, _ = zip(*map(self.chunk, range(self.BLOCKS)), strict=True)
+        return Chunk(torch.cat(inputs), torch.cat(targets), [])
+
+
+class _Blocks:
+    """A contender's blocks one after the other, with a clock."""
+
+    def __init__(
+        self,
+        supply: Supply,
+        learn: Callable[[Chunk], Callable[[], object]],
+        *,
+        ready: bool = False,
+        before: Callable[[], object] = lambda: None,
+    ) -> None:
+        """
+        learn   makes of a chunk what is to be run
+        ready   whether that is done before the clock starts
+        before  is done before it, too
+        """
+        self._supply, self._learn, self._ready, self._before = supply, learn, ready, before
+        self._next = 0
+
+    def __call__(self) -> Times:
+        self._before()
+        started = time.perf_counter()
+        run = self._learn(self._supply.chunk(self._next))
+        self._next += 1
+        made = time.perf_counter()
+        run()
+        return Times(0.0 if self._ready else made - started, time.perf_counter() - made)
+
+
+def orders_for(trials: Sequence[Trial], supply: Supply, rate: float) -> Orders:
+    """How `fused.c` is to train these trials of one seed, after it has been tried against torch.
+
+    Raises InputError where it may not be used.
+    """
+    config = trials[0].configuration
+    some = {trials[0].seed: list(supply.chunk(0).batches())[:3]}
+    orders = choose_fused(trials, some, supply.samples, rate, CPU, config.batch_size)
+    if orders is None:
+        raise InputError(
+            f"network {config.network}: our fast path cannot train it here, and it is what is "
+            "measured; it needs a C compiler (cc, or CC), AVX2 or AVX-512, hidden widths that are "
+            "multiples of 16, and sums that torch adds up in an order which it knows"
+        )
+    return orders
+
+
+def stack(
+    rule: str, trial: Trial, width: int, supply: Supply, orders: Orders, rate: float
+) -> Contender:
+    """Our trials: so many of one seed, which share the batches and what is listed of them."""
+    made = FusedStack([trial] * width, orders)
+    some = supply.chunk(0)
+    first = Chunk(some.inputs[:1], some.targets[:1], [])
+
+    def anew() -> None:
+        """Other memory, with the initial weights: by where a trial's lies, it may be 10 % slower,
+        and otherwise that would be the luck of the whole run."""
+        nonlocal made
+        made = FusedStack([trial] * width, orders)
+        made.train({trial.seed: Gathered(first, orders.block)}, 0.0)  # its pages are there now
+
+    def learn(chunk: Chunk) -> Callable[[], object]:
+        gathered = {trial.seed: Gathered(chunk, orders.block)}
+        return lambda: made.train(gathered, rate)
+
+    return Contender(
+        OURS, rule, width, _Blocks(supply, learn, before=anew), lambda: _arrays(made.parameters(0))
+    )
+
+
+def torch_stack(rule: str, trial: Trial, width: int, supply: Supply, rate: float) -> Contender:
+    """The same trials by torch's batched operations, as where `fused.c` cannot be had."""
+    made = Stack([trial] * width, CPU)
+
+    def learn(chunk: Chunk) -> Callable[[], object]:
+        batches = list(chunk.batches())
+        return lambda: _each(lambda batch: made.update({trial.seed: batch}, rate), batches)
+
+    return Contender(
+        TORCH, rule, width, _Blocks(supply, learn), lambda: _arrays(made.parameters(0))
+    )
+
+
+def autograd(trial: Trial, supply: Supply, rate: float) -> Contender:
+    """torch.nn.Linear, torch.autograd and torch.optim.SGD, on batches that are ready."""
+    made = Backprop(trial, CPU)
+
+    def learn(chunk: Chunk) -> Callable[[], object]:
+        batches = list(chunk.batches())
+        return lambda: _each(lambda batch: made.update(batch, rate), batches)
+
+    return Contender(
+        AUTOGRAD, "BP", 1, _Blocks(supply, learn, ready=True), lambda: _arrays(made.parameters())
+    )
+
+
+def distance_apart(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> float:
+    """The largest difference of a weight."""
+    return max(float(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True))
+
+
+def needed_work(trial: Trial, supply: Supply) -> tuple[Needed, Needed]:
+    """Of one of the trial's updates: with all pixels, and without those that are 0."""
+    config, inputs = trial.configuration, supply.all().inputs
+    entries = (inputs[0].numel(), int(torch.count_nonzero(inputs)) / len(inputs))
+    every, some = (work(program(trial), config.widths, config.batch_size, n) for n in entries)
+    return every, some
+
+
+def _each(update: Callable[[Batch], object], batches: Sequence[Batch]) -> None:
+    for batch in batches:
+        update(batch)
+
+
+def _arrays(parameters: Sequence[Sequence[Tensor]]) -> list[np.ndarray]:
+    return [layer[0].numpy().copy() for layer in parameters]

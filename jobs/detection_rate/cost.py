@@ -1,0 +1,36 @@
+"""What a detection shard costs: a fixed table, as for the ablations. The minutes are those of one
+AVX-512 core."""
+
+from collections.abc import Sequence
+
+from jobs.detection_rate.configuration import T_D, DetectionConfiguration
+from pcworker.trials.trial import Trial
+
+_UPDATE_S = 600e-6
+"""Of BP."""
+_STEP_S = 40e-6
+"""Of inference, for a layer of a minibatch and a t_d."""
+_COUNT_S = 1.5e-9
+"""For an error, a t_d, a tolerance."""
+
+
+def detection_seconds(trials: Sequence[Trial[DetectionConfiguration]]) -> float:
+    """Seconds that a shard takes."""
+    config = trials[0].configuration
+    steps = config.horizon_list[-1] + 1
+    looks = len(config.stage_list) * config.minibatches * steps * len(T_D)
+    hidden = sum(config.training.widths[:-1]) * config.batch_size
+    counting = _COUNT_S * hidden * len(config.tolerance_list) * 10
+    return detection_updates(trials) * _UPDATE_S + looks * (_STEP_S * config.l_max + counting)
+
+
+def detection_updates(trials: Sequence[Trial[DetectionConfiguration]]) -> int:
+    """Weight updates that a shard makes."""
+    return trials[0].configuration.stage_list[-1]
+
+
+def detection_packs(
+    trials: Sequence[Trial[DetectionConfiguration]],
+) -> list[list[Trial[DetectionConfiguration]]]:
+    """A shard for each trial."""
+    return [[trial] for trial in trials]

@@ -1,0 +1,133 @@
+"""The engine of the detection runs: BP trains a network, and at each stage inference is watched.
+
+The weights come to a stage by plain BP (torch.autograd), whose weights Z-IL's are. There a stack of
+Fa-Z-IL trials, one per t_d, runs the literal inference with copies of them on test digits.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count as count_from
+from typing import Any
+
+import numpy as np
+import torch
+
+from jobs.detection_rate.configuration import T_D, DetectionConfiguration
+from jobs.detection_rate.counts import count
+from jobs.detection_rate.results import Detected, DetectionResult
+from pcworker.data.batches import Batch
+from pcworker.data.dataset import DataSet
+from pcworker.data.mnist import Digits
+from pcworker.equations.inference import State
+from pcworker.errors import InputError
+from pcworker.kernels.backprop import Backprop
+from pcworker.kernels.stack import Stack
+from pcworker.training.measures import to_numpy
+from pcworker.trials.digests import network_digest
+from pcworker.trials.trial import Trial
+
+Errors = dict[int, list[np.ndarray]]
+"""By t_d, eps^l by l: [steps, samples, n_l]."""
+
+
+class DetectionEngine:
+    """One data set on one device, and what is watched on it."""
+
+    def __init__(self, digits: Digits, device: torch.device) -> None:
+        self.data = DataSet(digits, device)
+
+    def run(
+        self,
+        trials: Sequence[Trial[DetectionConfiguration]],
+        *,
+        report: Callable[[float], None] = lambda share: None,
+        **others: Any,
+    ) -> DetectionResult:
+        """Trains and watches the one trial of a shard.
+
+        report  is told the share of the work that is done, 0 to 1
+        Stacks and checkpoints, of which the other arguments tell, there are none.
+        """
+        del others
+        started = time.monotonic()
+        [trial] = trials
+        config = trial.configuration
+        self._require_digits(config)
+        network = Backprop(Trial(config.training, trial.seed), self.data.device)
+        training = self._training(config, trial.seed)
+        detected: list[Detected] = []
+        done = 0
+        for place, stage in enumerate(config.stage_list):
+            for _ in range(done, stage):
+                network.update(next(training), config.alpha)
+            done = stage
+            errors = self.errors(trial, network)
+            detected += _detected(config, stage, errors)
+            report((place + 1) / len(config.stage_list))
+        return DetectionResult(
+            trial=trial,
+            detected=detected,
+            finite=network.finite(),
+            twins={trial.twin.trial_id: [network_digest(to_numpy(network.parameters()))]},
+            wall_seconds=time.monotonic() - started,
+            updates=done,
+        )
+
+    def errors(self, trial: Trial[DetectionConfiguration], network: Backprop) -> Errors:
+        """The prediction errors of every inference step, of all minibatches; each begins with the
+        weights of `network`, which stay as they are."""
+        config = trial.configuration
+        learning = config.weights == "learning"
+        watched = T_D if learning else T_D[:1]  # still, the errors do not depend on t_d
+        stack = Stack([Trial(config.inference(t_d), trial.seed) for t_d in watched], self._device)
+        seen: list[list[np.ndarray]] = []
+
+        def watch(state: State) -> None:
+            seen.append([eps.cpu().numpy().copy() for eps in state.eps])
+
+        steps = config.horizon_list[-1] + 1
+        for batch in self.data.test_batches(config.training, config.minibatches):
+            _copy(network, stack)
+            stack.update({trial.seed: batch}, config.alpha if learning else 0.0, watch)
+        by_layer = [
+            # [minibatches x steps, R, B, n] to [R, steps, samples, n]
+            np.concatenate(np.split(np.stack(layer), len(seen) // steps), axis=2).swapaxes(0, 1)
+            for layer in zip(*seen, strict=True)
+        ]
+        place = {t.configuration.t_d: k for k, t in enumerate(stack.trials)}
+        return {t_d: [eps[place[t_d if learning else T_D[0]]] for eps in by_layer] for t_d in T_D}
+
+    @property
+    def _device(self) -> torch.device:
+        return self.data.device
+
+    def _training(self, config: DetectionConfiguration, seed: int) -> Iterator[Batch]:
+        """The minibatches of BP, epoch after epoch."""
+        for epoch in count_from(1):
+            yield from self.data.batches(config.training, seed, epoch, noisy=False)
+
+    def _require_digits(self, config: DetectionConfiguration) -> None:
+        there, asked = len(self.data.test_labels), config.minibatches * config.batch_size
+        if asked > there:
+            raise InputError(
+                f"minibatches {config.minibatches} of {config.batch_size} are {asked} test digits; "
+                f"there are {there}; give fewer"
+            )
+
+
+@torch.no_grad()
+def _copy(network: Backprop, stack: Stack) -> None:
+    for place in range(len(stack.trials)):
+        for theirs, ours in zip(network.parameters(), stack.parameters(place), strict=True):
+            for value, parameter in zip(theirs, ours, strict=True):
+                parameter.copy_(value)
+
+
+def _detected(config: DetectionConfiguration, stage: int, errors: Errors) -> Iterator[Detected]:
+    horizons = config.horizon_list
+    for t_d, layers in errors.items():
+        for l, eps in enumerate(layers):
+            for tolerance in config.tolerance_list:
+                counted = count(eps, l, t_d, horizons, tolerance)
+                for horizon, counts in zip(horizons, counted, strict=True):
+                    yield Detected(stage, l, eps.shape[2], t_d, horizon, tolerance, counts)

@@ -1,0 +1,61 @@
+"""The detection runs of Table 3, as the service knows them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cluster.experiment import Experiment, Question, Trials
+from jobs.detection_rate.configuration import DetectionConfiguration
+from jobs.detection_rate.cost import detection_packs, detection_seconds, detection_updates
+from jobs.detection_rate.report import print_detection
+from jobs.detection_rate.tables import DETECTION_TABLES, detection_columns
+from pcworker.data.mnist import Digits, load_digits
+
+if TYPE_CHECKING:
+    import torch
+
+    from pcworker.actor import Trains
+
+
+def detection_engine(digits: Digits, device: "torch.device") -> "Trains":
+    """An engine that watches phi on these digits."""
+    from jobs.detection_rate.engine import DetectionEngine
+
+    return DetectionEngine(digits, device)
+
+
+def _find(directory: Path | None, trials: Trials) -> Digits:
+    """MNIST, whatever the trials are."""
+    return load_digits(directory)
+
+
+def _name(data: Any) -> str:
+    return "MNIST, verified"
+
+
+def _no_bytes(trials: Trials) -> float:
+    """Counts alone are kept, and no weights."""
+    return 0.0
+
+
+DETECTION = Experiment(
+    name="detection",
+    prefix="detection",
+    configuration=DetectionConfiguration,
+    pack=detection_packs,
+    seconds=detection_seconds,
+    updates=detection_updates,
+    stored_bytes=_no_bytes,
+    exact=False,
+    same_everywhere=True,
+    find_data=_find,
+    data_name=_name,
+    engine=detection_engine,
+    tables=DETECTION_TABLES,
+    columns=detection_columns,
+    report=print_detection,
+    question=Question(
+        "detection",
+        "SELECT activation, stage, t_d, sum(only_at_l) / sum(pairs) FROM {} "
+        "WHERE tolerance = 0 AND horizon = 16 GROUP BY ALL ORDER BY ALL",
+    ),
+)

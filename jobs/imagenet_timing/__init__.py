@@ -1,0 +1,1 @@
+"""Table 4: what a weight update costs beside backpropagation's."""

@@ -1,0 +1,69 @@
+"""What does a weight update cost beside backpropagation's?
+
+Table 4 of Song, Lukasiewicz, Xu & Bogacz (NeurIPS 2020) on networks for ImageNet: the time and
+the memory of BP, IL, Z-IL and Fa-Z-IL, and whether the weights they have learnt are BP's:
+
+    Z-IL, Fa-Z-IL   layerwise (what can still reach a weight update) and literal (every neuron at
+                    every step)
+    IL              at t = 10 and 20, so that the cost of a step is seen
+    BP              torch.autograd and torch.optim.SGD, with which all others are compared
+
+A shard is one network on one device: its rules take turns, from equal weights, on equal batches.
+"""
+
+import os
+from typing import Any
+
+import click
+
+from cluster.run import run_sweep
+from jobs.imagenet_timing.experiment import TIMING
+from jobs.imagenet_timing.sweep import device_of, imagenet_timing
+from jobs.options import INTEGERS, TEXTS, choice, console, help_text, main, run_options, split
+from pcworker.networks.catalogue import NETWORKS
+
+SYNTHETIC = "No --data: the images are synthetic, normals of the shape of normalised real ones."
+
+
+@click.command(
+    help=help_text(__doc__),
+    # rules of one shard have all cores of a CPU, and one shard runs at a time
+    context_settings={
+        "max_content_width": 100,
+        "default_map": {"cpus_per_worker": float(os.cpu_count() or 1)},
+    },
+)
+@click.option(
+    "--networks", type=TEXTS, default="alexnet,vgg11,mlp", show_default=True,
+    help=f"Of {', '.join(NETWORKS)}.",
+)  # fmt: skip
+@click.option("--rules", type=TEXTS, default="BP,IL,Z-IL,Fa-Z-IL", show_default=True)
+@click.option("--schedules", type=TEXTS, default="layerwise,literal", show_default=True)
+@click.option("--t", type=INTEGERS, default="10,20", show_default=True, help="Of IL.")
+@choice("arithmetic", "displacement", "textbook: eps = x - mu as printed, which rounds.")
+@click.option("--seeds", type=INTEGERS, default="1482555873", show_default=True)
+@click.option("--batch-size", type=int, default=2, show_default=True)
+@click.option("--updates", type=int, default=20, show_default=True, help="That are timed, by rule.")
+@click.option("--block", type=int, default=1, show_default=True, help="Updates of a rule's turn.")
+@click.option("--warmup", type=int, default=2, show_default=True, help="Updates before, untimed.")
+@click.option("--with-loading", is_flag=True, help="Time the loop of loading and learning, too.")
+@click.option(
+    "--loaders", type=click.IntRange(1), default=2, show_default=True,
+    help="Processes that load, with --with-loading.",
+)  # fmt: skip
+@click.option("--save-weights", is_flag=True, help="Keep the values of large parameters, too.")
+@run_options
+def command(**given: Any) -> int:
+    """The command line: see the module's docstring."""
+    options = split(given)
+    if not given.pop("with_loading"):
+        given["loaders"] = None
+    data = "imagenet" if options.data else "synthetic"
+    sweep = imagenet_timing(**given, **device_of(options.resources), data=data)
+    if options.data is None:
+        console.print(SYNTHETIC)
+    return run_sweep(TIMING, sweep, options, console)
+
+
+if __name__ == "__main__":
+    main(command)

@@ -1,0 +1,139 @@
+"""Configurations of the timing runs (the paper's Table 4): one rule on one network and device."""
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from pcworker.errors import InputError
+from pcworker.networks.catalogue import facts
+from pcworker.trials.configuration import CHOICES, require_at_least
+
+LEARNING_RATE = 1e-4
+"""Of a sum over the batch. No cost depends on it, but at 0.001 AlexNet's weights are not finite any
+more after four updates of literal Fa-Z-IL."""
+GAMMA_OF_IL = 0.1
+"""Whittington & Bogacz's (2017), whose t_c the paper's timings take over; with 0.5 inference in
+AlexNet does not converge. For the other rules gamma is 1."""
+_T_D = 4
+KEPT = 1_000_000
+"""The values of larger parameters are kept only where that is asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimingConfiguration:
+    """Everything that defines a timing but its seed: the device's kind and threads, too, because
+    time is what is measured. A field that the rule does not use is None."""
+
+    epochs: ClassVar[int] = 1
+    """A shard is timed in one go: it has no checkpoints."""
+
+    network: str
+    """A name of `pcworker.networks.catalogue`."""
+    rule: str
+    t: int | None
+    """IL: the inference step at which it moves all weights, the paper's t_c."""
+    t_d: int | None
+    horizon: int | None
+    gamma: float | None
+    schedule: str | None
+    arithmetic: str | None
+    alpha: float
+    batch_size: int
+    data: str
+    """"synthetic" or "imagenet"."""
+    device_kind: str
+    """"cpu" or "cuda"."""
+    threads: int | None
+    """That compute; None on a GPU."""
+    warmup: int
+    """Weight updates before those that are timed."""
+    updates: int
+    """Weight updates that are timed."""
+    block: int
+    """Updates of one rule in a row."""
+    loaders: int | None
+    """Processes that load, where the loop with loading is timed too; None: it is not."""
+    save_weights: bool
+    """Whether the values of large parameters are kept, too, and not only their sha256."""
+
+    def __post_init__(self) -> None:
+        facts(self.network)
+        if self.rule not in CHOICES["rule"]:
+            allowed = ", ".join(CHOICES["rule"])
+            raise InputError(f"rule {self.rule!r} is unknown; allowed: {allowed}")
+        for name in ("schedule", "arithmetic"):
+            value = getattr(self, name)
+            if value not in CHOICES[name] and not (value is None and self.rule == "BP"):
+                allowed = ", ".join(CHOICES[name])
+                raise InputError(f"{name} {value!r} is unknown; allowed: {allowed}")
+        for name, least in (("t", 0), ("batch_size", 1), ("threads", 1), ("loaders", 1)):
+            require_at_least(name, getattr(self, name), least)
+        for name in ("warmup", "updates", "block"):
+            require_at_least(name, getattr(self, name), 1)
+        if self.updates % self.block:
+            raise InputError(
+                f"updates {self.updates} are not whole blocks of {self.block}; give a multiple"
+            )
+
+    @property
+    def blocks(self) -> int:
+        return self.updates // self.block
+
+    @property
+    def ahead(self) -> int:
+        """Minibatches that the loaders load in advance: two each, as torch's DataLoader has it."""
+        return 2 * (self.loaders or 0)
+
+    @property
+    def updates_in_all(self) -> int:
+        """Weight updates of a trial, untimed ones and those of the loop with loading too."""
+        loop = 0 if self.loaders is None else self.ahead + self.updates
+        return self.warmup + self.updates + loop
+
+    def twin(self) -> "TimingConfiguration":
+        """BP on the same network, device and batches."""
+        names = ("t", "t_d", "horizon", "gamma", "schedule", "arithmetic")
+        unused: dict[str, Any] = dict.fromkeys(names)
+        return replace(self, rule="BP", **unused)
+
+
+def timing_configuration(
+    *,
+    network: str,
+    rule: str,
+    schedule: str = "layerwise",
+    t: int | None = None,
+    arithmetic: str = "displacement",
+    batch_size: int = 2,
+    data: str = "synthetic",
+    device_kind: str = "cpu",
+    threads: int | None = 1,
+    warmup: int = 2,
+    updates: int = 20,
+    block: int = 1,
+    loaders: int | None = None,
+    save_weights: bool = False,
+) -> TimingConfiguration:
+    """The canonical configuration. Raises InputError naming what is wrong and what is allowed."""
+    if rule == "IL" and t is None:
+        raise InputError("rule IL needs t, the inference step at which it moves the weights")
+    everything = TimingConfiguration(
+        network=network,
+        rule=rule,
+        t=t if rule == "IL" else None,
+        t_d=_T_D if rule == "Fa-Z-IL" else None,
+        horizon=facts(network).layers - 1 if rule == "Fa-Z-IL" else None,
+        gamma=GAMMA_OF_IL if rule == "IL" else 1.0,
+        schedule=schedule,
+        arithmetic=arithmetic,
+        alpha=LEARNING_RATE,
+        batch_size=batch_size,
+        data=data,
+        device_kind=device_kind,
+        threads=threads if device_kind == "cpu" else None,
+        warmup=warmup,
+        updates=updates,
+        block=block,
+        loaders=loaders,
+        save_weights=save_weights,
+    )
+    return everything.twin() if rule == "BP" else everything

@@ -1,0 +1,176 @@
+"""The engine of the timing runs: one network on one device, its rules timed in turns."""
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from jobs.imagenet_timing.configuration import KEPT, TimingConfiguration
+from jobs.imagenet_timing.learners import layer_distance, learner, named_parameters
+from jobs.imagenet_timing.results import Comparison, Parameter, TimingResult, TrialTiming
+from pcworker.clock.stopwatch import stopwatch
+from pcworker.clock.turns import Update, take_turns, time_loops, warm_up
+from pcworker.data.images import Minibatch, images, minibatches
+from pcworker.errors import InputError
+from pcworker.networks.catalogue import facts
+from pcworker.networks.named import build
+from pcworker.trials.digests import combine, parameter_sha256
+from pcworker.trials.trial import Trial
+
+
+class TimingEngine:
+    """Times the trials of a shard on one device."""
+
+    def __init__(self, directory: str | None, device: torch.device) -> None:
+        """`directory`: of ImageNet; None: synthetic images."""
+        self._directory, self._device = directory, device
+        # torch would otherwise refuse AdaptiveAvgPool2d's gradient on a GPU, which adds atomically
+        # where windows overlap; in these networks they do not
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        # a user's training does not fill what is about to be overwritten
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+    def run(
+        self,
+        trials: Sequence[Trial[TimingConfiguration]],
+        *,
+        report: Callable[[float], None] = lambda share: None,
+        **_: Any,
+    ) -> TimingResult:
+        """Times `trials`, BP first: all rules of one network and seed.
+
+        report  is told the share of the work that is done, 0 to 1
+        Stacks and checkpoints, of which the other arguments tell, there are none.
+        """
+        started = time.monotonic()
+        config, seed = trials[0].configuration, trials[0].seed
+        self._require_device(config)
+        network = build(config.network, seed).to(self._device)
+        networks = [copy.deepcopy(network) for _ in trials]
+        learners = [
+            learner(trial.configuration, each) for trial, each in zip(trials, networks, strict=True)
+        ]
+        watch, batches = stopwatch(self._device), self._batches(config, seed)
+        # what libraries make at their first use, and keep, is no rule's own
+        learner(config, copy.deepcopy(network)).update(next(self._batches(config, seed)))
+        updates = [each.update for each in learners]
+        peaks = warm_up(watch.peak_bytes, updates, islice(batches, config.warmup))
+        loops = 0 if config.loaders is None else len(trials)
+        shares = _counted(report, config.blocks * (1 + loops))
+        turns = (list(islice(batches, config.block)) for _ in range(config.blocks))
+        times = take_turns(watch.milliseconds, updates, turns, shares)
+        for each in learners:
+            each.rest()
+        parameters = [kept_parameters(each, config.save_weights) for each in networks]
+        comparisons = [
+            _compare(each, networks[0], _shas(mine) == _shas(parameters[0]))
+            for each, mine in zip(networks, parameters, strict=True)
+        ]
+        finite = [_finite(each) for each in networks]
+        looped = self._loops(updates, config, seed, shares)
+        weights = sum(p.numel() * p.element_size() for p in network.parameters())
+        return TimingResult(
+            trials=[
+                TrialTiming(
+                    trial=trial,
+                    milliseconds=times[place],
+                    loop_milliseconds=looped[place] if looped else None,
+                    peak_bytes=weights + peaks[place],
+                    finite=finite[place],
+                    to_bp=comparisons[place],
+                    parameters=parameters[place],
+                )
+                for place, trial in enumerate(trials)
+            ],
+            twins={trials[0].trial_id: [combine(_shas(parameters[0]))]},
+            wall_seconds=time.monotonic() - started,
+            updates=len(trials) * config.updates_in_all,
+        )
+
+    def _require_device(self, config: TimingConfiguration) -> None:
+        if self._device.type != config.device_kind:
+            raise InputError(
+                f"the plan's device is {config.device_kind}, and this worker has "
+                f"{self._device.type}; give --device {self._device.type}, or another cluster"
+            )
+
+    def _batches(
+        self, config: TimingConfiguration, seed: int, loaders: int = 0
+    ) -> Iterator[Minibatch]:
+        network = facts(config.network)
+        samples = images(self._directory, network, seed)
+        size, classes = config.batch_size, network.classes
+        return minibatches(samples, seed, size, classes, self._device, loaders)
+
+    def _loops(
+        self,
+        updates: Sequence[Update[Minibatch]],
+        config: TimingConfiguration,
+        seed: int,
+        report: Callable[[], None],
+    ) -> list[list[float]] | None:
+        if config.loaders is None:
+            return None
+        clock = stopwatch(self._device).milliseconds
+        loaded = self._batches(config, seed, config.loaders)
+        blocks, block, ahead = config.blocks, config.block, config.ahead
+        return time_loops(clock, updates, loaded, blocks, block, ahead, report)
+
+
+def _counted(report: Callable[[float], None], steps: int) -> Callable[[], None]:
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        report(done / steps)
+
+    return step
+
+
+def kept_parameters(network: nn.Sequential, everything: bool) -> list[Parameter]:
+    """What is kept of a network, in the order of layers, weight before bias; everything: the values
+    of large parameters, too."""
+    found = []
+    for l, layer in enumerate(named_parameters(network)):
+        for name, parameter in layer:
+            values = parameter.cpu().numpy()
+            kept = everything or values.size <= KEPT
+            found.append(
+                Parameter(
+                    layer=l + 1,
+                    name=name,
+                    dtype=str(values.dtype),
+                    shape=values.shape,
+                    sha256=parameter_sha256(values),
+                    values=values.copy() if kept else None,
+                )
+            )
+    return found
+
+
+def _shas(parameters: Sequence[Parameter]) -> list[str]:
+    return [parameter.sha256 for parameter in parameters]
+
+
+def _compare(network: nn.Sequential, bp: nn.Sequential, exact: bool) -> Comparison:
+    """`exact`: whether their parameters have the same sha256."""
+    if exact:
+        return Comparison(exact=True, l2=0.0, maxabs=0.0)
+    if not (_finite(network) and _finite(bp)):
+        return Comparison(exact=False, l2=None, maxabs=None)
+    pairs = zip(_layers(network), _layers(bp), strict=True)
+    apart = [layer_distance(ours, theirs) for ours, theirs in pairs]
+    return Comparison(False, sum(l2 for l2, _ in apart), max(largest for _, largest in apart))
+
+
+def _layers(network: nn.Sequential) -> list[list[Tensor]]:
+    return [[parameter for _, parameter in layer] for layer in named_parameters(network)]
+
+
+def _finite(network: nn.Sequential) -> bool:
+    return all(bool(torch.isfinite(p).all()) for p in network.parameters())

@@ -1,0 +1,94 @@
+"""The timing runs of Table 4, as the service knows them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from cluster.experiment import Experiment, Question, Trials
+from jobs.imagenet_timing.configuration import TimingConfiguration
+from jobs.imagenet_timing.cost import timing_bytes, timing_packs, timing_seconds, timing_updates
+from jobs.imagenet_timing.report import print_timings
+from jobs.imagenet_timing.tables import TIMING_TABLES, timing_columns
+from pcworker.data.image_folder import look_over
+from pcworker.networks.catalogue import NETWORKS, facts
+
+if TYPE_CHECKING:
+    import torch
+
+    from pcworker.actor import Trains
+
+MEMORY = {
+    "GLIBC_TUNABLES": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=18446744073709551615:"
+    "glibc.malloc.arena_max=1",
+    "THP_MEM_ALLOC_ENABLE": "1",
+}
+"""A process keeps what it frees, to use it again, and torch asks for huge pages.
+
+As it comes, glibc gives large blocks back to the kernel and takes them anew: 55,000 page faults an
+update of AlexNet (batch 2, 2 cores of a virtual machine), by which BP took 196 ms and not 122, and
+percentiles of ratios went from 0.8 to 2.1. Kept in small pages, Z-IL's ratio to BP was 1.09 in one
+process and 1.01 in another, by where its blocks happened to lie; in huge ones, 1.01."""
+
+
+def timing_engine(directory: str | None, device: "torch.device") -> "Trains":
+    """An engine that times rules on the images of a directory, or on synthetic ones (None)."""
+    from jobs.imagenet_timing.engine import TimingEngine
+
+    return TimingEngine(directory, device)
+
+
+def _find(directory: Path | None, trials: Trials) -> str | None:
+    """Looks over a directory of images; None, for synthetic images, where none was named.
+
+    It may have as many classes as the smallest output of the trials' networks; without trials, of
+    any network.
+    """
+    if directory is None:
+        return None
+    asked = {trial.configuration.network for trial in trials}
+    known = max(network.classes for network in NETWORKS.values())
+    look_over(directory, min((facts(name).classes for name in asked), default=known))
+    return str(directory.resolve())
+
+
+def _images_of(directory: str | None) -> str | None:
+    """The directory that every node must see."""
+    return directory
+
+
+def _name(directory: str | None) -> str:
+    return directory or "synthetic images"
+
+
+def _figures(tables: Mapping[str, pa.Table]) -> Mapping[str, bytes]:
+    """Table 4 as a figure, in files."""
+    from jobs.imagenet_timing.figure import draw_table4  # matplotlib takes a while to import
+
+    drawn = draw_table4(tables["timings"].to_pylist())
+    return {f"table4.{kind}": data for kind, data in drawn.items()}
+
+
+TIMING = Experiment(
+    name="timing",
+    prefix="imagenet",
+    configuration=TimingConfiguration,
+    pack=timing_packs,
+    seconds=timing_seconds,
+    updates=timing_updates,
+    stored_bytes=timing_bytes,
+    exact=False,
+    same_everywhere=False,
+    environment=MEMORY,
+    find_data=_find,
+    data_name=_name,
+    images_of=_images_of,
+    engine=timing_engine,
+    tables=TIMING_TABLES,
+    columns=timing_columns,
+    report=print_timings,
+    figures=_figures,
+    figure_files=("table4.png", "table4.svg"),
+    question=Question("timings", "SELECT network, rule, ratio_to_bp_median FROM {} WHERE exact"),
+)

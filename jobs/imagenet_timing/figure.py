@@ -1,0 +1,132 @@
+"""Table 4 as a figure: what each rule costs beside BP, by network, by depth and by steps."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter
+
+from cluster.results.drawing import saved
+from jobs.imagenet_timing.views import (
+    Run,
+    by_steps,
+    method,
+    methods,
+    name_in,
+    paper,
+    ratio_by_method,
+    runs,
+    series,
+)
+
+_MARKS = "os^Dv<>P"
+
+
+def draw_table4(rows: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
+    """The figure as {"png": ..., "svg": ...}; empty if nothing has been timed.
+
+    Left: the ratio to BP by network and rule, median and 10th to 90th percentile, the paper's as
+    diamonds; then, where several were timed, by depth of the networks and by steps of IL.
+    """
+    found = runs(rows)
+    if not found:
+        return {}
+    deep = len({run.layers for run in found}) > 1
+    stepping = [run for run in found if by_steps(run)]
+    names = methods(found)
+    bars = max(5.0, 0.32 * len(names) * len(found) + 1.5)
+    widths = [bars, *([3.6] if deep else []), *([3.6] if stepping else [])]
+    with plt.rc_context({"font.size": 8, "svg.hashsalt": "zilsweep", "svg.fonttype": "none"}):
+        figure, axes = plt.subplots(
+            1,
+            len(widths),
+            figsize=(sum(widths) + 0.6, 4.4),
+            squeeze=False,
+            layout="constrained",
+            width_ratios=widths,
+        )
+        left, *others = axes[0]
+        colours = dict(zip(names, plt.get_cmap("tab10").colors * 3, strict=False))  # type: ignore[attr-defined]
+        _bars(left, found, colours)
+        if deep:
+            _depth(others.pop(0), found, colours)
+        if stepping:
+            _steps(others.pop(0), stepping)
+        figure.suptitle("Time of a weight update, as a multiple of backpropagation's")
+        known = Line2D([], [], ls="", marker="D", mfc="white", mec="black", ms=4)
+        figure.legend(
+            [*(Patch(facecolor=colour) for colour in colours.values()), known],
+            [*colours, "paper, Table 4"],
+            loc="outside lower center",
+            ncols=4,
+            frameon=False,
+        )
+        files = {kind: saved(figure, kind) for kind in ("png", "svg")}
+        plt.close(figure)
+    return files
+
+
+def _bars(axis: Axes, found: Sequence[Run], colours: Mapping[str, Any]) -> None:
+    width = 0.86 / len(colours)
+    told = []
+    for place, run in enumerate(found):
+        by_method = {method(row): row for row in run.rows}
+        for k, name in enumerate(colours):
+            if (row := by_method.get(name)) is None:
+                continue
+            x, height = place - 0.43 + (k + 0.5) * width, row["ratio_to_bp_median"]
+            spread = [[height - row["ratio_to_bp_p10"]], [row["ratio_to_bp_p90"] - height]]
+            axis.bar(x, height, width * 0.94, color=colours[name])
+            axis.errorbar(x, height, spread, fmt="none", ecolor="black", lw=0.8, capsize=2)
+            top = row["ratio_to_bp_p90"]
+            if known := paper(row):
+                told.append((x, known.ratio))
+                if 0.9 * top < known.ratio < 1.3 * top:  # the mark is where the number would be
+                    top = max(top, 1.05 * known.ratio)
+            axis.text(x, top * 1.05, f"{height:.2f}", ha="center", va="bottom", fontsize=6)
+    axis.plot(*zip(*told, strict=True), "D", mfc="white", mec="black", ms=4)
+    axis.set_xticks(range(len(found)), [name_in(run, found).replace(" (", "\n(") for run in found])
+    axis.set_ylabel("ratio to BP")
+    _logarithmic(axis)
+
+
+def _depth(axis: Axes, found: Sequence[Run], colours: Mapping[str, Any]) -> None:
+    for together in series(found):
+        ratios = [(run.layers, ratio_by_method(run)) for run in together]
+        for name, colour in colours.items():
+            points = [(layers, mine[name]) for layers, mine in ratios if name in mine]
+            if points:
+                axis.plot(*zip(*points, strict=True), "o-", color=colour, ms=3, lw=1)
+    axis.set_xlabel("layers of weights")
+    axis.set_title("by depth")
+    _logarithmic(axis)
+
+
+def _steps(axis: Axes, found: Sequence[Run]) -> None:
+    for place, run in enumerate(found):
+        mark = _MARKS[place % len(_MARKS)]
+        axis.plot(*zip(*by_steps(run), strict=True), f"{mark}-", ms=3, lw=1, color="0.3")
+    marks = [Line2D([], [], marker=_MARKS[k % len(_MARKS)], color="0.3", ms=3, lw=1)
+             for k in range(len(found))]  # fmt: skip
+    axis.legend(marks, [name_in(run, found) for run in found], frameon=False)
+    axis.set_ylim(bottom=0)
+    axis.set_xlim(left=0)
+    axis.set_xlabel("inference steps of IL")
+    axis.set_title("by t")
+
+
+def _logarithmic(axis: Axes) -> None:
+    axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    axis.set_ylim(min(low, 0.7), high * 1.3)
+    axis.axhline(1.0, color="0.5", lw=0.6, ls=":")
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
+    axis.yaxis.set_major_formatter(plain)
+    axis.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))

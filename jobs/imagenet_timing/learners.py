@@ -1,0 +1,96 @@
+"""Networks of modules that learn a minibatch at a time, by any rule: what the timing runs time."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from jobs.imagenet_timing.configuration import TimingConfiguration
+from pcworker.data.images import Minibatch
+from pcworker.networks.method import Method
+from pcworker.networks.sequential import predictive
+
+
+class Learner(Protocol):
+    """A network and its rule."""
+
+    def update(self, batch: Minibatch) -> None:
+        """One weight update."""
+
+    def rest(self) -> None:
+        """Frees all but the weights."""
+
+
+class BackpropLearner:
+    """BP as anyone would write it: torch.autograd and torch.optim.SGD on E = 1/2 sum
+    (s_out - y^0)^2, summed over the batch (Eq. 2, 3); ReLUs work in place if the network's do."""
+
+    def __init__(self, network: nn.Sequential, rate: float) -> None:
+        self._network = network
+        self._optimiser = torch.optim.SGD(network.parameters(), lr=rate)
+
+    def update(self, batch: Minibatch) -> None:
+        self._optimiser.zero_grad()
+        errors = batch.targets - self._network(batch.inputs)
+        (0.5 * (errors * errors).sum()).backward()
+        self._optimiser.step()
+
+    def rest(self) -> None:
+        self._optimiser.zero_grad()
+
+
+class PredictiveLearner:
+    """Any rule of predictive coding; it moves the weights of the network that it is given."""
+
+    def __init__(self, network: nn.Sequential, rate: float, method: Method) -> None:
+        self._network, self._rate, self._method = predictive(network), rate, method
+
+    def update(self, batch: Minibatch) -> None:
+        self._network.update(batch.inputs, batch.targets, self._rate, self._method)
+
+    def rest(self) -> None:
+        """Between two updates nothing else is kept."""
+
+
+def learner(config: TimingConfiguration, network: nn.Sequential) -> Learner:
+    """The learner of a configuration, on `network`, whose weights it moves."""
+    if config.rule == "BP":
+        return BackpropLearner(network, config.alpha)
+    method = Method(
+        rule=config.rule,
+        t=config.t,
+        gamma=config.gamma or 1.0,
+        t_d=config.t_d or 1,
+        horizon=config.horizon,
+        schedule=str(config.schedule),
+        arithmetic=str(config.arithmetic),
+    )
+    return PredictiveLearner(network, config.alpha, method)
+
+
+def named_parameters(network: nn.Sequential) -> list[list[tuple[str, Tensor]]]:
+    """theta^{l+1} for l = 0 .. l_max - 1: ("weight", ...), ("bias", ...), as the network is cut
+    into layers."""
+    return [_of(module) for module in predictive(network).modules]
+
+
+def _of(module: nn.Module) -> list[tuple[str, Tensor]]:
+    return [(name.rpartition(".")[2], p.detach()) for name, p in module.named_parameters()]
+
+
+def layer_distance(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> tuple[float, float]:
+    """The L2 norm and the largest absolute value of the difference of a layer's parameters, in
+    float64; (nan, nan) where one is not finite."""
+    squares, largest = 0.0, 0.0
+    for a, b in zip(ours, theirs, strict=True):
+        # in pieces: float64 beside a large layer's float32 would triple its memory
+        for x, y in zip(_pieces(a), _pieces(b), strict=True):
+            apart = x.double() - y.double()
+            squares += float((apart * apart).sum())
+            largest = max(largest, float(apart.abs().max()))
+    return squares**0.5, largest
+
+
+def _pieces(values: Tensor) -> Sequence[Tensor]:
+    return torch.split(values.flatten(), 2**22)

@@ -1,0 +1,133 @@
+"""What the terminal and the figure both show of the timing runs: pure arithmetic on `timings`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pcworker.store.result import Row
+
+PAPER_MS = {
+    "cpu": {"BP": 3.1, "IL": 19.2, "Z-IL": 3.6, "Fa-Z-IL": 3.6},
+    "cuda": {"BP": 3.7, "IL": 56.3, "Z-IL": 4.1, "Fa-Z-IL": 4.2},
+}
+"""Table 4: ms per weight update, by device and rule; the paper states neither network, nor batch,
+nor machine."""
+PAPER_T = 20
+"""Inference steps of the paper's IL."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The rules that took turns: a network and seed on one device, in one sweep."""
+
+    network: str
+    layers: int
+    title: str
+    rows: Sequence[Row]
+    """BP first."""
+
+    @property
+    def bp(self) -> Row:
+        return self.rows[0]
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What Table 4 has for a rule."""
+
+    ms: float
+    ratio: float
+
+
+def runs(rows: Sequence[Row]) -> list[Run]:
+    """The runs that have been timed, the shallowest network first."""
+    shards: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row["status"] != "failed":
+            shards.setdefault((row["sweep"], row["shard_id"]), []).append(row)
+    found = [_run(sorted(mine, key=_place)) for mine in shards.values()]
+    return sorted(found, key=lambda run: (run.bp["device_kind"], run.layers, run.title))
+
+
+def method(row: Row) -> str:
+    """A rule with what else tells it from the others of its run."""
+    name = f"IL, t = {row['t']}" if row["rule"] == "IL" else str(row["rule"])
+    return f"{name}, literal" if row["schedule"] == "literal" else name
+
+
+def methods(found: Sequence[Run]) -> list[str]:
+    """All methods of some runs, in the order of the first that has them."""
+    return list(dict.fromkeys(method(row) for run in found for row in run.rows))
+
+
+def paper(row: Row) -> Paper | None:
+    """Table 4's figures for a row that is comparable with it."""
+    if row["rule"] == "IL" and row["t"] != PAPER_T:
+        return None
+    if row["schedule"] == "literal":  # its costs show that it was not what was timed
+        return None
+    times = PAPER_MS[row["device_kind"]]
+    return Paper(times[row["rule"]], times[row["rule"]] / times["BP"])
+
+
+def ratio_by_method(run: Run) -> dict[str, float]:
+    """The median ratio to BP."""
+    return {method(row): row["ratio_to_bp_median"] for row in run.rows}
+
+
+def by_steps(run: Run) -> list[tuple[int, float]]:
+    """(t, ratio to BP) of IL, in the order of t; several of them, or none."""
+    points = sorted(
+        (row["t"], row["ratio_to_bp_median"]) for row in run.rows if row["rule"] == "IL"
+    )
+    return points if len(points) > 1 else []
+
+
+def cost_of_a_step(run: Run) -> float | None:
+    """What one more inference step of IL costs, in BP updates; None without several t."""
+    points = by_steps(run)
+    if not points:
+        return None
+    (first, low), (last, high) = points[0], points[-1]
+    return (high - low) / (last - first)
+
+
+def name_in(run: Run, found: Sequence[Run]) -> str:
+    """The network; with its sweep and seed where several runs are of one."""
+    same = [other for other in found if other.network == run.network]
+    if len(same) == 1:
+        return run.network
+    return f"{run.network} ({run.bp['sweep']}, seed {run.bp['seed']})"
+
+
+def series(found: Sequence[Run]) -> list[list[Run]]:
+    """Runs that differ in nothing but the network, the shallowest first."""
+    together: dict[tuple[str, int], list[Run]] = {}
+    for run in found:
+        together.setdefault((run.bp["sweep"], run.bp["seed"]), []).append(run)
+    return [sorted(runs, key=lambda run: run.layers) for runs in together.values()]
+
+
+def _run(rows: Sequence[Row]) -> Run:
+    bp = rows[0]
+    device = str(bp["device"])
+    arithmetics = {row["arithmetic"] for row in rows[1:]} - {"displacement"}
+    also = "".join(f", {arithmetic} arithmetic" for arithmetic in sorted(arithmetics))
+    return Run(
+        network=bp["network"],
+        layers=bp["layers"],
+        title=(
+            f"{bp['network']} ({bp['layers']} layers, {bp['parameters'] / 1e6:,.1f} M parameters), "
+            f"batch {bp['batch_size']}, {_data(bp)}, {bp['updates']} updates after {bp['warmup']}, "
+            f"seed {bp['seed']}{also}; {device}, torch {bp['torch_version']}, {bp['hostname']}"
+        ),
+        rows=rows,
+    )
+
+
+def _data(row: Row) -> str:
+    return "synthetic images" if row["data"] == "synthetic" else "images of ImageNet"
+
+
+def _place(row: Row) -> tuple[bool, bool, bool, bool, int]:
+    rule, literal = row["rule"], row["schedule"] == "literal"
+    return rule != "BP", rule == "IL", literal, rule == "Fa-Z-IL", row["t"] or 0

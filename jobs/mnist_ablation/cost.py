@@ -1,0 +1,110 @@
+"""What trials cost: a fixed table, so that packing does not depend on any machine.
+
+Only ratios matter for packing. The minutes that are printed are the table's too, unless this
+machine's own speeds have been measured (`jobs.mnist_ablation.calibration`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from cluster.sweeps.estimate import BYTES_PER_WEIGHT
+from pcworker.kernels.fused.shape import fused_knows
+from pcworker.trials.configuration import Configuration
+from pcworker.trials.trial import Trial
+
+TRAINING_SAMPLES = 60_000
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What a trial costs by `fused.c`, or in a stack of torch's operations; microseconds."""
+
+    per_weight: float
+    """Of a weight update: predicted with, learnt."""
+    per_unit: float
+    """Of an inference step: a hidden unit, in a batch of 20."""
+    calls: float
+    """Of an inference step of a hidden layer, of a whole stack."""
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Microseconds of one core."""
+
+    fused: Kernel
+    torch: Kernel
+    backprop: float
+    """A weight update of BP by torch.autograd, whose calls cost more than its arithmetic."""
+    batch: float
+    """Making a seed's batch."""
+    noise: float
+    """Drawing the noise of condition C1, for each hidden unit of a seed's batch."""
+    epoch: float
+    """Measuring a trial after an epoch."""
+
+
+TABLE = Speeds(
+    fused=Kernel(per_weight=0.00045, per_unit=0.042, calls=0.0),
+    torch=Kernel(per_weight=0.0018, per_unit=0.04, calls=16.0),
+    backprop=500.0,
+    batch=100.0,
+    noise=0.7,
+    epoch=6000.0,
+)
+"""Of one core of two that are both at work, AVX-512, float32, 784-32-..-10, batch 20."""
+_EXPLODING_SHARE = 0.02
+"""gamma >= 5 at t >= 64 is not finite after the first update, and leaves its stack."""
+
+
+def trial_cost(config: Configuration, speeds: Speeds = TABLE) -> float:
+    """Microseconds per weight update of one trial among many; of BP, by torch.autograd."""
+    if config.rule == "BP":
+        return speeds.backprop
+    kernel = _kernel(config, speeds)
+    widths = config.widths
+    update = kernel.per_weight * sum(n * m for n, m in pairwise(widths))
+    step = kernel.per_unit * sum(widths[1:-1]) * (config.batch_size / 20)
+    exploding = (config.gamma or 0) >= 5 and config.last_step >= 64
+    return (update + step * config.last_step) * (_EXPLODING_SHARE if exploding else 1.0)
+
+
+def trial_updates(config: Configuration) -> int:
+    """Weight updates of a trial."""
+    return config.epochs * -(-TRAINING_SAMPLES // config.batch_size)
+
+
+def shard_updates(trials: Sequence[Trial]) -> int:
+    """Weight updates that a shard makes, of all trials."""
+    return len(trials) * trial_updates(trials[0].configuration)
+
+
+def shard_seconds(trials: Sequence[Trial], speeds: Speeds = TABLE) -> float:
+    """Seconds that a shard takes, with its twins."""
+    config = trials[0].configuration
+    kernel = _kernel(config, speeds)
+    seeds = {trial.seed for trial in trials}
+    copies = {trial.twin for trial in trials} - set(trials)
+    copy = trial_cost(config.twin(), speeds)
+    if fused_knows(config):
+        copy = kernel.per_weight * sum(n * m for n, m in pairwise(config.widths))
+    noisy = any(trial.configuration.noisy for trial in trials)
+    noise = speeds.noise * sum(config.widths[1:-1]) * noisy
+    per_update = (
+        sum(trial_cost(trial.configuration, speeds) for trial in trials)
+        + copy * len(copies)
+        + (speeds.batch + noise) * len(seeds) * (config.batch_size / 20)
+        + kernel.calls * config.hidden_layers * (1 + max(t.configuration.last_step for t in trials))
+    )
+    measuring = speeds.epoch * config.epochs * (len(trials) + len(copies))
+    return (trial_updates(config) * per_update + measuring) / 1e6
+
+
+def shard_bytes(trials: Sequence[Trial]) -> int:
+    """What the final weights of a shard take: doubles, in its own file and in the table."""
+    weights = sum(n * m for trial in trials for n, m in pairwise(trial.configuration.widths))
+    return weights * BYTES_PER_WEIGHT
+
+
+def _kernel(config: Configuration, speeds: Speeds) -> Kernel:
+    return speeds.fused if fused_knows(config) else speeds.torch

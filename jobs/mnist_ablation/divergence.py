@@ -1,0 +1,125 @@
+"""How far learning drifts from backpropagation: pure arithmetic on what the trials measured."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+import pyarrow as pa
+
+from cluster.sweeps.plan import Plan
+from cluster.sweeps.sweep import Cell
+from pcworker.store.commit import Commit
+from pcworker.store.tables import configuration_columns
+from pcworker.trials.configuration import Configuration
+from pcworker.trials.digests import combine
+from pcworker.trials.trial import Trial, configuration_from
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one trial says about divergence."""
+
+    finite: bool
+    """Whether it and its twin are: otherwise the measures are None."""
+    exact: bool
+    """Every final weight equals the twin's, bit for bit."""
+    test_error: float | None = None
+    """Mean over epochs of |error - twin's error|, in percentage points."""
+    l2: float | None = None
+    """Sum over layers of the L2 norm of the difference of the final weights."""
+    l1: float | None = None
+    maxabs: float | None = None
+
+
+def outcome(epochs: Sequence[Mapping[str, Any]], exact: bool) -> Outcome:
+    """The outcome of a trial from its rows of the table `epochs`, in the order of the epochs."""
+    last = epochs[-1]
+    if any(row["test_error"] is None or row["twin_test_error"] is None for row in epochs):
+        return Outcome(finite=False, exact=False)
+    return Outcome(
+        finite=True,
+        exact=exact,
+        test_error=100 * mean(abs(row["test_error"] - row["twin_test_error"]) for row in epochs),
+        l2=last["weight_l2_to_twin"],
+        l1=last["weight_l1_to_twin"],
+        maxabs=last["weight_maxabs_to_twin"],
+    )
+
+
+def divergence_row(cell: Cell, outcomes: Mapping[str, Outcome | None]) -> dict[str, Any]:
+    """A row of the table `divergence`, from the outcomes of the cell's trials by trial id; None for
+    a trial that has no result yet.
+
+    Means are over finite seeds, None where there is none; sd is the sample's, None for one seed;
+    `exact` is None where no trial is there.
+    """
+    there = [o for o in outcomes.values() if o is not None]
+    finite = [o for o in there if o.finite]
+    l1 = [o.l1 for o in finite if o.l1 is not None]
+    largest = [o.maxabs for o in finite if o.maxabs is not None]
+    return {
+        "panel": cell.panel,
+        **configuration_columns(cell.declared),
+        "trial_ids": list(outcomes),
+        "n_seeds": len(there),
+        "n_nonfinite": len(there) - len(finite),
+        **_statistics("test_error_divergence", (o.test_error for o in finite)),
+        **_statistics("weight_divergence_l2", (o.l2 for o in finite)),
+        "weight_divergence_l1_mean": mean(l1) if l1 else None,
+        "weight_divergence_maxabs_max": max(largest, default=None),
+        "exact": all(o.exact for o in there) if there else None,
+    }
+
+
+def _statistics(name: str, values: Iterable[float | None]) -> dict[str, float | None]:
+    there = [value for value in values if value is not None]
+    return {
+        f"{name}_mean": mean(there) if there else None,
+        f"{name}_sd": stdev(there) if len(there) > 1 and max(there) < math.inf else None,
+        f"{name}_min": min(there, default=None),
+        f"{name}_max": max(there, default=None),
+    }
+
+
+def divergence_rows(
+    plans: Iterable[Plan], tables: Mapping[str, pa.Table], commits: Iterable[Commit]
+) -> list[dict[str, Any]]:
+    """The rows of the table `divergence`: one for each declared cell of the plans."""
+    outcomes = _outcomes(tables, commits)
+    declared: dict[Cell, dict[str, Outcome | None]] = defaultdict(dict)
+    for plan in plans:
+        for cell in plan.cells:
+            ids = (Trial(cell.configuration, seed).trial_id for seed in plan.seeds)
+            declared[cell] |= {trial_id: outcomes.get(trial_id) for trial_id in ids}
+    return [divergence_row(cell, trials) for cell, trials in declared.items()]
+
+
+def _outcomes(tables: Mapping[str, pa.Table], commits: Iterable[Commit]) -> dict[str, Outcome]:
+    """By trial id. A trial is exact if it has the digest of the twin that its own shard trained."""
+    twins = {
+        (commit.shard_id, commit.attempt_id, twin): digests[-1]
+        for commit in commits
+        for twin, digests in commit.twins.items()
+    }
+    shas = defaultdict(list)
+    weights = tables["weights"].select(["trial_id", "layer", "parameter", "sha256"]).to_pylist()
+    for row in sorted(weights, key=lambda row: (row["layer"], row["parameter"] != "weight")):
+        shas[row["trial_id"]].append(row["sha256"])
+    epochs = defaultdict(list)
+    for row in sorted(tables["epochs"].to_pylist(), key=lambda row: row["epoch"]):
+        epochs[row["trial_id"]].append(row)
+    outcomes = {}
+    for row in tables["trials"].to_pylist():
+        if row["status"] == "failed":
+            continue
+        trial_id = row["trial_id"]
+        twin = twins.get((row["shard_id"], row["attempt_id"], _twin_id(row)))
+        outcomes[trial_id] = outcome(epochs[trial_id], combine(shas[trial_id]) == twin)
+    return outcomes
+
+
+def _twin_id(row: Mapping[str, Any]) -> str:
+    return Trial(configuration_from(Configuration, row), row["seed"]).twin.trial_id

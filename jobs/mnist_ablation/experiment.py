@@ -1,0 +1,72 @@
+"""The ablations of Figure 3, as the service knows them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from cluster.experiment import Derived, Experiment, Question, Trials
+from jobs.mnist_ablation.calibration import calibrated
+from jobs.mnist_ablation.cost import shard_bytes, shard_seconds, shard_updates
+from jobs.mnist_ablation.divergence import divergence_rows
+from jobs.mnist_ablation.packs import packs
+from jobs.mnist_ablation.report import print_report
+from jobs.mnist_ablation.tables import DIVERGENCE
+from pcworker.data.mnist import Digits, load_digits
+from pcworker.store.tables import SHARD_TABLES, trial_columns
+from pcworker.trials.configuration import Configuration
+
+if TYPE_CHECKING:
+    import torch
+
+    from pcworker.actor import Trains
+
+
+def ablation_engine(digits: Digits, device: "torch.device") -> "Trains":
+    """An engine that trains on these digits."""
+    from pcworker.training.engine import Engine
+
+    return Engine(digits, device)
+
+
+def _find(directory: Path | None, trials: Trials) -> Digits:
+    """MNIST, whatever the trials are."""
+    return load_digits(directory)
+
+
+def _figures(tables: Mapping[str, pa.Table]) -> Mapping[str, bytes]:
+    """Figure 3 as files."""
+    from jobs.mnist_ablation.figure import draw_figure3  # matplotlib takes half a second to import
+
+    drawn = draw_figure3(tables["divergence"].to_pylist())
+    return {f"figure3.{kind}": data for kind, data in drawn.items()}
+
+
+def _name(data: Any) -> str:
+    return "MNIST, verified"
+
+
+ABLATION = Experiment(
+    name="ablation",
+    prefix="mnist",
+    configuration=Configuration,
+    pack=packs,
+    seconds=shard_seconds,
+    calibrated=calibrated,
+    updates=shard_updates,
+    stored_bytes=shard_bytes,
+    exact=True,
+    same_everywhere=True,
+    find_data=_find,
+    data_name=_name,
+    engine=ablation_engine,
+    tables=SHARD_TABLES,
+    columns=trial_columns,
+    derived={"divergence": Derived(DIVERGENCE, divergence_rows)},
+    report=print_report,
+    figures=_figures,
+    figure_files=("figure3.png", "figure3.svg"),
+    question=Question("divergence", "SELECT network, panel, rule FROM {} WHERE exact"),
+    next_lines=("make figure3    (the paper's whole sweep: 3 seeds, 64 epochs)",),
+)

@@ -1,0 +1,132 @@
+"""The panels of Figure 3 as grids of values: what the terminal tables and the figure both draw."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pcworker.store.result import Row
+
+CellState = Literal["value", "nonfinite", "missing"]
+
+
+@dataclass(frozen=True)
+class Value:
+    """What one cell shows."""
+
+    state: CellState
+    value: float = 0.0
+    """Mean over the finite seeds; 0.0 is exactly zero."""
+    exact: bool = False
+    """Every final weight of every seed is the twin's, bit for bit."""
+    partial: bool = False
+    """Not all of the seeds are in it: some are missing, or not finite."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One panel for one measure; `values[row][column]`."""
+
+    title: str
+    row_name: str
+    rows: tuple[str, ...]
+    column_name: str
+    columns: tuple[str, ...]
+    values: tuple[tuple[Value, ...], ...]
+
+
+MEASURES = {
+    "test_error_divergence": "divergence of the test error (percentage points)",
+    "weight_divergence_l2": "divergence of the final weights (sum of L2 distances)",
+}
+
+_SETTINGS = (
+    "activation", "bias", "alpha", "batch_size", "epochs", "init", "reduction", "targets", "dtype",
+    "arithmetic", "schedule",
+)  # fmt: skip
+_MISSING = Value("missing")
+
+
+def t_gamma_grids(rows: Sequence[Row], measure: str) -> list[Grid]:
+    """One grid per network (and further settings, if the sweep has several): t down, gamma across.
+
+    The row t = l stands between l_max - 2 and l_max - 1, where the paper draws it.
+    """
+    grids = []
+    for variant, mine in variants(rows, "t-gamma"):
+        l_max = mine[0]["hidden_layers"] + 1
+        ts = sorted({row["t"] for row in mine}, key=lambda t: l_max - 1.5 if t is None else t)
+        gammas = sorted({row["gamma"] for row in mine})
+        found = {(row["t"], row["gamma"]): cell_value(row, measure) for row in mine}
+        grids.append(
+            Grid(
+                title=variant,
+                row_name="t",
+                rows=tuple("l" if t is None else str(t) for t in ts),
+                column_name="gamma",
+                columns=tuple(map(_label, gammas)),
+                values=tuple(tuple(found.get((t, g), _MISSING) for g in gammas) for t in ts),
+            )
+        )
+    return grids
+
+
+def sigma_grid(rows: Sequence[Row], measure: str) -> Grid | None:
+    """The panel of C1: sigma down, networks across; None if the sweep has no such cells."""
+    groups = variants(rows, "sigma")
+    if not groups:
+        return None
+    sigmas = sorted({row["sigma"] for _, mine in groups for row in mine})
+    found = {
+        (variant, row["sigma"]): cell_value(row, measure)
+        for variant, mine in groups
+        for row in mine
+    }
+    names = [variant for variant, _ in groups]
+    return Grid(
+        title="t = l, gamma = 1",
+        row_name="sigma",
+        rows=tuple(map(_label, sigmas)),
+        column_name="network",
+        columns=tuple(names),
+        values=tuple(tuple(found.get((n, s), _MISSING) for n in names) for s in sigmas),
+    )
+
+
+def variants(rows: Sequence[Row], panel: str) -> list[tuple[str, Sequence[Row]]]:
+    """The rows of a panel, by network and by whatever else differs between them."""
+    mine = [row for row in rows if row["panel"] == panel]
+    settings = (*_SETTINGS, "sigma") if panel == "t-gamma" else _SETTINGS
+    differing = [name for name in settings if len({row[name] for row in mine} - {None}) > 1]
+    groups: dict[str, list[Row]] = {}
+    for row in sorted(mine, key=lambda row: row["hidden_layers"]):
+        name = ", ".join([row["network"], *(f"{n} {row[n]}" for n in differing)])
+        groups.setdefault(name, []).append(row)
+    return list(groups.items())
+
+
+def _label(value: float) -> str:
+    """Short, but never the same for two values."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+
+
+def cell_value(row: Row, measure: str) -> Value:
+    """What a row of the table `divergence` shows for a measure."""
+    if row["n_seeds"] == 0:
+        return _MISSING
+    mean = row[f"{measure}_mean"]
+    if mean is None:
+        return Value("nonfinite")
+    partial = row["n_nonfinite"] > 0 or row["n_seeds"] < len(row["trial_ids"])
+    return Value("value", mean, bool(row["exact"]), partial)
+
+
+def n_seeds(rows: Sequence[Row]) -> int:
+    """The most seeds that a cell is declared for."""
+    return max((len(row["trial_ids"]) for row in rows), default=0)
+
+
+def positive(grids: Iterable[Grid]) -> list[float]:
+    """All values above zero: what a logarithmic scale must span."""
+    cells = (cell for grid in grids for line in grid.values for cell in line)
+    return [c.value for c in cells if c.state == "value" and 0 < c.value < math.inf]

@@ -1,0 +1,70 @@
+"""What a person reads in the terminal: the tables of divergence."""
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cluster.results.collect import Collected
+from cluster.results.remarks import number, print_remarks, print_whole
+from jobs.mnist_ablation.panels import (
+    MEASURES,
+    Grid,
+    Value,
+    cell_value,
+    n_seeds,
+    sigma_grid,
+    t_gamma_grids,
+    variants,
+)
+
+
+def print_report(console: Console, collected: Collected) -> None:
+    """Prints every panel for both measures, then what there is to say about the results."""
+    rows = collected.rows("divergence")
+    seeds = n_seeds(rows)
+    for measure, caption in MEASURES.items():
+        grids = t_gamma_grids(rows, measure)
+        sigma = sigma_grid(rows, measure)
+        if not grids and sigma is None:
+            continue
+        heading = f"\n{caption[0].upper()}{caption[1:]}, mean over {seeds} seed(s)"
+        console.print(heading, style="bold")
+        for grid in [*grids, *([sigma] if sigma else [])]:
+            print_whole(console, _table(grid))
+    print_whole(console, _rules(collected))
+    print_remarks(console, collected)
+
+
+def _table(grid: Grid) -> Table:
+    table = Table(title=grid.title, title_justify="left", box=box.SIMPLE_HEAD, title_style="")
+    table.add_column(f"{grid.row_name} \\ {grid.column_name}", justify="right", style="dim")
+    for column in grid.columns:
+        table.add_column(column, justify="right")
+    for name, values in zip(grid.rows, grid.values, strict=True):
+        table.add_row(name, *(_cell(value) for value in values))
+    return table
+
+
+def _cell(value: Value) -> Text:
+    if value.state == "missing":
+        return Text("missing", style="yellow")
+    if value.state == "nonfinite":
+        return Text("non-finite", style="red")
+    text = number(value.value) + ("*" if value.partial else "")
+    return Text(text, style="bold green" if value.exact else "")
+
+
+def _rules(collected: Collected) -> Table:
+    table = Table(title="By rule", title_justify="left", box=box.SIMPLE_HEAD, title_style="")
+    for name in ("network", "rule", "test error", "weights", "exact"):
+        table.add_column(name, justify="left" if name in ("network", "rule") else "right")
+    for variant, rows in variants(collected.rows("divergence"), "rule"):
+        for row in rows:
+            rule = row["rule"]
+            if rule == "Fa-Z-IL":
+                rule += f" (t_d {row['t_d']}, T {row['horizon']}, {row['schedule']})"
+            table.add_row(
+                variant, rule, *(_cell(cell_value(row, m)) for m in MEASURES), str(row["exact"])
+            )
+    return table

@@ -1,0 +1,137 @@
+"""How fast this machine is: a few seconds of each thing that a shard of the ablations does.
+
+`python -m jobs.mnist_ablation.speeds` prints microseconds as JSON: the fields of `cost.Speeds`. It
+is a process of its own, so that who plans need not import torch. The digits are made up, with as
+many pixels that are 0 as MNIST has: nothing is fetched for it.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from pcworker.data.batches import Chunk
+from pcworker.data.dataset import DataSet
+from pcworker.data.mnist import Digits
+from pcworker.kernels.backprop import Backprop
+from pcworker.kernels.fused.agreement import find_orders
+from pcworker.kernels.fused.evaluation import FusedTest
+from pcworker.kernels.fused.library import load
+from pcworker.kernels.fused.trial import FusedTrial, Gathered
+from pcworker.kernels.stack import Stack
+from pcworker.machine.device import prepare_device
+from pcworker.training.measures import distance, fraction_wrong, to_numpy
+from pcworker.trials.configuration import Configuration, configuration
+from pcworker.trials.trial import Trial
+
+_NETWORK = "784-32-32-10"
+WIDTH = 24
+"""Trials in a stack of torch's operations."""
+INK = 0.19
+"""Share of MNIST's pixels that are not 0."""
+SECONDS = 0.4
+"""At least, of each thing."""
+
+
+def measure() -> dict[str, object]:
+    """Microseconds: see `cost.Speeds`."""
+    device = prepare_device("cpu", gpus=0, cpus=1)
+    data = DataSet(_digits(), device)
+    short = Trial(configuration(network=_NETWORK, rule="Z-IL"), 0)
+    config, twin = short.configuration, short.twin
+    plain = _chunk(data, config, noisy=False)
+    updates = len(plain.inputs)
+    orders = find_orders(config, {20, 10_000}) if load() else None
+    block = orders.block if orders else config.widths[-1]
+
+    def make(noisy: bool) -> None:
+        chunk = _chunk(data, config, noisy)
+        if orders:
+            Gathered(chunk, block)
+
+    quiet = _seconds(lambda: make(False)) / updates
+    drawing = _seconds(lambda: make(True)) / updates - quiet
+    backprop = Backprop(twin, device)
+    torchs = _kernel(lambda trial: _stack_seconds(trial, plain, WIDTH) / updates / WIDTH)
+    fused = torchs
+    parameters = backprop.parameters()
+    measuring: Callable[[], object] = lambda: fraction_wrong(data, config, parameters)  # noqa: E731
+    if orders:
+        gathered = Gathered(plain, block)
+        fused = _kernel(lambda trial: _fused_seconds(FusedTrial(trial, orders), gathered) / updates)
+        test = FusedTest(data, config, orders)
+        measuring = lambda: test.error(parameters)  # noqa: E731
+    apart = to_numpy(parameters)
+    return {
+        "fused": fused,
+        "torch": torchs | {"calls": 0.0},
+        "backprop": 1e6 * _seconds(lambda: backprop.train(plain, 1e-3)) / updates,
+        "batch": 1e6 * quiet,
+        "noise": 1e6 * drawing / sum(config.widths[1:-1]),
+        "epoch": 1e6 * (_seconds(measuring) + _seconds(lambda: distance(apart, apart))),
+    }
+
+
+def _kernel(seconds: Callable[[Trial], float]) -> dict[str, float]:
+    """From what a short and a long trial take per update, the costs of a weight and of a unit."""
+    cells = ({"rule": "Z-IL"}, {"rule": "IL", "t": 64, "gamma": 0.1})
+    short, long = (Trial(configuration(network=_NETWORK, **cell), 0) for cell in cells)
+    low, high = 1e6 * seconds(short), 1e6 * seconds(long)
+    widths = short.configuration.widths
+    steps = long.configuration.last_step - short.configuration.last_step
+    step = max(0.0, high - low) / steps
+    update = max(0.0, low - step * short.configuration.last_step)
+    return {
+        "per_weight": update / sum(n * m for n, m in pairwise(widths)),
+        "per_unit": step / sum(widths[1:-1]),
+        "calls": 0.0,
+    }
+
+
+def _stack_seconds(trial: Trial, chunk: Chunk, width: int) -> float:
+    few = Chunk(chunk.inputs[:10], chunk.targets[:10], [])
+    stack = Stack([Trial(trial.configuration, seed) for seed in range(width)], chunk.inputs.device)
+    by_seed = dict.fromkeys(range(width), few)
+    return _seconds(lambda: stack.train(by_seed, 1e-3)) * len(chunk.inputs) / len(few.inputs)
+
+
+def _fused_seconds(trial: FusedTrial, gathered: Gathered) -> float:
+    return _seconds(lambda: trial.train(gathered, 1e-3))
+
+
+def _chunk(data: DataSet, config: Configuration, noisy: bool) -> Chunk:
+    """The epoch's second: the first is of one update."""
+    chunks = data.chunks(config, 0, 1, noisy)
+    next(chunks)
+    return next(chunks)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """Median over repetitions for SECONDS, after one that does not count."""
+    work()
+    taken: list[float] = []
+    while sum(taken) < SECONDS or len(taken) < 3:
+        started = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - started)
+    return sorted(taken)[len(taken) // 2]
+
+
+def _digits() -> Digits:
+    source = np.random.default_rng(0)
+
+    def images(count: int) -> np.ndarray:
+        drawn = source.integers(1, 256, (count, 784), np.uint8)
+        drawn[source.random((count, 784)) > INK] = 0
+        return drawn
+
+    train, test = (source.integers(0, 10, count, np.uint8) for count in (4000, 10_000))
+    return Digits(images(4000), train, images(10_000), test)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print(json.dumps(measure()))

@@ -1,0 +1,149 @@
+"""Where does the time of Figure 3 go?
+
+Times a weight update of every trial of a seed by itself on one core, and what trials share, and
+adds them up for the whole sweep: core-seconds by network and inference steps. Beside them, what
+its products and sigmoids alone would take at the rate of a large product and of cached sigmoids.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from rich.table import Table
+
+from jobs.benchmark.arithmetic import floor_ms, work
+from jobs.benchmark.rounds import Core, one_core
+from jobs.mnist_ablation.cost import trial_updates
+from jobs.mnist_ablation.packs import packs
+from jobs.mnist_ablation.sweep import (
+    GAMMAS,
+    PAPER_SEEDS,
+    SIGMAS,
+    STEPS_OF_THE_PAPER,
+    mnist_ablation,
+)
+from jobs.options import INTEGERS, MNIST_NETWORKS, NUMBERS, STEPS, TEXTS, console, help_text, main
+from jobs.profile.network import NetworkProfile, profile_network
+from pcworker.clock.turns import spread
+from pcworker.data.dataset import DataSet
+from pcworker.data.mnist import load_digits
+from pcworker.kernels.fused.trial import program
+from pcworker.trials.configuration import Configuration
+from pcworker.trials.trial import Trial
+
+MOST_ROUNDS = 29
+"""Full blocks of 100 updates in an epoch."""
+COPIES, BATCHES, MEASURING = "copies of BP", "batches, noise", "after epochs"
+FLOOR = "products and sigmoids alone"
+CoreSeconds = defaultdict[tuple[str, str], float]
+"""By row of the seconds_table and network."""
+
+
+def row_of(config: Configuration) -> str:
+    """Where a trial's time stands in the seconds_table."""
+    return f"IL, t = {config.t}" if config.rule == "IL" else config.rule
+
+
+def core_seconds(trials: Iterable[Trial], profiles: dict[str, NetworkProfile]) -> CoreSeconds:
+    """What the trials take, packed as a sweep is, with the copies of BP that its shards keep."""
+    seconds: CoreSeconds = defaultdict(float)
+    for shard in packs(trials):
+        config = shard[0].configuration
+        network, profile = config.network, profiles[config.network]
+        updates = trial_updates(config) / 1e6
+        seeds = {trial.seed for trial in shard}
+        copies = {trial.twin for trial in shard} - set(shard)
+        noisy = any(trial.configuration.noisy for trial in shard)
+        for trial in shard:
+            each = profile.update[trial.configuration]
+            seconds[row_of(trial.configuration), network] += each * updates
+        seconds[COPIES, network] += profile.copy * updates * len(copies)
+        making = profile.noisy_batch if noisy else profile.batch
+        seconds[BATCHES, network] += making * updates * len(seeds)
+        measured = len(shard) + len(copies)
+        seconds[MEASURING, network] += profile.epoch * config.epochs * measured / 1e6
+    return seconds
+
+
+def floor_seconds(
+    trials: Iterable[Trial], profiles: dict[str, NetworkProfile], gflops: float, ns: float
+) -> CoreSeconds:
+    """What their arithmetic takes, pixels of 0 left out; of trials that stay finite."""
+    seconds: CoreSeconds = defaultdict(float)
+    for trial in trials:
+        config = trial.configuration
+        profile = profiles[config.network]
+        needed = work(program(trial), config.widths, config.batch_size, profile.pixels)
+        if profile.update[config]:
+            each = floor_ms(needed, gflops, ns) / 1000
+            seconds[FLOOR, config.network] += each * trial_updates(config)
+    return seconds
+
+
+def seconds_table(seconds: CoreSeconds, floor: CoreSeconds) -> Table:
+    """Core-seconds: rows by what is done, columns by network, a sum of each."""
+    networks = list(dict.fromkeys(network for _, network in seconds))
+    made = Table(title="Core-seconds of the whole sweep", title_justify="left")
+    made.add_column("")
+    for name in (*networks, "all", "share"):
+        made.add_column(name, justify="right")
+    every = sum(seconds.values())
+
+    def add(name: str, values: list[float]) -> None:
+        share = f"{sum(values) / every:.1%}"
+        made.add_row(name, *(f"{value:,.0f}" for value in (*values, sum(values))), share)
+
+    rows = dict.fromkeys(row for row, _ in seconds)
+    for row in sorted(rows, key=_place):
+        add(row, [seconds[row, network] for network in networks])
+    made.add_section()
+    add("sum", [sum(s for (_, n), s in seconds.items() if n == network) for network in networks])
+    add(FLOOR, [floor[FLOOR, network] for network in networks])
+    return made
+
+
+def _place(row: str) -> tuple[int, int]:
+    """IL by its steps, the other rules, what trials share."""
+    steps = row.removeprefix("IL, t = ")
+    others = ("Z-IL", "Fa-Z-IL", "BP", COPIES, BATCHES, MEASURING)
+    return (0, int(steps)) if row != steps else (1, others.index(row))
+
+
+@click.command(help=help_text(__doc__), context_settings={"max_content_width": 100})
+@click.option("--seeds", type=INTEGERS, default=PAPER_SEEDS, show_default=True)
+@click.option("--epochs", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--networks", type=TEXTS, default=MNIST_NETWORKS, show_default=True)
+@click.option("--t", type=STEPS, default=STEPS_OF_THE_PAPER, show_default=True)
+@click.option("--gamma", type=NUMBERS, default=GAMMAS, show_default=True)
+@click.option("--sigma", type=NUMBERS, default=SIGMAS, show_default=True)
+@click.option(
+    "--rounds", type=click.IntRange(1, MOST_ROUNDS), default=10, show_default=True,
+    help="Blocks of 100 weight updates of each trial.",
+)  # fmt: skip
+@click.option("--data", type=click.Path(path_type=Path), help="Directory of the data set.")
+def command(rounds: int, data: Path | None, **axes: Any) -> None:
+    """The command line: see the module's docstring."""
+    sweep = mnist_ablation(rules=("BP", "IL", "Z-IL", "Fa-Z-IL"), **axes)
+    digits = load_digits(data)
+    console.print(f"{one_core()}; torch {torch.__version__}; {len(sweep.trials)} trials")
+    known, core = DataSet(digits, torch.device("cpu")), Core()
+    rates = [(core.gflops(), core.ns_per_sigmoid()) for _ in range(10)]
+    profiles = {}
+    for network in axes["networks"]:
+        one = [
+            trial
+            for trial in sweep.trials
+            if (trial.configuration.network, trial.seed) == (network, axes["seeds"][0])
+        ]
+        profiles[network] = profile_network(one, known, rounds)
+    gflops, ns = (spread(values).median for values in zip(*rates, strict=True))
+    floor = floor_seconds(sweep.trials, profiles, gflops, ns)
+    console.print(f"At {gflops:.0f} GFLOP/s and {ns:.2f} ns per sigmoid:")
+    console.print(seconds_table(core_seconds(sweep.trials, profiles), floor))
+
+
+if __name__ == "__main__":
+    main(command)

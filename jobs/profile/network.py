@@ -1,0 +1,111 @@
+"""What a core does with its time in a sweep: each trial of a network by itself, with a clock."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+from pcworker.clock.turns import spread, without_garbage_collection
+from pcworker.data.batches import CHUNK, Chunk
+from pcworker.data.dataset import DataSet
+from pcworker.errors import InputError
+from pcworker.kernels.backprop import Backprop
+from pcworker.kernels.fused.evaluation import FusedTest
+from pcworker.kernels.fused.trial import FusedStack, FusedTrial, Gathered
+from pcworker.training.measures import distance, to_numpy
+from pcworker.training.shard import Training
+from pcworker.trials.configuration import Configuration
+from pcworker.trials.trial import Trial
+
+P = ParamSpec("P")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class NetworkProfile:
+    """Microseconds of one core, medians over rounds."""
+
+    update: dict[Configuration, float]
+    """A weight update of a trial; 0 of one that leaves after its first, as it is not finite."""
+    copy: float
+    """A weight update of a copy of BP."""
+    batch: float
+    """Making a seed's batch."""
+    noisy_batch: float
+    """The same, with the noise of condition C1."""
+    epoch: float
+    """Measuring a trial after an epoch."""
+    pixels: float
+    """Of a batch, that are not 0."""
+
+
+class Clock:
+    """Takes the time of many things, each many times."""
+
+    def __init__(self) -> None:
+        self._taken: dict[object, list[float]] = {}
+
+    def of(self, what: object, work: Callable[P, _T], *given: P.args, **named: P.kwargs) -> _T:
+        """Does the work, and notes how long it takes."""
+        started = time.perf_counter()
+        done = work(*given, **named)
+        self._taken.setdefault(what, []).append(time.perf_counter() - started)
+        return done
+
+    def median(self, what: object) -> float:
+        """Microseconds; 0 if it was never done."""
+        return 1e6 * spread(self._taken[what]).median if what in self._taken else 0.0
+
+
+def profile_network(trials: Sequence[Trial], data: DataSet, rounds: int) -> NetworkProfile:
+    """Of trials of one network and seed: `rounds` blocks of 100 weight updates of each, in turns,
+    from one epoch.
+
+    Raises InputError where `fused.c` cannot train them.
+    """
+    shard = Training(data, trials, None)
+    config, orders, twin, rate = shard.config, shard.orders, trials[0].twin, shard.config.alpha
+    if orders is None:
+        raise InputError(
+            f"network {config.network}: fused.c, whose time is taken, cannot train it here: it "
+            "needs a C compiler (cc, or CC), AVX2 or AVX-512, and sums in an order that it knows"
+        )
+    members = [m for s in shard.stacks if isinstance(s, FusedStack) for m in s.members]
+    copy, backprop = FusedTrial(twin, orders), Backprop(twin, data.device)
+    test, clock, pixels = FusedTest(data, config, orders), Clock(), 0.0
+    plain, noisy = (data.chunks(config, twin.seed, 1, noise) for noise in (False, True))
+    next(plain)  # an epoch's first chunk is of one update
+    first = Gathered(next(noisy), orders.block)
+    for member in members:
+        member.train(first, rate)
+
+    def make(stream: Iterator[Chunk]) -> tuple[Chunk, Gathered]:
+        chunk = next(stream)
+        return chunk, Gathered(chunk, orders.block)
+
+    def measure(parameters: Sequence[Sequence[Tensor]]) -> None:
+        test.error(parameters)
+        ours = to_numpy(parameters)
+        distance(ours, ours)
+
+    with without_garbage_collection():
+        for _ in range(rounds):
+            clock.of("batch", make, plain)
+            chunk, batches = clock.of("noisy", make, noisy)
+            pixels += float(torch.count_nonzero(chunk.inputs)) / CHUNK / rounds
+            for member in [member for member in members if member.finite()]:
+                clock.of(member.config, member.train, batches, rate)
+            clock.of("copy", copy.train, batches, rate)
+            clock.of(config, backprop.train, chunk, rate)
+            clock.of("epoch", measure, copy.parameters())
+    return NetworkProfile(
+        {trial.configuration: clock.median(trial.configuration) / CHUNK for trial in trials},
+        copy=clock.median("copy") / CHUNK,
+        batch=clock.median("batch") / CHUNK,
+        noisy_batch=clock.median("noisy") / CHUNK,
+        epoch=clock.median("epoch"),
+        pixels=pixels,
+    )

@@ -1,0 +1,1 @@
+"""What is learnt from: data sets, minibatches, and every random number."""

@@ -1,0 +1,43 @@
+"""The digits on the device that they are learnt on: batches in a seed's order."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from pcworker.data.batches import Batch, Chunk, epoch_chunks, pixels, target_values
+from pcworker.data.mnist import Digits
+from pcworker.trials.configuration import Configuration
+
+
+class DataSet:
+    """A training set and a test set on one device."""
+
+    def __init__(self, digits: Digits, device: torch.device) -> None:
+        self.device = device
+        self._train_images = torch.from_numpy(np.array(digits.train_images)).to(device)
+        self._train_labels = torch.from_numpy(digits.train_labels.astype(np.int64)).to(device)
+        self.test_images = torch.from_numpy(np.array(digits.test_images)).to(device)
+        self.test_labels = torch.from_numpy(digits.test_labels.astype(np.int64)).to(device)
+
+    @property
+    def samples(self) -> int:
+        """Size of the training set."""
+        return len(self._train_images)
+
+    def batches(self, config: Configuration, seed: int, epoch: int, noisy: bool) -> Iterator[Batch]:
+        """The training set in the seed's order of that epoch (from 1)."""
+        for chunk in self.chunks(config, seed, epoch, noisy):
+            yield from chunk.batches()
+
+    def chunks(self, config: Configuration, seed: int, epoch: int, noisy: bool) -> Iterator[Chunk]:
+        """The same, many batches at a time."""
+        return epoch_chunks(config, seed, epoch, self._train_images, self._train_labels, noisy)
+
+    def test_batches(self, config: Configuration, count: int) -> Iterator[Batch]:
+        """The first `count` minibatches of the test set, in its own order, without noise."""
+        dtype, size = getattr(torch, config.dtype), config.batch_size
+        for start in range(0, count * size, size):
+            some = slice(start, start + size)
+            targets = target_values(self.test_labels[some], config)
+            yield Batch(pixels(self.test_images[some], dtype), targets, [])

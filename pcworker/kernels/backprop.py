@@ -1,0 +1,62 @@
+"""Backpropagation, the reference: torch.nn.Linear, torch.autograd and torch.optim.SGD, unbatched.
+
+Nothing here is shared with the inference code but the initial parameters and the batches.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from pcworker.data.batches import Batch, Chunk
+from pcworker.data.randomness import initial_parameters
+from pcworker.trials.trial import Trial
+
+_MODULES: dict[str, type[nn.Module]] = {
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+}
+
+
+class Backprop:
+    """One BP trial: E = 1/2 sum (s_out - y^0)^2 over the batch (Eq. 2), plain SGD (Eq. 3)."""
+
+    def __init__(self, trial: Trial, device: torch.device) -> None:
+        config = trial.configuration
+        self._linears: list[nn.Linear] = []
+        modules: list[nn.Module] = []
+        for layer in reversed(initial_parameters(config, trial.seed)):
+            n, m = layer[0].shape
+            linear = nn.Linear(m, n, bias=config.bias, device=device, dtype=layer[0].dtype)
+            with torch.no_grad():
+                for parameter, initial in zip(linear.parameters(), layer, strict=True):
+                    parameter.copy_(initial)
+            self._linears.insert(0, linear)
+            modules += [linear, _MODULES[config.activation]()]
+        self._network = nn.Sequential(*modules[:-1])  # the output layer is linear
+        self._optimiser = torch.optim.SGD(self._network.parameters(), lr=config.alpha)
+        self.squares = torch.zeros(
+            config.batch_size, config.widths[0], dtype=torch.float64, device=device
+        )
+        """Squares of the output errors before each update, added up until they are zeroed."""
+
+    def update(self, batch: Batch, rate: float) -> None:
+        """One weight update at learning rate `rate` of the sum over the batch."""
+        self._optimiser.param_groups[0]["lr"] = rate
+        self._optimiser.zero_grad()
+        errors = batch.targets - self._network(batch.inputs)
+        (0.5 * (errors * errors).sum()).backward()
+        self._optimiser.step()
+        self.squares[: len(errors)] += errors.detach().double().square_()
+
+    def train(self, chunk: Chunk, rate: float) -> None:
+        """The weight updates of a chunk."""
+        for batch in chunk.batches():
+            self.update(batch, rate)
+
+    def finite(self) -> bool:
+        """Whether all parameters are finite."""
+        return all(bool(torch.isfinite(p).all()) for p in self._network.parameters())
+
+    def parameters(self) -> list[list[Tensor]]:
+        """theta^{l+1} for l = 0 .. l_max - 1: [weight], or [weight, bias]."""
+        return [[p.detach() for p in linear.parameters()] for linear in self._linears]

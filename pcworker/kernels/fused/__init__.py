@@ -1,0 +1,1 @@
+"""Trials trained by C, where that gives the bits that torch gives."""

@@ -1,0 +1,1 @@
+"""The machine that computes: its device, its processor, and what produced a result."""

@@ -1,0 +1,1 @@
+"""Networks of any torch modules, trained by the same equations."""

@@ -1,0 +1,1 @@
+"""Where results are kept: stores, keys, the commit protocol, tables."""

@@ -1,0 +1,317 @@
+"""A store in a bucket of S3, or of any server that speaks S3 and honours conditional writes.
+
+A conditional write is never repeated blindly. Where its answer is lost it may have been made, and
+the same request again would then be refused: its writer would hear that another one was first.
+So after every unclear answer the key is read back, and what is there decides.
+"""
+
+import io
+import re
+import shlex
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+import boto3
+import botocore.session
+from boto3.s3.transfer import TransferConfig
+from botocore import exceptions as trouble
+from botocore.config import Config
+from botocore.parsers import ResponseParserError
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from pcworker.errors import OverwritingError, StoreError, UnavailableError
+from pcworker.store.keys import key_parts
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_T = TypeVar("_T")
+
+ATTEMPTS = 10  # with their pauses about 15 s against a dead server, a minute against a busy one
+CONNECT_SECONDS = 10
+READ_SECONDS = 60
+PART_BYTES = 64 * 2**20  # what is bigger goes in parts of this size
+LONGEST_PAUSE_SECONDS = 20
+
+BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
+TROUBLES = (trouble.ClientError, trouble.BotoCoreError, ResponseParserError)
+PASSING = (
+    trouble.ConnectionError,
+    trouble.HTTPClientError,
+    trouble.IncompleteReadError,
+    trouble.FlexibleChecksumError,
+)
+"""The server was not reached, did not answer in time, or its answer was damaged on its way."""
+PASSING_CODES = {"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException"}
+PASSING_STATUSES = {409, 412, 429, 500, 502, 503, 504}
+"""409 and 412: a conditional write met another one."""
+NO_CREDENTIALS = (
+    trouble.NoCredentialsError,
+    trouble.PartialCredentialsError,
+    trouble.CredentialRetrievalError,
+)
+GIVE_CREDENTIALS = (
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run where there is an "
+    "instance role"
+)
+SET_REGION = "set AWS_DEFAULT_REGION to the region of the bucket"
+LOG_IN = "log in again: the credentials are no longer valid"
+REMEDIES = {
+    "AccessDenied": "allow these credentials s3:GetObject, s3:PutObject, s3:DeleteObject and "
+    "s3:ListBucket there",
+    "AuthorizationHeaderMalformed": SET_REGION,
+    "ExpiredToken": LOG_IN,
+    "ExpiredTokenException": LOG_IN,
+    "InvalidAccessKeyId": "check AWS_ACCESS_KEY_ID or the profile",
+    "InvalidToken": LOG_IN,
+    "NoSuchBucket": "make the bucket, or correct the name of the store and the endpoint",
+    "NotImplemented": "use a store that honours conditional writes",
+    "PermanentRedirect": SET_REGION,
+    "RequestTimeTooSkewed": "set the clock of this machine right: it is minutes off",
+    "SignatureDoesNotMatch": "check AWS_SECRET_ACCESS_KEY or the profile",
+    "SlowDown": "wait, or use fewer workers",
+}
+
+
+class S3Store:
+    """Objects below `s3://bucket/prefix`; region and credentials from boto3's usual places.
+
+    endpoint  of a server that is not AWS's; AWS_ENDPOINT_URL_S3 and the profile may name it too
+    """
+
+    def __init__(self, url: str, endpoint: str | None = None) -> None:
+        self._bucket, self._root = _bucket_and_prefix(url)
+        self.url = "s3://" + "/".join([self._bucket, *self._root])
+        self._endpoint = None if endpoint is None else _checked_endpoint(endpoint)
+        self.options = f"--store {shlex.quote(self.url)}"
+        if self._endpoint is not None:
+            self.options += f" --s3-endpoint {shlex.quote(self._endpoint)}"
+        self._server = self._endpoint or "S3"  # for messages
+        with self._trouble("be", "opened"):
+            try:
+                core = botocore.session.Session()
+                session = boto3.Session(botocore_session=core)
+                self._attempts = int(core.get_config_variable("max_attempts") or ATTEMPTS)
+                self._client = self._opened(session, self._attempts)
+                self._single = self._opened(session, 1)
+            except ValueError:
+                # without botocore's message: it holds the value, and that perhaps a password
+                raise StoreError(
+                    f"store {self.url}: AWS_ENDPOINT_URL_S3, AWS_MAX_ATTEMPTS or another setting "
+                    "of AWS is malformed; check the environment and the profile"
+                ) from None
+        self._server = _checked_endpoint(self._client.meta.endpoint_url)
+
+    def __reduce__(self) -> tuple[type["S3Store"], tuple[str, str | None]]:
+        """Neither a client nor credentials travel."""
+        return S3Store, (self.url, self._endpoint)
+
+    def get(self, key: str) -> bytes | None:
+        name = self._name(key)
+
+        def attempt() -> bytes | None:
+            try:
+                answer = self._single.get_object(Bucket=self._bucket, Key=name)
+            except trouble.ClientError as error:
+                if _code(error) == "NoSuchKey":
+                    return None
+                raise
+            return answer["Body"].read()  # may be cut off: no client repeats that by itself
+
+        with self._trouble("read", key):
+            return self._patiently(attempt)
+
+    def put(self, key: str, data: bytes) -> None:
+        name = self._name(key)
+        with self._trouble("write", key):
+            if len(data) <= PART_BYTES:
+                self._client.put_object(Bucket=self._bucket, Key=name, Body=data)
+            else:
+                parts = TransferConfig(
+                    multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES
+                )
+                self._client.upload_fileobj(io.BytesIO(data), self._bucket, name, Config=parts)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        name = self._name(key)
+        unclear = False  # whether an earlier try may have written
+
+        def attempt() -> bool:
+            nonlocal unclear
+            try:
+                self._single.put_object(Bucket=self._bucket, Key=name, Body=data, IfNoneMatch="*")
+                return True
+            except TROUBLES as error:
+                if _status(error) == 412 and not unclear:
+                    return False
+                if not _may_pass(error):
+                    raise
+                unclear = True
+                found = self.get(key)
+                if found is None:
+                    raise
+                return found == data
+
+        with self._trouble("write", key):
+            return self._patiently(attempt)
+
+    def list(self, prefix: str) -> list[str]:
+        name = self._name(prefix) + "/"
+        keys: list[str] = []
+        with self._trouble("list", prefix):
+            pages = self._client.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self._bucket, Prefix=name):
+                keys += (found["Key"] for found in page.get("Contents", ()))
+        root = len("/".join([*self._root, ""]))
+        # consoles mark an empty folder by an object whose name ends with a slash
+        return sorted(key[root:] for key in keys if not key.endswith("/"))
+
+    def delete(self, key: str) -> None:
+        name = self._name(key)
+        with self._trouble("delete", key):
+            self._client.delete_object(Bucket=self._bucket, Key=name)
+
+    def prune(self, prefix: str) -> None:
+        """Keys are all that a bucket has."""
+
+    def describe(self, key: str) -> str:
+        return f"s3://{self._bucket}/{self._name(key)}"
+
+    def check(self) -> None:
+        key = f"probe/{uuid.uuid4().hex}"
+        self.list("probe/")  # before any write: SeaweedFS makes a missing bucket for a writer
+        first = self.put_if_absent(key, b"1")
+        try:
+            if not first or self.put_if_absent(key, b"2") or self.get(key) != b"1":
+                raise OverwritingError(
+                    f"store {self.url}: {self._server} ignores If-None-Match: a write that must "
+                    "not overwrite did, so that two workers could both commit a shard; use a "
+                    "store that honours conditional writes (AWS S3 and SeaweedFS 4.48 do, the "
+                    "gateway of JuiceFS 1.4.2 does not)"
+                )
+            if self.list("probe/").count(key) != 1:
+                raise StoreError(
+                    f"store {self.url}: {self._server} does not list what was just written; use a "
+                    "store whose listings are up to date"
+                )
+        finally:
+            self.delete(key)
+
+    def clock(self) -> float | None:
+        with self._trouble("list", "probe/"):
+            name = self._name("probe/") + "/"
+            found = self._client.list_objects_v2(Bucket=self._bucket, Prefix=name, MaxKeys=1)
+        try:
+            date = found["ResponseMetadata"]["HTTPHeaders"]["date"]
+            return parsedate_to_datetime(date).timestamp()
+        except (KeyError, ValueError):
+            return None
+
+    def _opened(self, session: boto3.Session, attempts: int) -> "S3Client":
+        """A client that tries everything `attempts` times."""
+        return session.client(
+            "s3",
+            endpoint_url=self._endpoint,
+            config=Config(
+                connect_timeout=CONNECT_SECONDS,
+                read_timeout=READ_SECONDS,
+                retries={"mode": "standard", "total_max_attempts": attempts},
+                request_checksum_calculation="when_supported",
+                response_checksum_validation="when_supported",
+            ),
+        )
+
+    def _name(self, key: str) -> str:
+        return "/".join([*self._root, *key_parts(key)])
+
+    def _patiently(self, attempt: Callable[[], _T]) -> _T:
+        """As often as the client would try, where no client may: with pauses ever longer."""
+        retrying = Retrying(
+            stop=stop_after_attempt(self._attempts),
+            wait=wait_random_exponential(multiplier=0.5, max=LONGEST_PAUSE_SECONDS),
+            retry=retry_if_exception(_may_pass),
+            reraise=True,
+        )
+        return retrying(attempt)
+
+    @contextmanager
+    def _trouble(self, verb: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except TROUBLES as error:
+            kind = UnavailableError if _may_pass(error) else StoreError
+            what = _explained(error, self._server)
+            raise kind(f"store {self.url}: cannot {verb} {key}: {what}") from error
+
+
+def _bucket_and_prefix(url: str) -> tuple[str, list[str]]:
+    bucket, _, prefix = url.removeprefix("s3://").rstrip("/").partition("/")
+    if not url.startswith("s3://") or not BUCKET.fullmatch(bucket) or not prefix.isprintable():
+        # without the value: what stands before an @ may be a secret
+        raise StoreError("the store is no s3://bucket/prefix; credentials belong elsewhere")
+    return bucket, key_parts(prefix) if prefix else []
+
+
+def _checked_endpoint(endpoint: str) -> str:
+    """The endpoint, unless it is no URL of a server or holds a password. It is never repeated."""
+    remedy = "give http://host:port or https://host"
+    try:
+        parts = urlsplit(endpoint)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise StoreError(f"the S3 endpoint is no URL; {remedy}") from None
+    if "@" in parts.netloc:
+        raise StoreError(
+            "the S3 endpoint holds a user or a password; leave them out and set "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
+        )
+    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
+        raise StoreError(f"the S3 endpoint is no URL of a server; {remedy}")
+    return endpoint
+
+
+def _code(error: BaseException) -> str:
+    """The code of an answer of the server, such as NoSuchKey; empty where it is no such answer."""
+    if isinstance(error, trouble.ClientError):
+        return str(error.response.get("Error", {}).get("Code", ""))
+    return ""
+
+
+def _status(error: BaseException) -> int:
+    """The HTTP status of an answer of the server, 0 where it is no such answer."""
+    if isinstance(error, trouble.ClientError):
+        return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return 0
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether the same request may well succeed later."""
+    if isinstance(error, trouble.SSLError):
+        return False  # a certificate does not get better
+    if isinstance(error, PASSING) or _code(error) in PASSING_CODES:
+        return True
+    return _status(error) in PASSING_STATUSES
+
+
+def _explained(error: Exception, server: str) -> str:
+    """What went wrong and what to do, in one line, without a URL that was asked for."""
+    if isinstance(error, trouble.ClientError):
+        code = _code(error) or "an error"
+        said = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())
+        remedy = REMEDIES.get(code, "check the endpoint, the bucket and the credentials")
+        return f"{server} answered {code} to {error.operation_name} ({said[:200]}); {remedy}"
+    if isinstance(error, trouble.SSLError):
+        return f"no secure connection to {server}; check its certificate, or set AWS_CA_BUNDLE"
+    if isinstance(error, PASSING):
+        name = type(error).__name__
+        return f"{server} does not answer ({name}); check the endpoint, or wait until it is back"
+    if isinstance(error, NO_CREDENTIALS):
+        return f"there are no credentials ({type(error).__name__}); {GIVE_CREDENTIALS}"
+    if isinstance(error, ResponseParserError):
+        return f"{server} does not answer as S3 does; check the endpoint"
+    said = " ".join(str(error).split())
+    return f"{said[:200]}; check the AWS settings in the environment and the profile"

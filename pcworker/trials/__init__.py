@@ -1,0 +1,1 @@
+"""What is trained: configurations, trials, and digests of what they have learnt."""

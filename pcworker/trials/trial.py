@@ -1,0 +1,73 @@
+"""A trial: a configuration and a seed, with an identity of its own."""
+
+from collections.abc import Mapping
+from dataclasses import Field, asdict, dataclass, fields
+from functools import cached_property
+from typing import Any, ClassVar, Generic, Protocol, Self
+
+from typing_extensions import TypeVar
+
+from pcworker.errors import InputError
+from pcworker.fingerprint import fingerprint
+from pcworker.trials.configuration import Configuration
+
+ENGINE_VERSION = 1
+"""Part of every trial's identity. Raise it when the numbers of a trial change on purpose."""
+
+MAX_SEED = 2**63 - 1
+
+
+class Configured(Protocol):
+    """What plans, commits and tables know of a configuration, whatever its experiment is."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def network(self) -> str: ...
+
+    @property
+    def rule(self) -> str: ...
+
+    @property
+    def epochs(self) -> int:
+        """After each of which a shard has a checkpoint, and its twins a digest."""
+
+    def twin(self) -> Self:
+        """The configuration of BP that this one is compared with."""
+
+
+C = TypeVar("C", bound=Configured, default=Configuration, covariant=True)
+
+
+@dataclass(frozen=True)
+class Trial(Generic[C]):
+    """A configuration and a seed: one training, one row."""
+
+    configuration: C
+    seed: int
+
+    def __post_init__(self) -> None:
+        if type(self.seed) is not int or not 0 <= self.seed <= MAX_SEED:
+            raise InputError(f"seed {self.seed}: must be a whole number from 0 to 2^63 - 1")
+
+    @cached_property
+    def trial_id(self) -> str:
+        """16 hex digits of the fingerprint of the configuration, the seed and ENGINE_VERSION."""
+        identity = asdict(self.configuration) | {
+            "seed": self.seed,
+            "engine_version": ENGINE_VERSION,
+        }
+        return fingerprint(identity)[:16]
+
+    @property
+    def twin(self) -> "Trial[C]":
+        return Trial(self.configuration.twin(), self.seed)
+
+
+def configuration_from(kind: type[C], values: Mapping[str, Any]) -> C:
+    """The configuration of class `kind` that `dataclasses.asdict` gave as `values`; other keys are
+    ignored.
+
+    Raises KeyError if a field is missing, InputError if a value is not allowed.
+    """
+    return kind(**{field.name: values[field.name] for field in fields(kind)})

@@ -1,0 +1,78 @@
+"""How long a sweep is said to take: by hand; the speeds of this machine are really measured."""
+
+import json
+from dataclasses import astuple, replace
+from pathlib import Path
+
+import pytest
+
+from cluster.sweeps.estimate import START_S, estimate, makespan
+from cluster.sweeps.plan import make_plan
+from jobs.mnist_ablation.calibration import mean, measured_speeds, speeds_from
+from jobs.mnist_ablation.cost import TABLE, shard_seconds, trial_cost
+from jobs.mnist_ablation.experiment import ABLATION
+from jobs.mnist_ablation.sweep import mnist_ablation
+from pcworker.trials.configuration import configuration
+from pcworker.trials.trial import Trial
+
+
+def trial(**values: object) -> Trial:
+    return Trial(configuration(**values), 1)
+
+
+def test_workers_take_the_next_shard_when_they_are_free() -> None:
+    assert makespan([5, 4, 3, 2], 1) == 14
+    assert makespan([5, 4, 3, 2], 2) == 7  # 5 + 2 beside 4 + 3
+    assert makespan([9, 1, 1], 3) == 9
+    assert makespan([], 2) == 0
+
+
+def test_a_trial_costs_its_weights_and_its_steps() -> None:
+    """784-32-10: 25,408 weights, 32 hidden units."""
+    per_weight, per_unit = TABLE.fused.per_weight, TABLE.fused.per_unit
+    fused = trial_cost(configuration(network="784-32-10", rule="IL", t=16, gamma=0.1))
+    assert fused == pytest.approx(25408 * per_weight + 16 * 32 * per_unit)
+    by_torch = configuration(network="784-32-10", rule="IL", t=16, gamma=0.1, dtype="float64")
+    per_weight, per_unit = TABLE.torch.per_weight, TABLE.torch.per_unit
+    assert trial_cost(by_torch) == pytest.approx(25408 * per_weight + 16 * 32 * per_unit)
+    assert trial_cost(configuration(network="784-32-10", rule="BP")) == TABLE.backprop
+
+
+def test_twice_as_slow_a_machine_takes_twice_as_long() -> None:
+    trials = [trial(rule="Z-IL"), trial(rule="IL", t=4, gamma=0.5), trial(rule="BP")]
+    kernel = replace(TABLE.fused, **{k: 2 * v for k, v in vars(TABLE.fused).items()})
+    rest = {name: 2 * getattr(TABLE, name) for name in ("backprop", "batch", "noise", "epoch")}
+    slow = replace(TABLE, fused=kernel, **rest)
+    assert shard_seconds(trials, slow) == pytest.approx(2 * shard_seconds(trials))
+
+
+def test_an_estimate_is_of_the_shards_that_are_left() -> None:
+    sweep = mnist_ablation(
+        networks=["784-32-10"], seeds=[1, 2], rules=("BP", "IL", "Z-IL"), t=(None, 1, 64),
+        gamma=(0.1, 1.0), sigma=(0.0, 1.0), epochs=1,
+    )  # fmt: skip
+    plan = make_plan(ABLATION, sweep, "any")
+    assert len(plan.shards) == 3
+    made = estimate(plan, plan.shards[1:], workers=8)
+    assert made.workers == 2 and set(made.seconds) == {s.shard_id for s in plan.shards[1:]}
+    longest = max(shard_seconds(s.trials) for s in plan.shards[1:])
+    assert made.wall_seconds == START_S + longest
+
+
+def test_processes_values_are_averaged_entry_by_entry() -> None:
+    one, other = {"a": 1.0, "b": {"c": 2.0}}, {"a": 3.0, "b": {"c": 6.0}}
+    assert mean([one, other]) == {"a": 2.0, "b": {"c": 4.0}}
+    with pytest.raises(KeyError):
+        speeds_from({"backprop": 1.0})
+
+
+def test_speeds_are_measured_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZILSWEEP_CACHE", str(tmp_path))
+    speeds = measured_speeds(1)
+    assert speeds is not None
+    assert speeds.fused.per_weight > 0 and speeds.torch.per_weight > 0
+    assert min(speeds.backprop, speeds.batch, speeds.epoch) > 0
+    (kept,) = tmp_path.glob("speeds-*.json")
+    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"backprop": 123.0}))
+    again = measured_speeds(1)
+    assert again is not None and astuple(again) == astuple(replace(speeds, backprop=123.0))

@@ -1,0 +1,72 @@
+"""What a driver writes where there is no terminal: a line of fields for every event."""
+
+import io
+import re
+
+from builders import tiny
+from rich.console import Console
+
+from cluster.driver.events import AtWork, Failed, Finished, Joined, Running, Trouble, WorkerInfo
+from cluster.driver.progress import SweepProgress
+from cluster.sweeps.plan import Shard
+from pcworker.trials.trial import Trial
+
+WORKER = WorkerInfo("host", 7, "node", "cpu: a processor")
+A, B = (Shard(name, (Trial(tiny(), 1),)) for name in "ab")
+
+
+def lines(*events: object) -> list[str]:
+    text = io.StringIO()
+    with SweepProgress(Console(file=text, width=1000), {"a": 1.0, "b": 3.0}, set()) as progress:
+        for event in events:
+            progress.hear(event)  # type: ignore[arg-type]
+    return text.getvalue().splitlines()
+
+
+def fields(line: str) -> dict[str, str]:
+    time, *_ = line.split(" ", 1)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", time)
+    return dict(re.findall(r'(\w+)=("[^"]*"|\S+)', line))
+
+
+def test_every_event_is_a_line_of_fields() -> None:
+    joined, failed, done, trouble = lines(
+        Joined(WORKER),
+        Failed(A, "x", "error", "ValueError: a = b", "Traceback", False, WORKER),
+        Finished(A, "committed", 1.26, WORKER, 3),
+        Trouble("beware"),
+    )
+    assert fields(joined) == {
+        "event": "worker",
+        "worker": "host",
+        "device": '"cpu: a processor"',
+        "pid": "7",
+    }
+    assert fields(failed) == {
+        "event": "failed",
+        "shard": "a",
+        "kind": "error",
+        "error": '"ValueError: a = b"',
+        "worker": "host",
+        "quarantined": "False",
+    }
+    assert fields(done) == {
+        "event": "committed",
+        "shard": "a",
+        "seconds": "1.3",
+        "worker": "host",
+        "resumed_from": "3",
+        "done": "1/2",
+        "failures": "1",
+    }
+    assert fields(trouble) == {"event": "trouble", "message": "beware"}
+
+
+def test_progress_is_not_a_line_every_half_second() -> None:
+    assert lines(*[Running({"a": AtWork(0.5, "host")}, (WORKER,))] * 100) == []
+
+
+def test_other_results_than_those_committed_are_said_in_words() -> None:
+    [line] = lines(Finished(B, "differs", 1.0, WORKER))
+    assert "event=differs" in line
+    assert "does not repeat itself bit for bit" in line

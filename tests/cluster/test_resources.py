@@ -1,0 +1,63 @@
+"""How many workers fit: each wholly on one node. Counted by hand."""
+
+import math
+
+import pytest
+
+from cluster.nodes.resources import Resources, ray_token, require_room, workers_that_fit
+from pcworker.errors import InputError
+
+
+def needs(cpus: float = 1, gpus: float = 0, workers: int | None = None) -> Resources:
+    return Resources(workers, cpus, gpus, "auto")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "each", "fit"),
+    [
+        ([{"CPU": 2}], needs(), 2),
+        ([{"CPU": 2}, {"CPU": 3}], needs(), 5),
+        ([{"CPU": 1}, {"CPU": 1}], needs(cpus=2), 0),
+        ([{"CPU": 3}, {"CPU": 3}], needs(cpus=2), 2),
+        ([{"CPU": 8, "GPU": 1}, {"CPU": 8}], needs(gpus=1), 1),
+        ([{"CPU": 8, "GPU": 1}], needs(gpus=0.5), 2),
+        ([{"CPU": 8, "GPU": 1}], needs(gpus=0.1), 8),
+        ([{"CPU": 8, "GPU": 4}], needs(cpus=4, gpus=1), 2),
+        ([{"CPU": 1}], needs(cpus=0.1), 10),
+        ([{"memory": 1e9}, {}], needs(), 0),
+        ([], needs(), 0),
+    ],
+)
+def test_workers_that_fit(nodes: list[dict[str, float]], each: Resources, fit: int) -> None:
+    assert workers_that_fit(nodes, each) == fit
+    for asked, enough in ((None, fit > 0), (max(1, fit), fit > 0), (fit + 1, False)):
+        wanted = Resources(asked, each.cpus, each.gpus, each.device)
+        if enough:
+            require_room(nodes, wanted)
+        else:
+            with pytest.raises(InputError, match=f"do not fit: .* on {len(nodes)} node"):
+                require_room(nodes, wanted)
+
+
+@pytest.mark.parametrize("amount", [-1, 1.5, math.inf, math.nan, 0.0001])
+def test_an_amount_that_ray_cannot_give_is_refused(amount: float) -> None:
+    with pytest.raises(InputError, match="per worker: give a whole number"):
+        needs(cpus=amount)
+    with pytest.raises(InputError, match="per worker: give a whole number"):
+        needs(gpus=amount)
+
+
+def test_cuda_without_a_gpu_is_refused() -> None:
+    with pytest.raises(InputError, match="--gpus-per-worker"):
+        Resources(None, 1, 0, "cuda")
+
+
+def test_the_token_is_found_where_ray_looks_for_it(
+    tmp_path: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert ray_token() is None
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "first")
+    assert ray_token() == "first"

@@ -1,0 +1,203 @@
+"""An object store in trouble: answers that are lost, errors in bursts, an outage longer than every
+retry, a worker killed between its upload and its commit.
+
+The store is SeaweedFS, behind a proxy that fails when it is told to.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+from faults import (
+    KEYS,
+    NAME,
+    PATIENCE_S,
+    SHARDS,
+    Job,
+    Run,
+    arguments,
+    assert_nothing_lost,
+    assert_trained_once,
+    attempts,
+    collected,
+    commits,
+    failures,
+    finished,
+    kill_workers,
+    running,
+    unfinished,
+)
+from faulty_proxy import FaultyProxy, faulty_proxy
+from seaweed import Seaweed
+
+from pcworker.store.s3 import S3Store
+
+pytestmark = pytest.mark.faults
+
+COMMIT = r"/commit\.json"
+LAST_CHECKPOINT = r"/checkpoint-2\.npz"
+SOON_AT_AN_END = {"AWS_MAX_ATTEMPTS": "2"}
+"""A cycle of retries of a second or two, where it is ten by default."""
+REFUSED = 12
+"""Requests, of workers and driver, that an outage leaves without an answer."""
+
+
+@pytest.fixture
+def store(server: Seaweed, request: pytest.FixtureRequest) -> S3Store:
+    """The test's own prefix in the bucket, past the proxy."""
+    prefix = request.node.name.removeprefix("test_")
+    return S3Store(f"s3://{server.server.bucket}/{prefix}", server.server.endpoint)
+
+
+@pytest.fixture
+def proxy(server: Seaweed) -> Iterator[FaultyProxy]:
+    with faulty_proxy(server.server.endpoint) as proxy:
+        yield proxy
+
+
+def through(proxy: FaultyProxy, store: S3Store) -> tuple[str, ...]:
+    """The sweep's command, by one worker, on the store behind the proxy."""
+    return arguments(store, "--workers", "1", "--s3-endpoint", proxy.endpoint)
+
+
+def assert_no_failure(run: Run, store: S3Store) -> None:
+    assert run.code == 0, run.stderr
+    assert not run.events("failed")
+    assert not store.list(KEYS.failures)
+    assert sorted(e["shard"] for e in run.events("committed")) == sorted(commits(store))
+
+
+def test_a_sweep_in_an_object_store_is_the_local_one(store: S3Store, server: Seaweed) -> None:
+    done = finished(*arguments(store, "--workers", "2"))
+    assert_no_failure(done, store)
+    assert_trained_once(store)
+    assert_nothing_lost(store, {})
+
+    endpoint = ("--s3-endpoint", server.server.endpoint)
+    elsewhere = {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}  # the option comes first
+    job = ("--store", store.url, "--sweep", NAME)
+    for options, extra in (((), {}), (endpoint, elsewhere)):
+        for table in ("trials", "epochs", "weights", "divergence"):
+            store.delete(KEYS.table(table))
+        again = finished("jobs.collect", *job, *options, extra=extra)
+        assert (again.code, again.stderr) == (0, "")
+        assert_nothing_lost(store, {})
+        status = finished("jobs.status", *job, *options, extra=extra)
+        assert (status.code, status.stderr) == (0, "")
+        assert f"{SHARDS} done" in " ".join(status.stdout.split())
+
+
+def test_a_worker_killed_between_upload_and_commit(store: S3Store, proxy: FaultyProxy) -> None:
+    arrived, killed = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        arrived.set()
+        killed.wait(PATIENCE_S)
+
+    proxy.inject("close", "PUT", COMMIT, first=hold)  # the request is never handed on
+    with running(*through(proxy, store)) as job:
+        job.wait_for(arrived.is_set, "the first commit on its way")
+        [shard] = unfinished(store)
+        assert len(attempts(store, shard)) == 1
+        before = commits(store)
+        assert shard not in before
+        kill_workers(job)
+        killed.set()
+        done = job.end()
+    assert done.code == 0, done.stderr
+    [failed] = done.events("failed")
+    assert (failed["shard"], failed["kind"]) == (shard, "lost")
+    assert len(attempts(store, shard)) == 2
+    assert_trained_once(store, shard)
+    assert_nothing_lost(store, before)
+    audited = "Determinism audit: 1 repeated attempts of 1 shards, all bit-identical."
+    assert audited in done.stdout
+    assert audited in collected(store).stdout
+
+
+def test_a_commit_whose_answer_is_lost_is_a_commit(store: S3Store, proxy: FaultyProxy) -> None:
+    def lost() -> None:
+        proxy.inject("internal error", "GET", COMMIT, times=3)  # so is the first look at it
+
+    proxy.inject("lose answer", "PUT", COMMIT, times=SHARDS, first=lost)
+    done = finished(*through(proxy, store))
+    assert proxy.injected["lose answer"] == SHARDS
+    assert proxy.injected["internal error"] == 3 * SHARDS
+    assert_no_failure(done, store)
+    assert_trained_once(store)
+    assert_nothing_lost(store, {})
+
+
+def test_errors_in_bursts_cost_time_and_nothing_else(store: S3Store, proxy: FaultyProxy) -> None:
+    proxy.inject("slow down", "PUT", times=5)
+    proxy.inject("internal error", "GET", times=5)
+    proxy.inject("hang", "PUT", r"/checkpoint-1\.npz")
+    proxy.inject("close", "PUT", LAST_CHECKPOINT, times=4)
+    proxy.inject("lose answer", "DELETE", times=2)
+    proxy.inject("internal error", "PUT", r"/epochs\.parquet", times=4)
+    proxy.inject("slow down", "PUT", r"/weights\.parquet", times=4)
+    proxy.inject("lose answer", "PUT", r"/attempt\.json", times=2)
+    proxy.inject("slow down", "PUT", COMMIT, times=4)
+    proxy.inject("truncate", "GET", r"\.parquet", times=4)
+    done = finished(*through(proxy, store))
+    faults = {"slow down": 13, "internal error": 9, "hang": 1, "close": 4, "lose answer": 4}
+    assert proxy.injected == faults | {"truncate": 4}
+    assert_no_failure(done, store)
+    assert_trained_once(store)
+    assert_nothing_lost(store, {})
+
+
+def test_a_store_that_is_away_between_two_shards_is_waited_for(
+    store: S3Store, proxy: FaultyProxy
+) -> None:
+    def go_away() -> None:
+        proxy.down = True
+
+    proxy.inject("pass", "DELETE", LAST_CHECKPOINT, first=go_away)  # the last of a shard's requests
+    with running(*through(proxy, store), extra=SOON_AT_AN_END) as job:
+        job.says("waiting for the store, for up to")
+        before = come_back(job, store, proxy)
+        done = job.end()
+    assert len(before) == 1
+    assert done.stdout.count("waiting for the store") == 1
+    assert_no_failure(done, store)
+    assert_trained_once(store)
+    assert_nothing_lost(store, before)
+
+
+def test_a_store_that_is_away_in_mid_shard_is_waited_for(
+    store: S3Store, proxy: FaultyProxy
+) -> None:
+    with running(*through(proxy, store), extra=SOON_AT_AN_END) as job:
+        job.wait_for(lambda: commits(store) and unfinished(store), "a checkpoint of another shard")
+        proxy.down = True
+        job.says("waiting for the store")  # the driver, although it is a worker that waits
+        before = come_back(job, store, proxy)
+        done = job.end()
+    assert_no_failure(done, store)
+    assert_trained_once(store)
+    assert_nothing_lost(store, before)
+
+
+def come_back(job: Job, store: S3Store, proxy: FaultyProxy) -> dict[str, bytes]:
+    """Ends an outage after several cycles of retries; returns the commits of before."""
+    job.wait_for(lambda: proxy.injected["down"] >= REFUSED, f"{REFUSED} requests in vain")
+    before = commits(store)
+    proxy.down = False
+    return before
+
+
+def test_a_server_that_crashes_and_comes_back_has_lost_nothing(
+    store: S3Store, server: Seaweed
+) -> None:
+    with running(*arguments(store, "--workers", "1"), extra=SOON_AT_AN_END) as job:
+        job.wait_for(lambda: commits(store) and unfinished(store), "a checkpoint of another shard")
+        before = commits(store)
+        server.stop(signal.SIGKILL)
+        server.start()
+        done = job.end()
+    assert_no_failure(done, store)
+    assert_trained_once(store)
+    assert_nothing_lost(store, before)
+    assert failures(store) == []

@@ -1,0 +1,134 @@
+"""Workers and drivers that are killed, two drivers at once, a shard that always fails: nothing that
+was committed is lost, and the tables are the same to the last bit."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from faults import (
+    KEYS,
+    NETWORKS,
+    SHARDS,
+    arguments,
+    assert_nothing_lost,
+    assert_trained_once,
+    attempts,
+    commits,
+    declared,
+    failures,
+    finished,
+    kill_mid_shard,
+    read_tables,
+    running,
+    undisturbed,
+    unfinished,
+)
+from tables import equal_tables
+
+from pcworker.store.local import LocalStore
+
+pytestmark = pytest.mark.faults
+
+TOO_WIDE = "784-9000000000-10"
+"""A network whose weights, 56 TB, fit into no memory."""
+MEMORY_FAILURES = 4
+"""At widths 7, 3, 1 and 1."""
+
+
+def test_a_killed_worker_costs_at_most_an_epoch(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    with running(*arguments(store, "--workers", "1")) as job:
+        [(shard, epoch)] = kill_mid_shard(job, store).items()
+        before = commits(store)
+        done = job.end()
+    assert done.code == 0, done.stderr
+    [resumed] = [event for event in done.events("committed") if "resumed_from" in event]
+    assert (resumed["shard"], resumed["resumed_from"]) == (shard, str(epoch))
+    [failed] = done.events("failed")
+    assert (failed["shard"], failed["kind"], failed["quarantined"]) == (shard, "lost", "False")
+    assert [row["shard_id"] for row in failures(store)] == [shard]
+    assert len(done.events("worker")) == 2  # the one in its place
+    assert_trained_once(store)
+    assert_nothing_lost(store, before)
+    assert not unfinished(store)  # no checkpoint is left
+
+
+def test_after_a_killed_driver_the_same_command_runs_only_what_is_missing(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    with running(*arguments(store, "--workers", "1")) as killed:
+        killed.wait_for(lambda: commits(store) and unfinished(store), "a commit and a checkpoint")
+        killed.kill()
+        at_kill = commits(store)
+        # at once: the killed driver's worker may still be at its shard, and commit it
+        with running(*arguments(store, "--workers", "1")) as job:
+            done = job.end()
+    assert done.code == 0, done.stderr
+    assert 0 < len(at_kill) < SHARDS
+    mine = [event for name in ("committed", "lost") for event in done.events(name)]
+    assert not {event["shard"] for event in mine} & at_kill.keys()
+    for shard, commit in at_kill.items():
+        assert attempts(store, shard) == {json.loads(commit)["attempt_id"]}
+    assert_nothing_lost(store, at_kill)
+
+
+def test_two_drivers_at_once_are_one_sweep(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    command = arguments(store, "--workers", "1")
+    with running(*command) as one, running(*command) as other:
+        one.wait_for(lambda: commits(store), "a commit")
+        before = commits(store)
+        runs = (one.end(), other.end())
+    assert [run.code for run in runs] == [0, 0], [run.stderr for run in runs]
+    committed = [event["shard"] for run in runs for event in run.events("committed")]
+    assert sorted(committed) == sorted(commits(store))  # each once
+    assert not [event for run in runs for event in run.events("differs")]
+    assert store.get(KEYS.plan) is not None
+    [sweep] = (tmp_path / "sweeps").iterdir()
+    assert sweep.name == KEYS.root.removeprefix("sweeps/")
+    assert_nothing_lost(store, before)
+
+
+def test_a_shard_that_always_fails_is_set_aside_and_the_others_are_done(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    # --no-preflight, for otherwise the disk is found too small for it
+    options = ("--store", store.url, *declared(*NETWORKS, TOO_WIDE), "--workers", "1")
+    options += ("--no-preflight",)
+    done = finished("jobs.mnist_ablation", *options)
+    assert done.code == 1, done.stderr
+    assert "1 shard(s) failed" in done.stdout
+    failed = done.events("failed")
+    assert {event["kind"] for event in failed} == {"memory"}
+    assert [event["quarantined"] for event in failed] == ["False"] * (MEMORY_FAILURES - 1) + [
+        "True"
+    ]
+    rows = failures(store)
+    assert len(rows) == MEMORY_FAILURES
+    assert sum(bool(row["quarantined"]) for row in rows) == 1
+    assert all("can't allocate memory" in str(row["traceback"]) for row in rows)
+    assert all("pcworker/actor.py" in str(row["traceback"]) for row in rows)
+    before = commits(store)
+    assert len(before) == SHARDS
+    assert_equal_but_for(TOO_WIDE, store)
+
+    with running("jobs.mnist_ablation", *options) as again:
+        again.says(f"event=failed shard={failed[0]['shard']}")  # it is tried anew
+        os.kill(again.process.pid, signal.SIGINT)
+        assert again.end().code == 130
+    assert commits(store) == before
+
+
+def assert_equal_but_for(network: str, store: LocalStore) -> None:
+    """The tables are the undisturbed sweep's, but for the rows of a network that has failed."""
+    ours, theirs = read_tables(store), read_tables(undisturbed())
+    for name, table in ours.items():
+        rest = table
+        if "network" in table.column_names:
+            failed = pc.equal(table["network"], network)
+            assert pc.any(failed).as_py()
+            rest = table.filter(pc.invert(failed))
+        assert isinstance(rest, pa.Table)
+        assert equal_tables(rest, theirs[name]), f"{name} differs"

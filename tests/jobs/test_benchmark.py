@@ -1,0 +1,241 @@
+"""The benchmark: what it makes of times, what it counts, and the command as a whole.
+
+Oracles: sums by hand. Nothing here looks at how long anything takes.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from jobs.benchmark.__main__ import SEED, command, trials
+from jobs.benchmark.arithmetic import (
+    Measured,
+    Needed,
+    Times,
+    compared,
+    fastest,
+    floor_ms,
+    full_speed_from,
+    measured_blocks,
+    rotated,
+    work,
+)
+from jobs.benchmark.contenders import Supply, orders_for
+from jobs.benchmark.peers_process import peers_process
+from pcworker.data.batches import CHUNK
+from pcworker.data.dataset import DataSet
+from pcworker.data.mnist import Digits
+from pcworker.errors import InputError
+from pcworker.kernels.fused.trial import program
+from pcworker.trials.configuration import configuration
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def row(width: int, *learning: float) -> Measured:
+    """With batches that are ready."""
+    return Measured("ours", "Z-IL", width, (0.0,) * len(learning), learning)
+
+
+def test_every_round_begins_one_contender_later() -> None:
+    assert [rotated("ABC", turn) for turn in range(4)] == [
+        ["A", "B", "C"],
+        ["B", "C", "A"],
+        ["C", "A", "B"],
+        ["A", "B", "C"],
+    ]
+    assert rotated([], 3) == []
+
+
+def test_a_blocks_time_is_shared_by_its_updates_and_its_trials() -> None:
+    made = measured_blocks(
+        "ours", "IL", 2, [Times(0.25, 1.0), Times(0.5, 2.0), Times(0.0, 1.5)], 125
+    )
+    assert made.batches == (1.0, 2.0, 0.0)  # ms: a block has 250 updates
+    assert made.learning == (4.0, 8.0, 6.0)
+    assert made.total == [5.0, 10.0, 6.0]
+    assert made.median == 6.0
+
+
+def test_a_ratio_is_taken_within_its_round() -> None:
+    slow, quick = row(1, 8.0, 2.0, 9.0), row(1, 4.0, 1.0, 3.0)  # a busy machine in two rounds
+    found = compared(slow, quick)
+    assert (found.median, found.p10) == (2.0, 2.0)  # and not 8 / 3
+    assert found.p90 == pytest.approx(2.8)  # 2, 2, 3: eight tenths of the way from 2 to 3
+
+
+def test_the_fastest_is_so_by_the_median() -> None:
+    often, once = row(4, 2.0, 2.0, 9.0), row(16, 1.0, 3.0, 3.0)
+    assert fastest([once, often]) is often
+
+
+@pytest.mark.parametrize(
+    ("times", "found"),
+    [
+        ({1: 4.0, 4: 2.0, 16: 1.01, 48: 1.0}, 16),
+        ({48: 1.0, 16: 1.5, 4: 1.0, 1: 1.0}, 48),  # 16 is slower: what is before it does not count
+        ({1: 1.0, 4: 1.0}, 1),
+        ({1: 2.0, 4: 1.0, 16: 1.5}, None),
+    ],
+)
+def test_full_speed_begins_where_no_wider_stack_is_slower(
+    times: dict[int, float], found: int | None
+) -> None:
+    assert full_speed_from([row(width, ms) for width, ms in times.items()], 0.02) == found
+
+
+def test_products_and_sigmoids_of_a_program_are_counted() -> None:
+    operations = (
+        *(("predict", 1), ("begin", 1), ("activate", 1), ("predict", 0), ("clamp", 0)),
+        *(("compare", 0), ("pull_back", 1), ("learn", 0), ("learn", 1)),
+    )
+    # 5 pixels, of which 7 in the 4 samples are not 0; 3 hidden units; 2 outputs
+    found = work(operations, (2, 3, 5), 4, 7)
+    assert found == Needed(7 * 3 + 4 * 3 * 2 + 4 * 3 * 2 + 4 * 3 * 2 + 7 * 3, 4 * 3)
+
+
+def test_the_counts_of_the_papers_network() -> None:
+    by_rule = {
+        rule: work(program(trial), trial.configuration.widths, 20, 20 * 784)
+        for rule, trial in trials("784-32-32-10").items()
+    }
+    once = 20 * (784 * 32 + 32 * 32 + 32 * 10)  # forwards, and as much for the weights
+    back = 20 * (32 * 32 + 32 * 10)
+    assert by_rule["BP"] == by_rule["Z-IL"] == Needed(2 * once + back, 20 * 64)
+    further = (by_rule["IL, 64 steps"], by_rule["IL, 20 steps"])
+    # a step predicts and pulls back in all but the input's layer, and activates 64 units
+    assert further[0].multiply_adds - further[1].multiply_adds == 44 * 2 * back
+    assert further[0].sigmoids - further[1].sigmoids == 44 * 20 * 64
+
+
+def test_the_floor_is_products_and_then_sigmoids() -> None:
+    # 10^8 multiply-adds are 2 x 10^8 operations: 2 ms at 100 GFLOP/s; 10^6 sigmoids of 3 ns: 3 ms
+    assert floor_ms(Needed(1e8, 1e6), 100.0, 3.0) == pytest.approx(5.0)
+
+
+def test_blocks_are_the_batches_of_a_trial_in_the_seeds_order(digits: Digits) -> None:
+    config = configuration(rule="BP")
+    supply = Supply(config, digits, SEED, CHUNK)
+    data = DataSet(digits, torch.device("cpu"))
+    chunks = list(data.chunks(config, SEED, 1, noisy=False))[:3]
+    inputs = torch.cat([chunk.inputs for chunk in chunks])
+    targets = torch.cat([chunk.targets for chunk in chunks])
+    for block in (0, 1):
+        mine, part = supply.chunk(block), slice(block * CHUNK, (block + 1) * CHUNK)
+        assert torch.equal(mine.inputs, inputs[part])
+        assert torch.equal(mine.targets, targets[part])
+    assert torch.equal(supply.chunk(Supply.BLOCKS).inputs, inputs[:CHUNK])  # over again
+
+
+PEER = """
+import json, sys
+import numpy as np
+task = np.load(sys.argv[-1], allow_pickle=False)
+peers = {"pcx": ["Z-IL"], "fabricpc": ["BP"]}
+hello = {"peers": peers, "versions": {"pcx": "0.1"}, "failed": {"fabricpc": "none here"}}
+print(json.dumps(hello), flush=True)
+for line in sys.stdin:
+    request = json.loads(line)
+    if "run" in request:
+        assert request["run"] == "pcx Z-IL"
+        answer = {"seconds": request["updates"] / 8}
+    else:
+        np.savez(request["to"], w0=task["w0"], w1=task["x"].shape)
+        answer = {"weights": request["to"]}
+    print(json.dumps(answer), flush=True)
+"""
+
+
+def python(folder: Path, script: str) -> Path:
+    """Something that is called as a Python is, and runs `script` whatever it is given."""
+    path = folder / "python"
+    path.write_text(f"#!{sys.executable}\n{script}")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_peer_is_asked_for_a_block_at_a_time(tmp_path: Path, digits: Digits) -> None:
+    trial = trials("784-16-10")["BP"]
+    supply = Supply(trial.configuration, digits, SEED, 2)
+    with peers_process(python(tmp_path, PEER), trial, supply, 0.001, 0.1) as process:
+        assert process.failed == {"fabricpc": "none here"}
+        (made,) = process.contenders(4)
+        assert (made.who, made.rule, made.width) == ("pcx 0.1", "Z-IL", 1)
+        assert made.block() == Times(0.0, 0.5)
+        weights, shape = made.weights()
+    assert weights.shape == (10, 16)
+    assert np.array_equal(shape, [Supply.BLOCKS * 2, 20, 784])
+
+
+def test_a_peers_process_that_ends_is_said_with_its_last_words(
+    tmp_path: Path, digits: Digits
+) -> None:
+    trial = trials("784-16-10")["BP"]
+    supply = Supply(trial.configuration, digits, SEED, 2)
+    broken = python(tmp_path, "import sys; sys.exit('no jax here')")
+    with (
+        pytest.raises(InputError, match=r"ended with 1, saying no jax here; .*make peers"),
+        peers_process(broken, trial, supply, 0.001, 0.1),
+    ):
+        pass
+
+
+def test_the_command_prints_every_contender_and_all_tables() -> None:
+    job = [sys.executable, "-m", "jobs.benchmark"]  # not in this process: it keeps to one core
+    options = ["--no-peers", "--rounds", "2", "--updates", "3", "--widths", "1,2"]
+    done = subprocess.run(
+        [*job, *options, "--network", "784-16-16-10"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [[cell.strip() for cell in line.split("│")] for line in done.stdout.splitlines()]
+    rows = [cells[1:4] for cells in lines if len(cells) == 10]
+    inference = [
+        [rule, who, str(width)]
+        for rule in ("Z-IL", "IL, 20 steps", "IL, 64 steps")
+        for who in ("ours", "torch operations")
+        for width in (1, 2)
+    ]
+    bp = [["BP", "ours", "1"], ["BP", "ours", "2"], ["BP", "torch autograd", "1"]]
+    assert rows == [*inference, *bp]
+    off = [cells[8] for cells in lines if len(cells) == 10]
+    assert set(off) == {"0"}  # all have learnt the same bits
+    rules = ["Z-IL", "IL, 20 steps", "IL, 64 steps", "BP"]
+    assert [cells[1] for cells in lines if len(cells) == 6][:4] == rules  # by width
+    assert [cells[1] for cells in lines if len(cells) == 12] == rules  # the floor
+    assert "NOT measured_blocks in this run" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "allowed"),
+    [
+        ("--network", "784-32-5", "784 to 10"),
+        ("--widths", "0,4", "from 1 on"),
+        ("--widths", "4,4", "each once"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_what_is_allowed(
+    option: str, value: str, allowed: str
+) -> None:
+    with pytest.raises(InputError, match=f"{value}.*{allowed}"):
+        command([option, value], standalone_mode=False)
+
+
+def test_a_network_that_the_fast_path_cannot_train_is_refused(digits: Digits) -> None:
+    trial = trials("784-33-10")["BP"]
+    supply = Supply(trial.configuration, digits, SEED, 3)
+    with pytest.raises(InputError, match=r"784-33-10.*multiples of 16"):
+        orders_for([trial], supply, 0.001)
+
+
+def test_a_python_that_is_not_there_is_refused(digits: Digits) -> None:
+    trial = trials("784-16-10")["BP"]
+    supply = Supply(trial.configuration, digits, SEED, 2)
+    with (
+        pytest.raises(InputError, match=r"--peers-python /no/such/python: .*make peers"),
+        peers_process(Path("/no/such/python"), trial, supply, 0.001, 0.1),
+    ):
+        pass

@@ -1,0 +1,137 @@
+"""From committed counts to the table and the terminal, over made-up counts with known rates."""
+
+import io
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import planned, record_failure, where
+from rich.console import Console
+
+from cluster.results.collect import Collected, collect
+from cluster.results.publish import print_next, publish, require_complete
+from cluster.sweeps.plan import Plan
+from jobs.detection_rate.configuration import T_D
+from jobs.detection_rate.counts import Counts
+from jobs.detection_rate.report import percent
+from jobs.detection_rate.results import Detected, DetectionResult
+from jobs.detection_rate.sweep import detection_rate
+from jobs.detection_rate.tables import DETECTION_TABLES
+from jobs.detection_rate.views import PAPER, by_factor, by_network, rates, setting, without_failed
+from pcworker.errors import IncompleteError
+from pcworker.store.commit import commit_shard
+from pcworker.store.keys import SweepKeys
+from pcworker.store.local import LocalStore
+from pcworker.store.store import Store
+from pcworker.trials.trial import Trial
+
+COUNTS = Counts(
+    pairs=200, spike_at_l=160, only_at_l=150, missed_zero=40, missed_nonzero=0, early=0, late=20,
+    missed_late=10, spikes=320,
+)  # fmt: skip
+"""Of relu; elsewhere all is well."""
+WELL = Counts(200, 200, 200, 0, 0, 0, 0, 0, 200)
+
+
+def detection_plan(store: Store) -> Plan[Any]:
+    declared = detection_rate(
+        networks=["784-16-16-10"], seeds=[1], activations=["sigmoid", "relu"], dtypes=["float32"],
+        arithmetics=["textbook"], gammas=[1.0, 0.5], weights=["learning"], stages=[0, 10],
+        horizons=[None, 8], tolerances=[0.0, 1e-4],
+    )  # fmt: skip
+    return planned(store, declared, "a")
+
+
+def result(trial: Trial[Any]) -> DetectionResult:
+    config = trial.configuration
+    counts = COUNTS if config.activation == "relu" else WELL
+    axes = product(config.stage_list, (0, 1, 2), T_D, config.horizon_list, config.tolerance_list)
+    detected = [
+        # before any training one pair in 200 fails
+        Detected(stage, l, 16, t_d, horizon, tolerance,
+                 replace(counts, only_at_l=199) if stage == 0 else counts)
+        for stage, l, t_d, horizon, tolerance in axes
+    ]  # fmt: skip
+    return DetectionResult(trial, detected, True, {trial.twin.trial_id: ["digest"]}, 1.0, 10)
+
+
+def commit(store: Store, plan: Plan[Any], places: slice = slice(None)) -> Collected:
+    for shard in plan.shards[places]:
+        made = result(shard.trials[0])
+        keys = SweepKeys(plan.name)
+        commit_shard(store, keys, shard.shard_id, "first", made, DETECTION_TABLES, where(plan.name))
+    return collect(store, [plan])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path)
+
+
+def printed(store: Store, made: Collected) -> str:
+    out = io.StringIO()
+    console = Console(file=out, width=60, markup=False, highlight=False)
+    publish(store, made, console)
+    print_next(store, made, console)
+    return out.getvalue()
+
+
+def line(text: str, start: str) -> list[str]:
+    [found] = [each for each in text.splitlines() if each.strip().startswith(start)]
+    return found.replace(start, "", 1).split()
+
+
+def test_rates_are_sums_divided_by_sums(store: LocalStore) -> None:
+    made = commit(store, detection_plan(store))
+    require_complete(made)
+    relu = rates(
+        "", (row for row in made.rows("detection") if setting(row) == "relu" and row["stage"])
+    )
+    assert set(relu.success) == set(T_D)
+    assert (relu.success[4], relu.at_l[4], relu.precision[4]) == (75.0, 80.0, 50.0)
+    assert (relu.of_heard[4], relu.missed_zero[4], relu.late[4]) == (93.75, 20.0, 10.0)
+
+
+def test_the_base_is_beside_the_paper_and_each_factor_below(store: LocalStore) -> None:
+    rows = without_failed(commit(store, detection_plan(store)).rows("detection"))
+    assert [each.name for each in by_network(rows)] == [
+        "784-16-16-10, horizon 2",
+        "784-16-16-10, horizon 8",
+    ]
+    found = {each.name: each.success[4] for each in by_factor(rows)}
+    assert list(found) == [
+        "base", "after 0 updates", "|eps| <= 0.0001 counts as 0", "horizon l_max - 1", "horizon 2",
+        "layer 0 alone", "layer 1 alone", "layer 2 alone", "relu", "gamma 0.5",
+    ]  # fmt: skip
+    assert (found["base"], found["after 0 updates"], found["relu"]) == (100.0, 99.5, 75.0)
+
+
+def test_what_is_printed(store: LocalStore) -> None:
+    text = printed(store, commit(store, detection_plan(store)))
+    assert line(text, "784-16-16-10, horizon 8") == ["100.0"] * len(T_D)
+    papers = [each for each in text.splitlines() if each.strip().startswith("paper, Table 3")]
+    assert papers[0].split()[3:] == [str(value) for value in PAPER.values()]
+    assert "FROM '" in text
+    assert "sum(only_at_l) / sum(pairs)" in text
+    assert (store.root / "sweeps/a/tables/detection.parquet").is_file()
+
+
+def test_what_is_missing_is_said_and_what_has_failed_is_a_row(store: LocalStore) -> None:
+    plan = detection_plan(store)
+    record_failure(store, plan, plan.shards[0], error="MemoryError: no")
+    made = commit(store, plan, slice(1, None))
+    with pytest.raises(IncompleteError, match="1 trials have no result yet"):
+        require_complete(made)
+    [failed] = [row for row in made.rows("detection") if row["status"] == "failed"]
+    assert (failed["pairs"], failed["network"]) == (None, "784-16-16-10")
+    assert "1 trials are missing, 1 of them because their shard failed." in printed(store, made)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(100.0, "100.0"), (0.0, "0.0"), (93.44, "93.4"), (99.998, "99.998"), (0.004, "0.004")],
+)
+def test_a_hundred_percent_is_printed_for_nothing_else(value: float, text: str) -> None:
+    assert percent(value) == text

@@ -1,0 +1,88 @@
+"""Where the time of a sweep goes. Oracles: sums by hand; arithmetic counted by hand."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.mnist_ablation.cost import TRAINING_SAMPLES
+from jobs.profile.__main__ import BATCHES, COPIES, FLOOR, MEASURING, core_seconds, floor_seconds
+from jobs.profile.network import Clock, NetworkProfile
+from pcworker.trials.configuration import Configuration, configuration
+from pcworker.trials.trial import Trial
+
+ROOT = Path(__file__).resolve().parents[2]
+NETWORK = "784-32-10"
+UPDATES = TRAINING_SAMPLES // 20
+
+
+def profile(update: dict[Configuration, float]) -> NetworkProfile:
+    return NetworkProfile(update, copy=2.0, batch=5.0, noisy_batch=9.0, epoch=1000.0, pixels=3000.0)
+
+
+def test_a_sweeps_core_seconds_are_its_shards_trials_and_what_they_share() -> None:
+    """Two seeds: one shard of IL with 64 steps of both, which has copies of both BP; and for each
+    seed one of Z-IL, noisy, with BP itself."""
+    cells = {
+        "IL, t = 64": configuration(network=NETWORK, rule="IL", t=64, gamma=0.1, epochs=2),
+        "Z-IL": configuration(network=NETWORK, rule="Z-IL", sigma=0.1, epochs=2),
+        "BP": configuration(network=NETWORK, rule="BP", epochs=2),
+    }
+    trials = [Trial(config, seed) for config in cells.values() for seed in (1, 2)]
+    times = dict(zip(cells.values(), (64.0, 3.0, 70.0), strict=True))
+    found = core_seconds(trials, {NETWORK: profile(times)})
+    millions = 2 * UPDATES / 1e6
+    assert {row: pytest.approx(s) for (row, _), s in found.items()} == {
+        "IL, t = 64": 2 * 64 * millions,
+        "Z-IL": 2 * 3 * millions,
+        "BP": 2 * 70 * millions,
+        COPIES: 2 * 2 * millions,
+        BATCHES: (2 * 5 + 2 * 9) * millions,
+        MEASURING: (2 + 2 + 2 * 2) * 2 * 1e-3,  # IL and its copies; Z-IL and BP, of each seed
+    }
+
+
+def test_the_floor_is_the_arithmetic_of_the_trials_that_stay_finite() -> None:
+    alive = configuration(network=NETWORK, rule="BP")
+    left = configuration(network=NETWORK, rule="IL", t=64, gamma=10)
+    trials = [Trial(alive, 1), Trial(left, 1)]
+    found = floor_seconds(trials, {NETWORK: profile({alive: 70.0, left: 0.0})}, 2.0, 3.0)
+    # predicting and learning both layers, pulling the error back through the upper one; sigmoids
+    products, sigmoids = 2 * 3000 * 32 + 3 * 20 * 32 * 10, 20 * 32
+    seconds = (2 * products / 2.0e9 + sigmoids * 3.0e-9) * UPDATES
+    assert found == {(FLOOR, NETWORK): pytest.approx(seconds)}
+
+
+def test_a_clock_says_the_median_and_0_of_what_was_never_done() -> None:
+    clock = Clock()
+    assert clock.of("work", lambda a, b: a + b, 2, b=3) == 5
+    assert clock.median("work") > 0.0
+    assert clock.median("other") == 0.0
+
+
+def test_the_command_prints_a_row_for_each_number_of_steps_and_their_sum() -> None:
+    job = [sys.executable, "-m", "jobs.profile"]  # not in this process: it keeps to one core
+    options = ["--rounds", "1", "--networks", "784-16-10,784-16-16-10", "--t", "l,2,64"]
+    done = subprocess.run([*job, *options], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    lines = [[cell.strip() for cell in line.split("│")] for line in done.stdout.splitlines()]
+    rows = [cells[1:5] for cells in lines if len(cells) == 7]
+    assert [name for name, *_ in rows] == [
+        *("IL, t = 2", "IL, t = 64", "Z-IL", "Fa-Z-IL", "BP", COPIES, BATCHES, MEASURING),
+        *("sum", FLOOR),
+    ]
+    *parts, total, _ = [[float(cell.replace(",", "")) for cell in cells] for _, *cells in rows]
+    assert [sum(column) for column in zip(*parts, strict=True)] == pytest.approx(total, abs=5)
+
+
+def test_a_network_that_the_fast_path_cannot_train_is_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.profile", "--networks", "784-33-10"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 2
+    assert "784-33-10" in done.stderr
+    assert "Traceback" not in done.stderr

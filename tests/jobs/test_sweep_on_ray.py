@@ -1,0 +1,449 @@
+"""A sweep as a researcher runs it: the command line, a real Ray, the real MNIST, a new directory.
+
+One small sweep of four shards is run undisturbed by one worker, by two workers, and once more while
+it is killed, started again, interrupted and started again. The tests look at what that has left;
+those that damage a store damage a copy.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pytest
+from running import (
+    PATIENCE_S,
+    ROOT,
+    ProcessId,
+    descendants,
+    environment,
+    peak_memory,
+    processes,
+    wait_until,
+    workers,
+)
+from tables import equal_tables, read_tables
+
+pytestmark = pytest.mark.xdist_group("ray")
+
+NETWORKS = ("784-16-10", "784-32-10", "784-32-32-10", "784-32-32-32-10")
+SHARDS = len(NETWORKS)
+SWEEP = (
+    *("--networks", ",".join(NETWORKS), "--epochs", "1"),
+    *("--t", "l,1", "--gamma", "0.5,1", "--sigma", "0,0.1"),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A command that has ended."""
+
+    store: Path
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def folder(self) -> Path:
+        return sweep_folder(self.store)
+
+    def says_one_line(self, *parts: str) -> None:
+        """Fails unless stderr is one line that holds all of these, and no traceback is anywhere.
+
+        An empty line before it ends the one on which a terminal shows ^C.
+        """
+        assert self.stderr.strip().count("\n") == 0, self.stderr
+        assert all(part in self.stderr for part in parts), self.stderr
+        assert "Traceback" not in self.stdout
+
+
+def ended(process: "subprocess.Popen[str]", store: Path) -> Run:
+    stdout, stderr = process.communicate(timeout=PATIENCE_S)
+    return Run(store, process.returncode, stdout, stderr)
+
+
+@contextmanager
+def sweeping(store: Path, *options: str, slow: bool = False) -> Iterator["subprocess.Popen[str]"]:
+    """The sweep's command, in a process group of its own as a shell would start it.
+
+    `slow` is without a compiler, so that torch trains: the same bits, and time to disturb it.
+    """
+    command = [sys.executable, "-m", "jobs.mnist_ablation", "--store", str(store), *SWEEP, *options]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment() | ({"CC": "no-compiler"} if slow else {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def sweep(store: Path, *options: str) -> Run:
+    with sweeping(store, *options) as process:
+        return ended(process, store)
+
+
+def collect(store: Path, *options: str) -> Run:
+    name = sweep_folder(store).name
+    command = [sys.executable, "-m", "jobs.collect", "--store", str(store), "--sweep", name]
+    done = subprocess.run(
+        [*command, *options],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    return Run(store, done.returncode, done.stdout, done.stderr)
+
+
+def sweep_folder(store: Path) -> Path:
+    [folder] = (store / "sweeps").iterdir()
+    return folder
+
+
+def commits(store: Path) -> dict[str, bytes]:
+    """What each commit says, by shard."""
+    found = store.glob("sweeps/*/shards/*/commit.json")
+    return {path.parent.name: path.read_bytes() for path in found}
+
+
+def attempts(store: Path, shard: str) -> list[str]:
+    return [path.name for path in store.glob(f"sweeps/*/shards/{shard}/attempts/*")]
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, int]:
+    """The sweep by one worker, and the peak of the worker's memory."""
+    store = tmp_path_factory.mktemp("one-worker")
+    peak = 0
+
+    def look(process: "subprocess.Popen[str]") -> bool:
+        nonlocal peak
+        peak = max([peak, *map(peak_memory, workers(process.pid))])
+        return False
+
+    with sweeping(store, "--workers", "1") as process:
+        wait_until(lambda: look(process), process)
+        return ended(process, store), peak
+
+
+@pytest.fixture(scope="module")
+def undisturbed(watched: tuple[Run, int]) -> Run:
+    return watched[0]
+
+
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The sweep by two workers."""
+    return sweep(tmp_path_factory.mktemp("two-workers"), "--workers", "2")
+
+
+@dataclass(frozen=True)
+class Disturbed:
+    """The sweep, killed, started again at once, interrupted and started again."""
+
+    at_kill: dict[str, bytes]
+    """The commits that were there; so at the interruption."""
+    orphans: set[ProcessId]
+    """What the killed driver had started."""
+    at_interruption: dict[str, bytes]
+    interrupted: Run
+    finished: Run
+
+
+@pytest.fixture(scope="module")
+def disturbed(tmp_path_factory: pytest.TempPathFactory) -> Disturbed:
+    store = tmp_path_factory.mktemp("disturbed")
+    with sweeping(store, "--workers", "1") as process:
+        assert wait_until(lambda: len(commits(store)) > 0, process), process.communicate()
+        orphans, orphaned = descendants(process.pid), workers(process.pid)
+        process.kill()
+        process.communicate()
+    at_kill = commits(store)
+    with sweeping(store, "--workers", "1", slow=True) as process:
+        # a worker may outlive its driver by seconds, and commit what it was at
+        assert wait_until(lambda: not orphaned & processes().keys(), process)
+        before = len(commits(store))
+        assert wait_until(lambda: len(commits(store)) > before, process), process.communicate()
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: to all in the terminal
+        interrupted = ended(process, store)
+    at_interruption = commits(store)
+    finished = sweep(store, "--workers", "1")
+    return Disturbed(at_kill, orphans, at_interruption, interrupted, finished)
+
+
+@pytest.fixture
+def copy(undisturbed: Run, tmp_path: Path) -> Path:
+    """A copy of the finished sweep's store, without the tables and the report."""
+    ignore = shutil.ignore_patterns("tables", "report")
+    return shutil.copytree(undisturbed.store, tmp_path / "copy", ignore=ignore)
+
+
+def assert_equal_results(a: Run, b: Run) -> None:
+    ours, theirs = read_tables(a.folder / "tables"), read_tables(b.folder / "tables")
+    for name, table in ours.items():
+        assert equal_tables(table, theirs[name]), f"{name} differs"
+
+
+def test_the_sweep_says_first_which_ray_it_runs_on_and_ends_with_code_0(undisturbed: Run) -> None:
+    assert undisturbed.code == 0, undisturbed.stderr
+    assert undisturbed.stderr == ""
+    first = undisturbed.stdout.splitlines()[0]
+    assert re.match(r"Running on a local Ray on this machine: 1 node\(s\), \d+ CPU core", first)
+
+
+def test_a_finished_sweep_has_a_commit_per_shard_and_all_its_tables(undisturbed: Run) -> None:
+    assert len(commits(undisturbed.store)) == SHARDS
+    tables = {path.name for path in (undisturbed.folder / "tables").iterdir()}
+    names = ("trials", "epochs", "weights", "divergence", "failures")
+    assert tables == {f"{name}.parquet" for name in names}
+    assert (undisturbed.folder / "report" / "figure3.svg").stat().st_size > 0
+
+
+def test_where_all_conditions_hold_the_divergence_is_exactly_zero(undisturbed: Run) -> None:
+    rows = pd.read_parquet(undisturbed.folder / "tables" / "divergence.parquet")
+    exact = rows[(rows.rule == "Z-IL") & (rows.gamma == 1) & (rows.sigma == 0)]
+    assert set(exact.network[exact.panel == "t-gamma"]) == set(NETWORKS)
+    assert set(exact.network[exact.panel == "sigma"]) == set(NETWORKS)
+    assert exact.exact.all()
+    assert (exact.test_error_divergence_mean == 0.0).all()
+    assert (exact.weight_divergence_l2_mean == 0.0).all()
+    assert (exact.weight_divergence_maxabs_max == 0.0).all()
+
+
+def test_fa_z_il_and_bp_itself_are_exact_too(undisturbed: Run) -> None:
+    rows = pd.read_parquet(undisturbed.folder / "tables" / "divergence.parquet")
+    rules = rows[rows.panel == "rule"]
+    assert sorted(rules.rule) == ["BP"] * SHARDS + ["Fa-Z-IL"] * SHARDS
+    assert rules.exact.all()
+    assert (rules.test_error_divergence_mean == 0.0).all()
+    assert (rules.weight_divergence_l2_mean == 0.0).all()
+
+
+def test_where_a_condition_is_broken_the_weights_drift_from_backpropagation(
+    undisturbed: Run,
+) -> None:
+    rows = pd.read_parquet(undisturbed.folder / "tables" / "divergence.parquet")
+    broken = rows[(rows.gamma == 0.5) | (rows.sigma == 0.1) | (rows.t == 1)]
+    assert len(broken) == SHARDS * 4
+    assert not broken.exact.any()
+    assert (broken.weight_divergence_l2_mean > 0.0).all()
+
+
+def test_the_printed_tables_show_the_exact_cells_as_0_0(undisturbed: Run) -> None:
+    rows = re.findall(r"^ +l +(\S+) +(\S+) *$", undisturbed.stdout, flags=re.MULTILINE)
+    assert [at_1 for _, at_1 in rows] == ["0.0"] * 2 * SHARDS
+    assert "0.0" not in [at_half for at_half, _ in rows[SHARDS:]]  # the later half: of the weights
+    assert "Determinism audit" not in undisturbed.stdout  # every shard owns its twin
+
+
+def test_duckdb_and_pandas_answer_questions_from_the_tables(undisturbed: Run) -> None:
+    tables = undisturbed.folder / "tables"
+    query = f"""
+        SELECT t.network, t.rule, count(*) AS n, max(e.weight_l2_to_twin) AS l2
+        FROM '{tables}/trials.parquet' t JOIN '{tables}/epochs.parquet' e USING (trial_id)
+        WHERE t.status = 'done' GROUP BY ALL ORDER BY ALL
+    """
+    with duckdb.connect() as connection:
+        found = connection.sql(query).fetchall()
+    assert [(network, rule, n) for network, rule, n, _ in found] == [
+        (network, rule, n)
+        for network in NETWORKS
+        for rule, n in (("BP", 1), ("Fa-Z-IL", 1), ("IL", 2), ("Z-IL", 3))
+    ]
+    assert {l2 for _, rule, _, l2 in found if rule in ("BP", "Fa-Z-IL")} == {0.0}
+    frame = pd.read_parquet(tables / "divergence.parquet")
+    panel = frame[frame.panel == "t-gamma"].fillna({"t": -1})
+    pivot = panel.pivot_table(
+        index=["network", "t"], columns="gamma", values="weight_divergence_l2_mean"
+    )
+    assert pivot.shape == (2 * SHARDS, 2)
+    assert pivot.notna().all(axis=None)
+
+
+def test_the_same_command_again_runs_nothing_and_touches_no_commit(undisturbed: Run) -> None:
+    def seen() -> dict[str, tuple[int, bytes]]:
+        kept = [undisturbed.folder / "plan.json", *undisturbed.folder.glob("shards/**/*")]
+        return {str(p): (p.stat().st_mtime_ns, p.read_bytes()) for p in kept if p.is_file()}
+
+    tables, before = read_tables(undisturbed.folder / "tables"), seen()
+    again = sweep(undisturbed.store, "--workers", "1")
+    assert again.code == 0, again.stderr
+    assert f"all {SHARDS} shards are committed already" in again.stdout.splitlines()[0]
+    assert "Running on" not in again.stdout
+    assert seen() == before
+    after = read_tables(again.folder / "tables")
+    assert all(equal_tables(table, after[name]) for name, table in tables.items())
+
+
+def test_one_worker_and_two_give_the_same_bits(undisturbed: Run, by_two: Run) -> None:
+    assert by_two.code == 0, by_two.stderr
+    assert by_two.stdout.count(" event=worker ") == 2
+    assert_equal_results(undisturbed, by_two)
+
+
+def test_one_changed_bit_or_one_lost_row_is_a_difference() -> None:
+    rows = {"trial_id": ["a", "b"], "wall_seconds": [1.0, 2.0], "value": [[0.0, 1.0], [2.0]]}
+    table = pa.table(rows)
+    shuffled = pa.table({name: values[::-1] for name, values in rows.items()})
+    assert equal_tables(table, shuffled)
+    assert equal_tables(table, pa.table(rows | {"wall_seconds": [3.0, 4.0]}))
+    assert not equal_tables(table, pa.table(rows | {"value": [[-0.0, 1.0], [2.0]]}))
+    assert not equal_tables(table, table.slice(1))
+    assert not equal_tables(table, table.drop_columns("value"))
+
+
+def test_a_killed_sweep_goes_on_where_it_was_and_ends_with_the_same_bits(
+    disturbed: Disturbed, undisturbed: Run
+) -> None:
+    assert 0 < len(disturbed.at_kill) < SHARDS
+    assert disturbed.finished.code == 0, disturbed.finished.stderr
+    assert_equal_results(undisturbed, disturbed.finished)
+
+
+def test_no_shard_that_was_committed_is_run_again(disturbed: Disturbed) -> None:
+    store = disturbed.finished.store
+    assert len(commits(store)) == SHARDS
+    assert disturbed.at_kill.items() <= disturbed.at_interruption.items()
+    assert disturbed.at_interruption.items() <= commits(store).items()
+    for shard, commit in disturbed.at_kill.items():
+        assert attempts(store, shard) == [json.loads(commit)["attempt_id"]]
+
+
+def test_an_interrupted_sweep_says_what_to_do_and_ends_with_code_130(disturbed: Disturbed) -> None:
+    assert disturbed.interrupted.code == 130
+    disturbed.interrupted.says_one_line("interrupted", "committed is kept", "same command")
+    assert len(disturbed.at_kill) < len(disturbed.at_interruption) < SHARDS
+    assert f"{len(disturbed.at_interruption)} committed already" in disturbed.finished.stdout
+
+
+def test_a_worker_needs_less_than_2_gib(watched: tuple[Run, int]) -> None:
+    run, peak = watched
+    assert run.code == 0, run.stderr
+    assert 2**27 < peak < 2**31  # less than the first would not even hold the digits and torch
+
+
+def test_the_collector_makes_the_same_tables_from_what_is_stored(
+    undisturbed: Run, copy: Path
+) -> None:
+    collected = collect(copy)
+    assert (collected.code, collected.stderr) == (0, "")
+    assert_equal_results(undisturbed, collected)
+    assert (collected.folder / "report" / "figure3.png").stat().st_size > 0
+
+
+def test_the_collector_refuses_tables_with_holes(copy: Path) -> None:
+    shard = sorted(commits(copy))[0]
+    (sweep_folder(copy) / "shards" / shard / "commit.json").unlink()
+    refused = collect(copy)
+    assert refused.code == 2
+    refused.says_one_line("7 trials have no result yet", "--partial")
+    assert not (refused.folder / "tables").exists()
+
+
+def test_partial_tables_mark_what_is_missing(copy: Path) -> None:
+    shard = sorted(commits(copy))[0]  # the dearest first: the deepest network
+    (sweep_folder(copy) / "shards" / shard / "commit.json").unlink()
+    partial = collect(copy, "--partial")
+    assert (partial.code, partial.stderr) == (0, "")
+    assert "missing" in partial.stdout
+    assert "7 trials are missing" in partial.stdout
+    rows = pd.read_parquet(partial.folder / "tables" / "divergence.parquet")
+    holes = rows.network == NETWORKS[-1]
+    assert (rows.n_seeds[holes] == 0).all()
+    assert rows.exact[holes].isna().all()
+    assert rows.weight_divergence_l2_mean[holes].isna().all()
+    assert (rows.n_seeds[~holes] == 1).all()
+
+
+def test_damaged_results_are_named_and_the_rest_stays_readable(copy: Path) -> None:
+    commit, *_ = sorted(copy.glob("sweeps/*/shards/*/commit.json"))
+    commit.write_bytes(commit.read_bytes()[:-10])
+    _, flipped, cut, _ = sorted(copy.glob("sweeps/*/shards/*/attempts/*/weights.parquet"))
+    data = bytearray(flipped.read_bytes())
+    data[len(data) // 2] ^= 1
+    flipped.write_bytes(data)
+    cut.write_bytes(cut.read_bytes()[:1000])
+    names = [str(path) for path in (commit, flipped, cut)]
+    refused = collect(copy)
+    assert refused.code == 2
+    refused.says_one_line("damaged", "delete", *names)
+    partial = collect(copy, "--partial")
+    assert (partial.code, partial.stderr) == (0, "")
+    assert all(name in partial.stdout.replace("\n", "") for name in names)
+    assert "21 trials are missing" in partial.stdout
+    assert "0.0" in partial.stdout
+    rows = pd.read_parquet(partial.folder / "tables" / "divergence.parquet")
+    assert set(rows.network[rows.n_seeds == 1]) == {NETWORKS[0]}
+
+
+def test_what_is_no_commit_at_all_and_a_lost_file_are_named_too(copy: Path) -> None:
+    first, second, third, _ = sorted(copy.glob("sweeps/*/shards/*/commit.json"))
+    first.write_bytes(b"\xff\xfe")
+    second.write_bytes(b"[]")
+    third.write_bytes(b"{}")
+    lost = sorted(copy.glob("sweeps/*/shards/*/attempts/*/epochs.parquet"))[-1]
+    lost.unlink()
+    refused = collect(copy)
+    assert refused.code == 2
+    refused.says_one_line(*(str(path) for path in (first, second, third, lost)))
+    assert "28 trials are missing" in collect(copy, "--partial").stdout
+
+
+def test_a_sweep_with_a_damaged_commit_is_not_run(copy: Path) -> None:
+    path = sorted(copy.glob("sweeps/*/shards/*/commit.json"))[0]
+    path.write_bytes(b"{")
+    refused = sweep(copy)
+    assert refused.code == 2
+    refused.says_one_line(str(path), "damaged", "delete it")
+    assert "Running on" not in refused.stdout
+    assert path.read_bytes() == b"{"
+
+
+def test_a_sweep_whose_plan_is_damaged_is_not_run(copy: Path) -> None:
+    path = sweep_folder(copy) / "plan.json"
+    path.write_bytes(path.read_bytes()[:1000])
+    for refused in (sweep(copy), collect(copy, "--partial")):
+        assert refused.code == 2
+        refused.says_one_line(str(path), "damaged")
+
+
+def test_two_drivers_at_once_know_of_each_other_and_give_the_same_tables(
+    undisturbed: Run, tmp_path: Path
+) -> None:
+    with sweeping(tmp_path, "--workers", "1", slow=True) as first:
+        assert wait_until(lambda: any(tmp_path.glob("sweeps/*/drivers/*.json")), first)
+        second = sweep(tmp_path, "--workers", "1")
+        done = ended(first, tmp_path)
+    assert (done.code, second.code) == (0, 0), done.stderr + second.stderr
+    assert "Another driver seems alive" in second.stdout
+    assert "Another driver seems alive" not in done.stdout
+    assert "OTHER results" not in done.stdout + second.stdout
+    assert_equal_results(undisturbed, done)
+
+
+def test_nothing_of_a_killed_sweeps_ray_is_left_over(disturbed: Disturbed) -> None:
+    # the last test, as Ray's agents take a minute to notice that the rest is gone
+    assert len(disturbed.orphans) > 1
+    assert wait_until(lambda: not disturbed.orphans & processes().keys()), (
+        disturbed.orphans & processes().keys()
+    )

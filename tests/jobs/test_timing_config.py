@@ -1,0 +1,209 @@
+"""What identifies a timing, how it is planned, and what a user can get wrong."""
+
+import sys
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import ablation, planned
+from mistakes import assert_refused, files
+
+from cluster.nodes.resources import Resources
+from cluster.sweeps.plan import adopt_plan, make_plan, read_plan, store_plan
+from cluster.sweeps.sweep import Sweep
+from jobs.experiments import EXPERIMENTS
+from jobs.imagenet_timing.__main__ import command
+from jobs.imagenet_timing.configuration import (
+    TimingConfiguration,
+    timing_configuration,
+)
+from jobs.imagenet_timing.cost import update_seconds
+from jobs.imagenet_timing.experiment import TIMING
+from jobs.imagenet_timing.sweep import device_of, imagenet_timing
+from pcworker.errors import InputError
+from pcworker.store.local import LocalStore
+from pcworker.trials.trial import Trial, configuration_from
+
+
+def timing(**changes: Any) -> TimingConfiguration:
+    return timing_configuration(**{"network": "small-conv", "rule": "Z-IL", **changes})
+
+
+def sweep(**changes: Any) -> Sweep[TimingConfiguration]:
+    values: dict[str, Any] = {
+        "networks": ["small-conv", "alexnet"],
+        "seeds": [1],
+        "rules": ["BP", "IL", "Z-IL", "Fa-Z-IL"],
+        "schedules": ["layerwise", "literal"],
+        "t": [10, 20],
+    }
+    return imagenet_timing(**(values | changes))
+
+
+@pytest.mark.parametrize(
+    ("rule", "used"),
+    [
+        ("BP", {}),
+        ("IL", {"t": 5, "gamma": 0.1, "schedule": "literal", "arithmetic": "textbook"}),
+        ("Z-IL", {"gamma": 1.0, "schedule": "literal", "arithmetic": "textbook"}),
+        ("Fa-Z-IL", {"gamma": 1.0, "t_d": 4, "horizon": 3, "schedule": "literal",
+                     "arithmetic": "textbook"}),
+    ],
+)  # fmt: skip
+def test_what_a_rule_does_not_use_is_null(rule: str, used: dict[str, Any]) -> None:
+    config = timing(rule=rule, t=5, schedule="literal", arithmetic="textbook")
+    names = ("t", "t_d", "horizon", "gamma", "schedule", "arithmetic")
+    assert {name: getattr(config, name) for name in names} == dict.fromkeys(names) | used
+
+
+def test_the_twin_is_bp_on_the_same_network_device_and_batches() -> None:
+    shared: dict[str, Any] = {"batch_size": 3, "updates": 8, "block": 4, "loaders": 2, "threads": 2}
+    ours = timing(**shared)
+    assert ours.twin() == timing(rule="BP", **shared)
+    assert Trial(ours, 3).twin.twin == Trial(timing(rule="BP", **shared), 3)
+
+
+def test_what_is_timed_is_identity() -> None:
+    """The device's kind and its threads, too: time is the result."""
+    base = timing()
+    changes = [
+        {"network": "alexnet"}, {"rule": "Fa-Z-IL"}, {"schedule": "literal"}, {"batch_size": 3},
+        {"arithmetic": "textbook"}, {"data": "imagenet"}, {"device_kind": "cuda"}, {"threads": 2},
+        {"warmup": 3}, {"updates": 40}, {"block": 2}, {"loaders": 2}, {"save_weights": True},
+    ]  # fmt: skip
+    ids = {Trial(timing(**change), 1).trial_id for change in changes}
+    assert len(ids | {Trial(base, 1).trial_id, Trial(base, 2).trial_id}) == len(changes) + 2
+
+
+def test_a_gpus_timing_does_not_depend_on_the_threads_of_its_host() -> None:
+    assert timing(device_kind="cuda", threads=2) == timing(device_kind="cuda", threads=8)
+
+
+def test_a_configuration_survives_the_plan() -> None:
+    for config in (timing(), timing(rule="BP"), timing(rule="IL", t=3, loaders=1)):
+        assert (
+            configuration_from(TimingConfiguration, {**asdict(config), "trial_id": "x"}) == config
+        )
+
+
+@pytest.mark.parametrize(
+    ("given", "device"),
+    [
+        (Resources(None, 2, 0, "auto"), {"device_kind": "cpu", "threads": 2}),
+        (Resources(None, 4, 1, "auto"), {"device_kind": "cuda", "threads": 4}),
+        (Resources(None, 4, 1, "cpu"), {"device_kind": "cpu", "threads": 4}),
+        (Resources(None, 0.5, 0.5, "cuda"), {"device_kind": "cuda", "threads": 1}),
+    ],
+)
+def test_the_device_that_is_timed_follows_from_a_workers_resources(
+    given: Resources, device: dict[str, Any]
+) -> None:
+    assert device_of(given) == device
+
+
+def test_the_sweep_of_table_4() -> None:
+    found = Counter(
+        (config.network, config.rule, config.t, config.schedule)
+        for config in (trial.configuration for trial in sweep().trials)
+    )
+    each = [
+        ("BP", None, None), ("IL", 10, "layerwise"), ("IL", 20, "layerwise"),
+        ("Z-IL", None, "layerwise"), ("Z-IL", None, "literal"),
+        ("Fa-Z-IL", None, "layerwise"), ("Fa-Z-IL", None, "literal"),
+    ]  # fmt: skip
+    assert found == Counter((n, *method) for n in ("small-conv", "alexnet") for method in each)
+
+
+def test_bp_is_always_there_and_il_takes_the_first_schedule() -> None:
+    some = sweep(rules=["IL"], schedules=["literal"], t=[7]).trials
+    assert {(t.configuration.rule, t.configuration.schedule) for t in some} == {
+        ("BP", None),
+        ("IL", "literal"),
+    }
+
+
+def test_a_shard_is_one_network_and_seed_with_bp_and_the_cheap_rules_first() -> None:
+    plan = make_plan(TIMING, sweep(seeds=[1, 2]), "a")
+    kinds = [{(t.configuration.network, t.seed) for t in shard.trials} for shard in plan.shards]
+    assert sorted(map(sorted, kinds)) == sorted(
+        [(n, s)] for n in ("small-conv", "alexnet") for s in (1, 2)
+    )
+    assert [plan.shards[0].trials[0].configuration.network] == ["alexnet"]  # longest first
+    for shard in plan.shards:
+        rules = [trial.configuration.rule for trial in shard.trials]
+        assert rules[0] == "BP"
+        assert set(rules[1:3]) == {"Z-IL", "Fa-Z-IL"}
+        assert rules[-1] == "IL" or shard.trials[-1].configuration.schedule == "literal"
+        costs = [update_seconds(trial.configuration) for trial in shard.trials]
+        assert costs[1:] == sorted(costs[1:])
+    assert {plan.experiment.updates(shard.trials) for shard in plan.shards} == {7 * 22}
+
+
+def test_a_plan_does_not_depend_on_the_order_of_its_declaration() -> None:
+    again = sweep(networks=["alexnet", "small-conv"], t=[20, 10], schedules=["layerwise"])
+    same = sweep(t=[10, 20], schedules=["layerwise"])
+    assert make_plan(TIMING, again, "a").shards == make_plan(TIMING, same, "a").shards
+
+
+def test_a_stored_plan_is_read_back_and_its_name_is_taken(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    plan = store_plan(store, make_plan(TIMING, sweep(), "a"), {})
+    assert read_plan(store, "a", EXPERIMENTS) == plan
+    assert plan.experiment.name == "timing"
+    with pytest.raises(InputError, match="sweep a already holds another plan"):
+        adopt_plan(store, make_plan(TIMING, sweep(seeds=[2]), "a"))
+    planned(store, ablation(), "b")
+    with pytest.raises(InputError, match="sweep b already holds another plan"):
+        adopt_plan(store, make_plan(TIMING, sweep(), "b"))
+
+
+def test_more_work_costs_more() -> None:
+    """Only ratios of the cost table matter, and its minutes are rough: what holds is the order."""
+
+    def cost(**values: Any) -> float:
+        return update_seconds(timing(**{"network": "vgg11", **values}))
+
+    assert cost(rule="BP") <= cost() < cost(schedule="literal")
+    assert cost(schedule="literal") < cost(rule="Fa-Z-IL", schedule="literal")
+    assert cost(rule="IL", t=10) < cost(rule="IL", t=20)
+    assert cost() < cost(batch_size=4)
+    assert cost(network="vgg19") > cost() > cost(network="alexnet")
+
+
+MISTAKES = [
+    ("--networks resnet", "'resnet'", "mlp, alexnet, vgg11"),
+    ("--rules BP,EP", "'EP'", "BP, IL, Z-IL, Fa-Z-IL"),
+    ("--schedules lazy", "'lazy'", "layerwise, literal"),
+    ("--t -1", "t -1", "at least 0"),
+    ("--t l", "'l'", "10,20"),
+    ("--batch-size 0", "batch_size 0", "at least 1"),
+    ("--updates 0", "updates 0", "at least 1"),
+    ("--updates 10 --block 4", "updates 10", "whole blocks of 4"),
+    ("--block 0", "block 0", "at least 1"),
+    ("--warmup 0", "warmup 0", "at least 1"),
+    ("--with-loading --loaders 0", "0", "x>=1"),
+    ("--seeds -1", "-1", "from 0 to 2^63 - 1"),
+    ("--device cuda", "0 GPUs", "--gpus-per-worker 1"),
+    ("--cpus-per-worker 999", "999 CPU", "lower --workers"),
+    ("--data /nowhere/at/all", "/nowhere/at/all", "DATA/train/n01440764"),
+    ("--arithmetic exact", "'exact'", "'displacement', 'textbook'"),
+    ("--checkpoint-every 1", "--checkpoint-every", "No such option"),
+]
+
+
+@pytest.mark.parametrize(("options", "value", "allowed"), MISTAKES, ids=[m[0] for m in MISTAKES])
+def test_a_mistake_is_one_line_with_what_is_allowed_and_leaves_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: str,
+    value: str,
+    allowed: str,
+) -> None:
+    monkeypatch.setattr(
+        sys, "argv", ["imagenet_timing", "--store", str(tmp_path), "--plan", *options.split()]
+    )
+    assert_refused(command, capsys, value, allowed)
+    assert files(tmp_path) == []

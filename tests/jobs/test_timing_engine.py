@@ -1,0 +1,218 @@
+"""The timing engine on a small network: what it trains, what it keeps, what it says of memory.
+
+Oracles: torch.autograd + torch.optim.SGD on the same minibatches (bit for bit), NumPy's norms of
+the differences, the bytes of the tensors that a rule cannot do without.
+"""
+
+import hashlib
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+import torch
+from torch import nn
+
+from jobs.imagenet_timing.configuration import (
+    LEARNING_RATE,
+    TimingConfiguration,
+    timing_configuration,
+)
+from jobs.imagenet_timing.engine import TimingEngine, kept_parameters
+from jobs.imagenet_timing.learners import layer_distance
+from jobs.imagenet_timing.results import TimingResult, TrialTiming
+from jobs.imagenet_timing.tables import TIMING_TABLES, timing_digest, timing_rows
+from pcworker.data.images import SyntheticImages, minibatches
+from pcworker.errors import InputError
+from pcworker.networks.catalogue import facts
+from pcworker.networks.named import build
+from pcworker.store.parquet import table
+from pcworker.trials.trial import Trial
+
+SEED = 2283198659
+METHODS = [
+    {"rule": "BP"},
+    {"rule": "Z-IL", "schedule": "layerwise"},
+    {"rule": "Fa-Z-IL", "schedule": "layerwise"},
+    {"rule": "Z-IL", "schedule": "literal"},
+    {"rule": "Fa-Z-IL", "schedule": "literal"},
+    {"rule": "IL", "t": 5},
+]
+WARMUP, UPDATES, BLOCK = 2, 24, 4
+
+
+def trials(**changes: Any) -> list[Trial[TimingConfiguration]]:
+    values = {"network": "small-conv", "warmup": WARMUP, "updates": UPDATES, "block": BLOCK}
+    made = (timing_configuration(**{**values, **method, **changes}) for method in METHODS)
+    return [Trial(config, SEED) for config in made]
+
+
+@pytest.fixture(scope="module")
+def timing_engine(cpu: torch.device) -> TimingEngine:
+    return TimingEngine(None, cpu)
+
+
+@pytest.fixture(scope="module")
+def result(timing_engine: TimingEngine) -> TimingResult:
+    return timing_engine.run(trials())
+
+
+def of(result: TimingResult, rule: str, schedule: str | None = "layerwise") -> TrialTiming:
+    (found,) = (
+        timed
+        for timed in result.trials
+        if timed.trial.configuration.rule == rule and timed.trial.configuration.schedule == schedule
+    )
+    return found
+
+
+def backprop(cpu: torch.device) -> nn.Sequential:
+    """The weights after the same updates, by the tests' own training step."""
+    network = build("small-conv", SEED)
+    optimiser = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE)
+    images = SyntheticImages(facts("small-conv"), SEED)
+    for x, y in islice(minibatches(images, SEED, 2, 10, cpu), WARMUP + UPDATES):
+        reference.train_step(network, optimiser, x, y)
+    return network
+
+
+def shas(timed: TrialTiming) -> dict[tuple[int, str], str]:
+    return {(p.layer, p.name): p.sha256 for p in timed.parameters}
+
+
+def test_bp_and_both_schedules_of_z_il_learn_what_autograd_and_sgd_learn_bit_for_bit(
+    result: TimingResult, cpu: torch.device
+) -> None:
+    network = backprop(cpu)
+    modules = [m for m in network if isinstance(m, (nn.Conv2d, nn.Linear))]
+    expected = {
+        (layer, name): hashlib.sha256(parameter.detach().numpy().tobytes()).hexdigest()
+        for layer, module in enumerate(reversed(modules), 1)
+        for name, parameter in module.named_parameters()
+    }
+    assert len(expected) == 8
+    assert build("small-conv", SEED)[0].weight.ne(network[0].weight).any()
+    assert shas(of(result, "BP", None)) == expected
+    for schedule in ("layerwise", "literal"):
+        timed = of(result, "Z-IL", schedule)
+        assert shas(timed) == expected
+        assert (timed.to_bp.exact, timed.to_bp.l2, timed.to_bp.maxabs) == (True, 0.0, 0.0)
+
+
+def test_rules_that_are_not_bp_say_how_far_they_are_from_it(result: TimingResult) -> None:
+    """Oracle: NumPy's norms of the final values, which are kept of a network as small as this."""
+    bp = of(result, "BP", None)
+    for timed in (of(result, "IL"), of(result, "Fa-Z-IL", "literal")):
+        assert not timed.to_bp.exact
+        by_layer: dict[int, list[np.ndarray]] = {}
+        for ours, theirs in zip(timed.parameters, bp.parameters, strict=True):
+            assert ours.values is not None
+            assert theirs.values is not None
+            apart = ours.values.astype(np.float64) - theirs.values
+            by_layer.setdefault(ours.layer, []).append(apart.ravel())
+        layers = [np.concatenate(parts) for parts in by_layer.values()]
+        assert timed.to_bp.l2 == pytest.approx(sum(map(np.linalg.norm, layers)), rel=1e-12)
+        assert timed.to_bp.maxabs == max(np.abs(layer).max() for layer in layers) > 0
+
+
+def test_a_distance_is_that_of_the_whole_layer_however_large_its_pieces_are() -> None:
+    """Closed form: 5 million differences of 1/8, and one of 1."""
+    ours = [torch.zeros(5_000_000), torch.ones(1)]
+    theirs = [torch.full((5_000_000,), 0.125), torch.zeros(1)]
+    assert layer_distance(ours, theirs) == ((5_000_000 / 64 + 1) ** 0.5, 1.0)
+
+
+def test_every_turn_of_every_rule_has_its_time(result: TimingResult) -> None:
+    for timed in result.trials:
+        assert len(timed.milliseconds) == UPDATES // BLOCK
+        assert min(timed.milliseconds) > 0
+        assert timed.loop_milliseconds is None
+    assert result.updates == len(METHODS) * (WARMUP + UPDATES)
+
+
+def test_peak_memory_holds_what_a_rule_cannot_do_without(result: TimingResult) -> None:
+    """The weights; BP's gradients all at once, those of predictive coding a layer at a time; and
+    BP's activities, which its backward pass needs."""
+    sizes = {(p.layer, p.name): 4 * int(np.prod(p.shape)) for p in result.trials[0].parameters}
+    weights = sum(sizes.values())
+    first_activities = 4 * 2 * 8 * 16 * 16  # of 2 samples, before pooling
+    for timed in result.trials:
+        assert timed.peak_bytes >= weights + sizes[2, "weight"] + first_activities
+    assert of(result, "BP", None).peak_bytes >= 2 * weights + first_activities
+    literal = of(result, "Z-IL", "literal")
+    assert literal.peak_bytes > of(result, "Z-IL").peak_bytes
+
+
+def test_weights_do_not_depend_on_blocks_on_the_other_rules_or_on_loading(
+    timing_engine: TimingEngine, result: TimingResult
+) -> None:
+    alone = trials(block=1, loaders=1)[:2]
+    again = timing_engine.run(alone)
+    assert shas(again.trials[1]) == shas(of(result, "Z-IL"))
+    for timed in again.trials:
+        assert timed.loop_milliseconds is not None
+        assert len(timed.loop_milliseconds) == UPDATES
+        assert min(timed.loop_milliseconds) > 0
+    assert again.updates == 2 * (WARMUP + 2 * UPDATES + 2)  # two were loaded ahead
+
+
+def test_a_digest_is_of_the_weights_and_not_of_the_times(
+    timing_engine: TimingEngine, result: TimingResult
+) -> None:
+    again = timing_engine.run(trials())
+    assert again.trials[0].milliseconds != result.trials[0].milliseconds
+    assert timing_digest(again) == timing_digest(result)
+    assert again.twins == result.twins
+    other = timing_engine.run([replace(trial, seed=1) for trial in trials()])
+    assert timing_digest(other) != timing_digest(result)
+
+
+def test_weights_that_are_not_finite_any_more_are_a_result(timing_engine: TimingEngine) -> None:
+    exploding = [
+        replace(trial, configuration=replace(trial.configuration, alpha=1e30))
+        for trial in trials(updates=4)
+    ]
+    where = {"sweep": "a", "shard_id": "s", "attempt_id": "x", "hostname": "h", "device": "d"}
+    rows = timing_rows(timing_engine.run(exploding), where)
+    tables = {name: table(TIMING_TABLES.schemas[name], rows[name], {}) for name in rows}
+    for row in tables["timings"].to_pylist():
+        assert row["status"] == "nonfinite"
+        assert row["ms_per_update_median"] > 0
+        if row["exact"]:
+            assert row["weight_l2_to_bp"] == 0.0
+        else:
+            assert row["weight_l2_to_bp"] is None
+
+
+def test_progress_ends_at_one(timing_engine: TimingEngine) -> None:
+    shares: list[float] = []
+    timing_engine.run(trials(updates=8)[:2], report=shares.append)
+    assert shares == [0.5, 1.0]
+
+
+def test_values_of_large_parameters_are_kept_only_where_that_is_asked_for() -> None:
+    network = nn.Sequential(nn.Linear(1000, 1000), nn.Linear(1000, 1001))
+    for everything in (False, True):
+        last, _, first, bias = kept_parameters(network, everything)
+        assert (last.layer, last.shape, first.layer) == (1, (1001, 1000), 2)
+        assert (last.values is not None) == everything
+        assert first.values is not None
+        assert bias.values is not None
+        data = network[1].weight.detach().numpy()
+        assert last.sha256 == hashlib.sha256(data.tobytes()).hexdigest()
+        assert last.values is None or np.array_equal(last.values, data)
+
+
+def test_a_plan_for_another_device_is_refused(timing_engine: TimingEngine) -> None:
+    with pytest.raises(InputError, match=r"plan's device is cuda.*has cpu.*--device cpu"):
+        timing_engine.run(trials(device_kind="cuda"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_gpu_gives_z_il_the_weights_of_its_own_backpropagation() -> None:
+    timed = TimingEngine(None, torch.device("cuda")).run(trials(device_kind="cuda"))
+    assert of(timed, "Z-IL").to_bp.exact
+    assert of(timed, "Z-IL", "literal").to_bp.exact

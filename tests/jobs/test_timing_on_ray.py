@@ -1,0 +1,165 @@
+"""The timing runs as a researcher has them: the command line, a real Ray, real files of images.
+
+Small shapes: what is timed at full size is the same code. One sweep is run, and looked at.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from image_directory import directory
+from mistakes import Ended, job
+
+pytestmark = pytest.mark.xdist_group("ray")
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMING = "jobs.imagenet_timing"
+SMALL = (
+    *("--networks", "small-conv", "--updates", "20", "--block", "2", "--t", "5,10"),
+    # two threads on a busy machine of two cores wait for each other more than they compute
+    *("--cpus-per-worker", "1", "--workers", "1"),
+)
+
+
+def timing(store: Path, *options: str) -> Ended:
+    return job("--store", str(store), *SMALL, *options, module=TIMING)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return directory(tmp_path_factory.mktemp("imagenet"), each=5)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, data: Path) -> tuple[Path, Ended]:
+    """With real images, and the whole loop timed, too."""
+    store = tmp_path_factory.mktemp("store")
+    return store, timing(
+        store, "--sweep", "a", "--data", str(data), "--with-loading", "--loaders", "1"
+    )
+
+
+def tables(store: Path) -> Path:
+    return store / "sweeps" / "a" / "tables"
+
+
+def test_it_ends_well_and_says_what_it_has_found(run: tuple[Path, Ended]) -> None:
+    store, ended = run
+    assert (ended.code, ended.stderr) == (0, "")
+    for part in (
+        "7 trials in 1 shard(s)",
+        "images of ImageNet",
+        "BP's, bit for bit",
+        "ms with loading (1)",
+        "By inference steps of IL",
+        f"Figure: {store}/sweeps/a/report/table4.png",
+    ):
+        assert part in ended.stdout, part
+    assert "synthetic" not in ended.stdout
+    assert (store / "sweeps/a/report/table4.svg").read_text().startswith("<?xml")
+
+
+def test_the_weights_in_the_store_show_that_z_il_is_bp(run: tuple[Path, Ended]) -> None:
+    folder = tables(run[0])
+    query = f"""
+        SELECT t.rule, t.schedule, count(*), bool_and(w.sha256 = bp.sha256)
+        FROM '{folder}/timings.parquet' t
+        JOIN '{folder}/weights.parquet' w USING (trial_id)
+        JOIN (SELECT w.* FROM '{folder}/weights.parquet' w JOIN '{folder}/timings.parquet' t
+              USING (trial_id) WHERE t.rule = 'BP') bp USING (layer, parameter)
+        GROUP BY ALL ORDER BY ALL
+    """
+    same = {(rule, schedule): equal for rule, schedule, count, equal in duckdb.sql(query).fetchall()
+            if count == 8 or rule == "IL"}  # fmt: skip
+    assert same == {
+        ("BP", None): True,
+        ("IL", "layerwise"): False,
+        ("Z-IL", "layerwise"): True,
+        ("Z-IL", "literal"): True,
+        ("Fa-Z-IL", "layerwise"): True,
+        ("Fa-Z-IL", "literal"): False,
+    }
+
+
+def test_every_row_says_what_was_timed_on_what(run: tuple[Path, Ended]) -> None:
+    rows = pd.read_parquet(tables(run[0]) / "timings.parquet")
+    assert len(rows) == 7
+    assert set(rows.data) == {"imagenet"}
+    assert set(rows.device_kind) == {"cpu"}
+    assert set(rows.threads) == {1}
+    assert rows.device.str.contains("1 thread", regex=False).all()
+    assert set(rows.status) == {"done"}
+    assert (rows.ms_per_update_p10 <= rows.ms_per_update_median).all()
+    assert (rows.ms_per_update_median <= rows.ms_per_update_p90).all()
+    assert {len(times) for times in rows.ms_per_update} == {10}
+    assert (rows.loop_ms_per_update_median > 0).all()
+    bp = rows[rows.rule == "BP"].iloc[0]
+    assert (bp.ratio_to_bp_median, bp.exact, bp.weight_l2_to_bp) == (1.0, True, 0.0)
+    metadata = pq.read_schema(tables(run[0]) / "timings.parquet").metadata
+    assert {b"schema_version", b"code_sha256", b"provenance"} <= set(metadata)
+
+
+def test_what_is_committed_is_not_timed_again(run: tuple[Path, Ended], data: Path) -> None:
+    store, first = run
+    before = {path: path.read_bytes() for path in store.glob("sweeps/a/shards/**/*.*")}
+    again = timing(store, "--sweep", "a", "--data", str(data), "--with-loading", "--loaders", "1")
+    assert (again.code, again.stderr) == (0, "")
+    assert "all 1 shards are committed already" in again.stdout
+    assert {path: path.read_bytes() for path in store.glob("sweeps/a/shards/**/*.*")} == before
+    table = first.stdout[first.stdout.index("Time of a weight update") :]
+    assert table in again.stdout
+
+
+def test_the_collector_and_the_status_know_timings(run: tuple[Path, Ended]) -> None:
+    store, first = run
+    collected = job("--store", str(store), "--sweep", "a", module="jobs.collect")
+    assert collected.code == 0
+    assert first.stdout[first.stdout.index("Time of a weight update") :] in collected.stdout
+    status = job("--store", str(store), "--sweep", "a", module="jobs.status")
+    assert status.code == 0
+    assert "7 trials" in status.stdout
+
+
+def test_other_updates_under_the_same_name_are_refused(run: tuple[Path, Ended]) -> None:
+    refused = timing(run[0], "--sweep", "a")  # synthetic images are other trials
+    assert refused.code == 2
+    assert "sweep a already holds another plan" in refused.stderr
+
+
+def test_a_broken_image_ends_the_run_in_one_line(tmp_path: Path) -> None:
+    folder = directory(tmp_path / "data")
+    broken = folder / "train" / "n03" / "n03_1.PNG"
+    broken.write_bytes(b"no image")
+    ended = timing(tmp_path / "store", "--data", str(folder))
+    assert ended.code == 2
+    assert ended.stderr.count("\n") == 1
+    assert f"{broken} cannot be read as an image" in ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def test_a_plan_starts_nothing_and_imports_neither_torch_nor_ray(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from jobs.imagenet_timing import command\n"
+        f"arguments = ['--store', {str(tmp_path)!r}, '--plan']\n"
+        "assert command(arguments, standalone_mode=False) == 0\n"
+        "assert not {'torch', 'ray', 'torchvision', 'PIL'} & set(sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    for part in ("vgg11", "21 trials in 3 shard(s)", "Nothing was started.", "synthetic"):
+        assert part in done.stdout
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_the_job_has_help() -> None:
+    helped = job("--help", module=TIMING)
+    assert (helped.code, helped.stderr) == (0, "")
+    for word in ("Table 4", "--networks", "vgg16", "--with-loading", "--plan"):
+        assert word in helped.stdout

@@ -1,0 +1,372 @@
+"""A shard that is stopped between two epochs and resumed has the bits of one that never stopped.
+
+The oracle is the undisturbed run: every weight, every metric, every twin's digest.
+"""
+
+import io
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from builders import flipped, tiny
+
+from pcworker.data.mnist import Digits
+from pcworker.store.checkpoints import Checkpoints
+from pcworker.store.keys import Key, SweepKeys
+from pcworker.store.local import LocalStore
+from pcworker.store.tables import result_digest
+from pcworker.training.checkpoint import Checkpoint, TrialProgress, from_bytes, sealed, to_bytes
+from pcworker.training.engine import Engine
+from pcworker.training.results import EpochMetrics, ShardResult
+from pcworker.trials.configuration import configuration
+from pcworker.trials.trial import Trial
+
+MAKER = "this machine"
+SEEDS = (1482555873, 698841058)
+EPOCHS = 4
+
+
+class Stopped(Exception):
+    """The end of an attempt, at a checkpoint."""
+
+
+@pytest.fixture(scope="module")
+def tiny_engine(digits: Digits, cpu: torch.device) -> Engine:
+    """On so few digits that an epoch is 10 batches of 20 and one of 10."""
+    train, test = slice(0, 210), slice(0, 100)
+    few = (digits.train_images[train], digits.train_labels[train])
+    return Engine(Digits(*few, digits.test_images[test], digits.test_labels[test]), cpu)
+
+
+def mixed(**common: Any) -> list[Trial]:
+    """All rules and two seeds, of which one has its BP trial elsewhere. In float32 gamma = 5
+    explodes in the second epoch or a later one; gamma = 10^6 does in the first, in float64 too."""
+    cells: list[dict[str, Any]] = [
+        {"rule": "IL", "t": 64, "gamma": 1e6},
+        {"rule": "Z-IL", "sigma": 0.1},
+        {"rule": "IL", "t": 3, "gamma": 0.1},
+        {"rule": "Fa-Z-IL"},
+        {"rule": "IL", "t": 6, "gamma": 5.0},
+        {"rule": "Z-IL"},
+    ]
+    common = {"network": "784-32-32-10", "alpha": 0.05, "epochs": EPOCHS} | common
+    stacked = [Trial(configuration(**cell, **common), seed) for cell in cells for seed in SEEDS]
+    return [*stacked[:3], Trial(configuration(rule="BP", **common), SEEDS[0]), *stacked[3:]]
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "float32": {},
+    "float64 with biases": {"dtype": "float64", "bias": True},
+    "textbook tanh": {"arithmetic": "textbook", "activation": "tanh", "alpha": 0.001},
+    "twins that explode": {"alpha": 0.5, "bias": True},
+    "alone": {"network": "784-30-17-10", "bias": True},
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(
+    request: pytest.FixtureRequest, tiny_engine: Engine
+) -> tuple[str, list[Trial], ShardResult]:
+    """A shard and its undisturbed result."""
+    trials = mixed(**CASES[request.param])
+    return request.param, trials, tiny_engine.run(trials)
+
+
+def stop_after(epoch: int, stored: list[bytes]) -> Callable[[Checkpoint], None]:
+    def save(checkpoint: Checkpoint) -> None:
+        stored.append(to_bytes(checkpoint, MAKER))
+        if checkpoint.epoch == epoch:
+            raise Stopped
+
+    return save
+
+
+def stopped(tiny_engine: Engine, trials: list[Trial], epoch: int, **options: Any) -> bytes:
+    """What an attempt that ends after `epoch` has stored last."""
+    stored: list[bytes] = []
+    with pytest.raises(Stopped):
+        tiny_engine.run(trials, save=stop_after(epoch, stored), **options)
+    return stored[-1]
+
+
+def read(data: bytes, trials: list[Trial]) -> Checkpoint:
+    checkpoint = from_bytes(data, MAKER, trials)
+    assert checkpoint is not None
+    return checkpoint
+
+
+def assert_same(ours: ShardResult, undisturbed: ShardResult) -> None:
+    assert result_digest(ours) == result_digest(undisturbed)
+    for a, b in zip(ours.trials, undisturbed.trials, strict=True):
+        assert a.trial == b.trial
+        assert (a.nonfinite_epoch, a.updates) == (b.nonfinite_epoch, b.updates)
+        for layer, other in zip(a.parameters, b.parameters, strict=True):
+            for x, y in zip(layer, other, strict=True):
+                assert np.array_equal(x, y) and x.dtype == y.dtype
+                assert torch.equal(torch.from_numpy(x), torch.from_numpy(y))
+    assert (ours.twins, ours.packing) == (undisturbed.twins, undisturbed.packing)
+
+
+def test_the_cases_are_what_they_are_meant_to_be(
+    case: tuple[str, list[Trial], ShardResult],
+) -> None:
+    name, _, undisturbed = case
+    assert undisturbed.packing == ("alone" if name == "alone" else "stacked")
+    first = {result.nonfinite_epoch for result in undisturbed.trials}
+    assert 1 in first
+    if name != "twins that explode":
+        assert None in first
+    if name in ("float32", "twins that explode", "alone"):
+        assert first & {2, 3}
+    (twin,) = (r for r in undisturbed.trials if r.trial.configuration.rule == "BP")
+    assert (twin.status == "nonfinite") == (name == "twins that explode")
+
+
+@pytest.mark.parametrize("width", [None, 5], ids=["whole", "width 5"])
+@pytest.mark.parametrize("epoch", range(1, EPOCHS))
+def test_resumed_after_any_epoch_it_is_as_if_it_had_not_been_stopped(
+    tiny_engine: Engine, case: tuple[str, list[Trial], ShardResult], epoch: int, width: int | None
+) -> None:
+    _, trials, undisturbed = case
+    data = stopped(tiny_engine, trials, epoch)
+    assert_same(tiny_engine.run(trials, resume=read(data, trials), max_width=width), undisturbed)
+
+
+def test_resumed_twice_in_a_row_in_stacks_of_other_widths(
+    tiny_engine: Engine, case: tuple[str, list[Trial], ShardResult]
+) -> None:
+    _, trials, undisturbed = case
+    first = read(stopped(tiny_engine, trials, 1, max_width=4), trials)
+    second = read(stopped(tiny_engine, trials, 3, max_width=7, resume=first), trials)
+    assert second.epoch == 3 and second.seconds > first.seconds
+    assert_same(tiny_engine.run(trials, resume=second), undisturbed)
+
+
+def test_a_checkpoint_is_a_copy_that_training_leaves_alone(tiny_engine: Engine) -> None:
+    trials = mixed()
+    taken: list[Checkpoint] = []
+    undisturbed = tiny_engine.run(trials, save=taken.append)
+    for _ in range(2):
+        assert_same(tiny_engine.run(trials, resume=taken[0]), undisturbed)
+
+
+@pytest.mark.parametrize(("every", "epochs"), [(0, []), (1, [1, 2, 3, 4]), (2, [2, 4]), (5, [])])
+def test_checkpoints_are_taken_after_every_kth_epoch_but_the_last(
+    tiny_engine: Engine, every: int, epochs: list[int]
+) -> None:
+    taken: list[int] = []
+    trials = [Trial(configuration(rule="Z-IL", epochs=5), SEEDS[0])]
+    tiny_engine.run(trials, checkpoint_every=every, save=lambda found: taken.append(found.epoch))
+    assert taken == epochs
+
+
+def test_time_and_progress_go_on_where_they_were(tiny_engine: Engine) -> None:
+    trials = [Trial(configuration(rule="Z-IL", epochs=4), SEEDS[0])]
+    checkpoint = replace(read(stopped(tiny_engine, trials, 2), trials), seconds=1000.0)
+    shares: list[float] = []
+    assert (
+        1000 < tiny_engine.run(trials, resume=checkpoint, report=shares.append).wall_seconds < 1100
+    )
+    assert shares == [0.5, 0.75]
+
+
+@pytest.mark.parametrize("packing", ["alone", "irreproducible"])
+def test_the_result_says_the_most_careful_packing_that_any_part_of_it_had(
+    tiny_engine: Engine, packing: str
+) -> None:
+    trials = mixed(epochs=2)
+    undisturbed = tiny_engine.run(trials)
+    careful = replace(read(stopped(tiny_engine, trials, 1), trials), packing=packing)
+    result = tiny_engine.run(trials, resume=careful)
+    assert result.packing == packing
+    assert result_digest(result) == result_digest(undisturbed)
+
+
+def test_a_stacked_checkpoint_may_be_resumed_alone(tiny_engine: Engine) -> None:
+    """With several threads trials are run one by one."""
+    trials = mixed(epochs=2)
+    checkpoint = read(stopped(tiny_engine, trials, 1), trials)
+    torch.set_num_threads(2)
+    try:
+        assert tiny_engine.run(trials, resume=checkpoint).packing == "alone"
+    finally:
+        torch.set_num_threads(1)
+
+
+# What follows is about bytes and keys, on a checkpoint made up by hand.
+
+TRIALS = [Trial(tiny(rule, epochs=9), seed) for rule in ("Z-IL", "BP") for seed in (1, 2)]
+"""The BP trials are the others' twins."""
+
+
+def made_up(epoch: int = 2) -> Checkpoint:
+    """The second trial was not finite in epoch 2; values that a careless format would change."""
+    bits = np.array([0x7FC00001, 0xFFC00000, 0x7F800000, 0x80000000, 1, 2], np.uint32)
+    weights = [[bits.view(np.float32).reshape(2, 3)], [np.full((2, 2), 0.1, np.float32)]]
+    odd = EpochMetrics(0.1 + 0.2, None, float("inf"), -0.0, 5e-324, 1 / 3)
+    done = TrialProgress(None, 0, (odd,) * epoch)
+    lost = TrialProgress(2, 7, (odd,))
+    ids = [trial.trial_id for trial in TRIALS]
+    return Checkpoint(
+        epoch=epoch,
+        updates=2**40,
+        seconds=1 / 3,
+        packing="stacked",
+        trials=dict(zip(ids, (done, lost, done, done), strict=True)),
+        parameters={ids[0]: weights, ids[2]: weights, ids[3]: weights},
+        twins={ids[2]: ("a", "b"), ids[3]: ("c", "d")},
+    )
+
+
+def plain(checkpoint: Checkpoint | None) -> dict[str, Any]:
+    """All values of a checkpoint, so that equal are those with equal bits."""
+    assert checkpoint is not None
+    weights = {
+        trial: [[(p.dtype.str, p.shape, p.tobytes()) for p in layer] for layer in layers]
+        for trial, layers in checkpoint.parameters.items()
+    }
+    return vars(checkpoint) | {"parameters": weights, "trials": repr(checkpoint.trials)}
+
+
+def checkpoints(store: LocalStore, attempt: str = "mine", **changes: Any) -> Checkpoints:
+    values = {"maker": MAKER, "trials": TRIALS} | changes
+    return Checkpoints(store, SweepKeys("s"), "shard", attempt, **values)
+
+
+def key(attempt: str, epoch: int) -> str:
+    return f"sweeps/s/shards/shard/attempts/{attempt}/checkpoint-{epoch}.npz"
+
+
+def test_every_value_survives_bit_for_bit() -> None:
+    assert plain(from_bytes(to_bytes(made_up(), MAKER), MAKER, TRIALS)) == plain(made_up())
+
+
+def test_a_file_with_any_flipped_or_missing_byte_is_no_checkpoint() -> None:
+    data = to_bytes(made_up(), MAKER)
+    for place in range(len(data)):
+        assert from_bytes(flipped(data, place), MAKER, TRIALS) is None
+        assert from_bytes(data[:place], MAKER, TRIALS) is None
+    assert from_bytes(data + b"\0", MAKER, TRIALS) is None
+
+
+def test_another_makers_or_other_trials_checkpoint_is_not_used(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    checkpoints(store).save(made_up())
+    assert checkpoints(store).latest() is not None
+    assert checkpoints(store, trials=TRIALS[::-1]).latest() is not None
+    for other in (
+        {"maker": "another"},
+        {"trials": TRIALS[:-1]},
+        {"trials": [*TRIALS[:-1], other_trial()]},
+    ):
+        assert checkpoints(store, **other).latest() is None
+
+
+def other_trial() -> Trial:
+    return Trial(tiny("BP", epochs=9), 3)
+
+
+class Planted:
+    """A pickle that makes a file where it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("place", ["header", "layer1.weight"])
+def test_nothing_is_unpickled(tmp_path: Path, place: str) -> None:
+    """The files are sealed as ours are: the sha256 is no protection from whoever can compute it."""
+    planted = Planted(tmp_path / "unpickled")
+    with np.load(io.BytesIO(to_bytes(made_up(), MAKER))) as arrays:
+        values = dict(arrays)
+    file = io.BytesIO()
+    np.savez(file, **(values | {place: np.array([planted], dtype=object)}))
+    data = sealed(file.getvalue())
+    assert from_bytes(data, MAKER, TRIALS) is None
+    assert not planted.path.exists()
+    with np.load(io.BytesIO(data), allow_pickle=True) as arrays:
+        assert arrays[place].size == 1
+    assert planted.path.exists(), "the plant does nothing: the test shows nothing"
+
+
+def test_a_file_of_another_kind_is_no_checkpoint(tmp_path: Path) -> None:
+    planted, empty, array = Planted(tmp_path / "unpickled"), io.BytesIO(), io.BytesIO()
+    np.savez(empty)
+    np.save(array, np.zeros(3))
+    for data in (b"", b"PK", pickle.dumps(planted), empty.getvalue(), array.getvalue()):
+        assert from_bytes(data, MAKER, TRIALS) is None
+    assert from_bytes(sealed(empty.getvalue()), MAKER, TRIALS) is None
+    assert not planted.path.exists()
+
+
+def test_the_latest_that_can_be_used_is_of_any_attempt(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    assert checkpoints(store).latest() is None
+    for attempt, epoch in (("a", 2), ("b", 10), ("c", 9)):
+        checkpoints(store, attempt).save(made_up(epoch))
+    checkpoints(store, "d", maker="another").save(made_up(12))
+    store.put(key("e", 11), b"not a checkpoint")
+    store.put(key("e", 11).replace("checkpoint-11.npz", "trials.parquet"), b"rows")
+    assert plain(checkpoints(store).latest()) == plain(made_up(10))
+    store.delete(key("b", 10))
+    assert plain(checkpoints(store).latest()) == plain(made_up(9))
+
+
+class Vanishing(LocalStore):
+    """Another attempt deletes its checkpoint between our listing and our reading."""
+
+    def list(self, prefix: str) -> list[str]:
+        keys = super().list(prefix)
+        self.delete(key("other", 8))
+        return keys
+
+
+def test_a_checkpoint_that_vanishes_before_it_is_read_is_passed_over(tmp_path: Path) -> None:
+    checkpoints(LocalStore(tmp_path), "other").save(made_up(8))
+    checkpoints(LocalStore(tmp_path), "third").save(made_up(5))
+    assert plain(checkpoints(Vanishing(tmp_path)).latest()) == plain(made_up(5))
+    assert checkpoints(Vanishing(tmp_path / "empty")).latest() is None
+
+
+def test_save_keeps_an_attempts_newest_and_clear_keeps_none(tmp_path: Path) -> None:
+    store, keys = LocalStore(tmp_path), SweepKeys("s")
+    mine, other = checkpoints(store), checkpoints(store, "other")
+    elsewhere = Checkpoints(store, keys, "shard2", "mine", MAKER, TRIALS)
+    table = keys.data("shard", "mine", "trials")
+    store.put(table, b"rows")
+    elsewhere.save(made_up(1))
+    other.save(made_up(1))
+    for epoch in (1, 2, 2, 3):
+        mine.save(made_up(epoch))
+    kept = keys.checkpoint("shard2", "mine", 1)
+    assert store.list("sweeps/") == sorted([key("mine", 3), key("other", 1), table, kept])
+    mine.clear()
+    assert store.list("sweeps/") == sorted([table, kept])
+    mine.clear()
+
+
+def test_a_checkpoints_key_tells_its_shard_and_epoch() -> None:
+    keys = SweepKeys("s")
+    assert keys.checkpoint("shard", "mine", 12) == key("mine", 12)
+    assert keys.parse(key("mine", 12)) == Key("checkpoint", "shard", "mine", epoch="12")
+    others = [
+        keys.plan,
+        keys.commit("shard"),
+        keys.attempt("shard", "mine"),
+        keys.data("shard", "mine", "trials"),
+        keys.data("shard", "checkpoint-1.npz", "trials"),
+        SweepKeys("t").checkpoint("shard", "mine", 1),
+        key("mine", 1) + ".part",
+        key("mine", -1),
+    ]
+    for foreign in others:
+        of = keys.parse(foreign)
+        assert of is None or of.kind != "checkpoint"

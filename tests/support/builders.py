@@ -1,0 +1,227 @@
+"""Results made up by hand, so that what they must give is known in closed form.
+
+Base weights are multiples of 1/1024 and a drift is a power of two, so that `base + drift` is exact
+in float32 and every distance to the twin follows from the drift and the widths alone.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cluster.results.collect import Collected, collect, stored_plans
+from cluster.sweeps.plan import Plan, Shard, make_plan, store_plan
+from cluster.sweeps.sweep import Sweep
+from jobs.experiments import EXPERIMENTS
+from jobs.mnist_ablation.experiment import ABLATION
+from jobs.mnist_ablation.sweep import mnist_ablation
+from pcworker.store.commit import CommitOutcome, commit_shard
+from pcworker.store.keys import SweepKeys
+from pcworker.store.local import LocalStore
+from pcworker.store.sealed import seal, unseal
+from pcworker.store.store import Store
+from pcworker.store.tables import SHARD_TABLES
+from pcworker.training.results import EpochMetrics, ShardResult, TrialResult
+from pcworker.trials.configuration import CHOICES, Configuration, configuration
+from pcworker.trials.digests import network_digest
+from pcworker.trials.trial import Trial
+
+Drift = Callable[[Trial], float | None]
+"""By how much every weight of a trial is off its twin's; None: not finite."""
+
+
+def tiny(rule: str = "Z-IL", **changes: Any) -> Configuration:
+    """A configuration of 10 weights."""
+    return configuration(**{"network": "3-2-2", "rule": rule, **changes})
+
+
+def where(sweep: str = "tiny", **changes: Any) -> dict[str, Any]:
+    """What a worker says of itself beside a result."""
+    return {
+        "sweep": sweep,
+        "device": "cpu: by hand",
+        "hostname": "here",
+        "versions": {"torch": "0.0"},
+        "git_commit": None,
+        "git_dirty": None,
+        "code_sha256": "c" * 64,
+        **changes,
+    }
+
+
+def base_weights(trial: Trial) -> list[list[np.ndarray]]:
+    """The twin's final weights: they depend on the seed and the widths only; the first is 0.0."""
+    config = trial.configuration
+    random = np.random.default_rng(trial.seed)
+    layers = [
+        (random.integers(-512, 512, (n, m)) / 1024).astype(config.dtype)
+        for n, m in pairwise(config.widths)
+    ]
+    for weight in layers:
+        weight[0, 0] = 0.0
+    return [[weight] for weight in layers]
+
+
+def weights(trial: Trial, drift: float) -> list[list[np.ndarray]]:
+    return [[p + p.dtype.type(drift) for p in layer] for layer in base_weights(trial)]
+
+
+def l2(config: Configuration, drift: float) -> float:
+    """Sum over layers of the L2 norm of a difference that is `drift` everywhere."""
+    return sum(drift * math.sqrt(n * m) for n, m in pairwise(config.widths))
+
+
+def l1(config: Configuration, drift: float) -> float:
+    return drift * sum(n * m for n, m in pairwise(config.widths))
+
+
+def trial_result(trial: Trial, drift: float | None = 0.0) -> TrialResult:
+    """The twin is wrong on 1/(2 epoch) of the digits, the trial on `drift` more."""
+    config = trial.configuration
+    if drift is None:
+        nothing = [EpochMetrics()] * config.epochs
+        return TrialResult(trial, nonfinite_epoch=1, updates=1, epochs=nothing)
+    epochs = [
+        EpochMetrics(
+            test_error=0.5 / epoch + drift,
+            twin_test_error=0.5 / epoch,
+            train_energy=1.0 / epoch,
+            weight_l2_to_twin=l2(config, drift),
+            weight_l1_to_twin=l1(config, drift),
+            weight_maxabs_to_twin=drift,
+        )
+        for epoch in range(1, config.epochs + 1)
+    ]
+    return TrialResult(trial, updates=100, epochs=epochs, parameters=weights(trial, drift))
+
+
+def twin_digests(trials: Iterable[Trial]) -> dict[str, list[str]]:
+    """By twin: the digest after each epoch; only the last one is that of weights."""
+    return {
+        twin.trial_id: [
+            *(f"{twin.trial_id} after {epoch}" for epoch in range(1, twin.configuration.epochs)),
+            network_digest(base_weights(twin)),
+        ]
+        for twin in dict.fromkeys(trial.twin for trial in trials)
+    }
+
+
+def shard_result(trials: Sequence[Trial], drift: Drift = lambda trial: 0.0) -> ShardResult:
+    return ShardResult(
+        trials=[trial_result(trial, drift(trial)) for trial in trials],
+        twins=twin_digests(trials),
+        packing="stacked",
+        wall_seconds=1.5,
+    )
+
+
+def ablation(**changes: Any) -> Sweep:
+    """`mnist_ablation` of a small network with small axes: 8 trials per seed."""
+    axes: dict[str, Any] = {
+        "networks": ["784-2-10"],
+        "seeds": [1],
+        "t": [None, 0, 16],
+        "gamma": [1.0, 10.0],
+        "sigma": [0.0, 0.1],
+        "rules": CHOICES["rule"],
+    }
+    return mnist_ablation(**(axes | changes))
+
+
+def paper_drift(trial: Trial) -> float | None:
+    """Exact where the paper says so; gamma = 10 explodes; the rest drifts by 1/8."""
+    config = trial.configuration
+    if config.rule in ("BP", "Fa-Z-IL"):
+        return 0.0
+    if config.gamma == 10:
+        return None
+    return 0.0 if config.rule == "Z-IL" and config.sigma == 0 else 0.125
+
+
+def planned(store: Store, sweep: Sweep, name: str) -> Plan:
+    """A sweep's plan, stored."""
+    plan = make_plan(ABLATION, sweep, name)
+    store_plan(store, plan, {})
+    return plan
+
+
+def commit(
+    store: Store,
+    plan: Plan,
+    shard: Shard,
+    drift: Drift = paper_drift,
+    attempt: str = "first",
+    result: ShardResult | None = None,
+    **host: Any,
+) -> CommitOutcome:
+    """Commits made-up results of one shard."""
+    made = result or shard_result(shard.trials, drift)
+    keys = SweepKeys(plan.name)
+    return commit_shard(
+        store, keys, shard.shard_id, attempt, made, SHARD_TABLES, where(plan.name, **host)
+    )
+
+
+def commit_all(store: Store, plan: Plan, drift: Drift = paper_drift) -> None:
+    for shard in plan.shards:
+        commit(store, plan, shard, drift)
+
+
+def collected(store: Store, *names: str) -> Collected:
+    """The tables of stored sweeps."""
+    return collect(store, stored_plans(store, names, EXPERIMENTS))
+
+
+def rewrite(store: Store, key: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Replaces a sealed object by what `change` makes of it, sealed again: its sha256 fits."""
+    store.put(key, seal(change(unseal(store.get(key) or b""))))
+
+
+def flipped(data: bytes, place: int) -> bytes:
+    """`data` with one bit of the byte at `place` the other way."""
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+def flipped_digits(data: bytes) -> Iterator[bytes]:
+    """`data` with each of its digits in turn replaced by another one."""
+    return (flipped(data, place) for place, byte in enumerate(data) if byte in b"0123456789")
+
+
+def failure(shard: Shard, **changes: Any) -> dict[str, Any]:
+    """A record of a failed attempt of the sweep "a"."""
+    return {
+        "sweep": "a",
+        "shard_id": shard.shard_id,
+        "attempt_id": "x",
+        "kind": "error",
+        "quarantined": True,
+        "error": "ValueError: no",
+        "traceback": "Traceback ...\nValueError: no",
+        "driver": "here",
+        "time": "2020-01-01T00:00:00+00:00",
+        "trial_ids": [trial.trial_id for trial in shard.trials],
+        **changes,
+    }
+
+
+def record_failure(store: Store, plan: Plan, shard: Shard, **changes: Any) -> str:
+    """Stores it; returns the key."""
+    record = failure(shard, **{"sweep": plan.name, **changes})
+    key = SweepKeys(plan.name).failure(shard.shard_id, record["attempt_id"])
+    store.put(key, seal(record))
+    return key
+
+
+class Counting(LocalStore):
+    """Counts what is read."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.read: list[str] = []
+
+    def get(self, key: str) -> bytes | None:
+        self.read.append(key)
+        return super().get(key)

@@ -1,0 +1,258 @@
+"""What the tests of faults share: one small sweep, its command line, and what a store holds of it.
+
+Every test of faults ends with `assert_nothing_lost`. None waits for time to pass: they wait for
+what is in the store, for what the driver has printed, or for a process.
+"""
+
+import atexit
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pyarrow as pa
+from running import (
+    PATIENCE_S,
+    ROOT,
+    ProcessId,
+    descendants,
+    environment,
+    processes,
+    wait_until,
+    workers,
+)
+from tables import RESULTS, equal_tables
+
+from pcworker.store.keys import SweepKeys
+from pcworker.store.local import LocalStore
+from pcworker.store.parquet import from_parquet
+from pcworker.store.store import Store
+
+NAME = "faults"
+KEYS = SweepKeys(NAME)
+NETWORKS = ("784-32-32-10", "784-32-10", "784-16-10")
+"""A shard each, a few seconds long."""
+SHARDS = len(NETWORKS)
+EPOCHS = 3
+
+
+def declared(*networks: str, epochs: int = EPOCHS) -> tuple[str, ...]:
+    """The options that declare the sweep: 7 trials of each network."""
+    return (
+        *("--sweep", NAME, "--networks", ",".join(networks), "--epochs", str(epochs)),
+        *("--t", "l,1", "--gamma", "0.5,1", "--sigma", "0,0.1", "--batch-size", "500"),
+    )
+
+
+SWEEP = declared(*NETWORKS)
+
+
+class Job:
+    """A job's command that runs, in a process group of its own. What it prints goes to files, so
+    that it can be read at any time."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", out: Path, err: Path) -> None:
+        self.process, self._out, self._err = process, out, err
+        self.orphans: set[ProcessId] = set()
+        """What it had started when it was killed."""
+
+    @property
+    def stdout(self) -> str:
+        return self._out.read_text()
+
+    @property
+    def stderr(self) -> str:
+        return self._err.read_text()
+
+    def wait_for(self, condition: Callable[[], object], what: str) -> None:
+        """Fails unless `condition` comes true while the job runs."""
+        met = wait_until(lambda: bool(condition()), self.process)
+        assert met, f"never: {what}\n{self.stdout}\n{self.stderr}"
+
+    def says(self, text: str) -> None:
+        """Waits until the job has printed `text`."""
+        self.wait_for(lambda: text in self.stdout, f"says {text!r}")
+
+    def end(self) -> "Run":
+        """Waits until the job has ended by itself."""
+        code = self.process.wait(PATIENCE_S)
+        return Run(code, self.stdout, self.stderr)
+
+    def kill(self) -> None:
+        """SIGKILL to the driver alone; what it had started may live on for a while."""
+        self.orphans |= descendants(self.process.pid)
+        self.process.kill()
+        self.process.wait()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A job that has ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    def says_one_line(self, *parts: str) -> None:
+        """Fails unless it ended with code 2 and one line on stderr that holds all these."""
+        assert self.code == 2, self.stdout + self.stderr
+        assert self.stderr.strip().count("\n") == 0, self.stderr
+        assert all(part in self.stderr for part in parts), self.stderr
+        assert "Traceback" not in self.stdout + self.stderr
+
+    def events(self, name: str) -> list[dict[str, str]]:
+        """The fields of the driver's log lines of one event."""
+        lines = [line for line in self.stdout.splitlines() if f" event={name} " in line]
+        return [dict(re.findall(r'(\w+)=("[^"]*"|\S+)', line)) for line in lines]
+
+
+@contextmanager
+def running(*command: str, extra: Mapping[str, str] | None = None) -> Iterator[Job]:
+    """A job's command, and in the end nothing that it has started.
+
+    extra  environment variables beside this process's
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-m", *command],
+                cwd=ROOT,
+                env=environment() | dict(extra or {}),
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+            )
+        job = Job(process, out, err)
+        with process:
+            try:
+                yield job
+            finally:
+                if process.poll() is None:
+                    job.kill()
+                for pid, _ in job.orphans & processes().keys():
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+
+
+def arguments(store: Store, *options: str) -> tuple[str, ...]:
+    """The sweep's command on a store."""
+    return ("jobs.mnist_ablation", "--store", store.url, *SWEEP, *options)
+
+
+def finished(*command: str, extra: Mapping[str, str] | None = None) -> Run:
+    """A job from its beginning to its end."""
+    with running(*command, extra=extra) as job:
+        return job.end()
+
+
+def collected(store: Store, *options: str) -> Run:
+    return finished("jobs.collect", "--store", store.url, "--sweep", NAME, *options)
+
+
+@cache
+def undisturbed() -> LocalStore:
+    """The store of the sweep by one worker, without any fault. To be read only."""
+    folder = tempfile.TemporaryDirectory(prefix="undisturbed-")
+    atexit.register(folder.cleanup)
+    store = LocalStore(Path(folder.name))
+    done = finished(*arguments(store, "--workers", "1"))
+    assert done.code == 0, done.stderr
+    assert len(commits(store)) == SHARDS
+    return store
+
+
+def commits(store: Store) -> dict[str, bytes]:
+    """What each commit says, by shard."""
+    keys = [key for key in store.list(KEYS.shards) if key.endswith("/commit.json")]
+    return {key.split("/")[-2]: store.get(key) or b"" for key in keys}
+
+
+def attempts(store: Store, shard: str) -> set[str]:
+    """The attempts of a shard that trained to their end."""
+    keys = store.list(KEYS.attempts(shard))
+    return {key.split("/")[-2] for key in keys if key.endswith("/attempt.json")}
+
+
+def unfinished(store: Store) -> dict[str, int]:
+    """The epoch of the last checkpoint of every shard that has one and no commit."""
+    found: dict[str, int] = {}
+    for key in store.list(KEYS.shards):
+        of = KEYS.parse(key)
+        if of and of.kind == "checkpoint":
+            found[of.shard] = max(found.get(of.shard, 0), int(of.epoch))
+    return {shard: epoch for shard, epoch in found.items() if shard not in commits(store)}
+
+
+def read_tables(store: Store) -> dict[str, pa.Table]:
+    """The tables that the collector wrote to a store."""
+    return {name: from_parquet(store.get(KEYS.table(name)) or b"") for name in (*RESULTS,)}
+
+
+def failures(store: Store) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = from_parquet(
+        store.get(KEYS.table("failures")) or b""
+    ).to_pylist()
+    return rows
+
+
+def assert_nothing_lost(store: Store, before: Mapping[str, bytes]) -> None:
+    """Every table is the undisturbed sweep's, every shard is committed, and no commit that was
+    there `before` has changed."""
+    assert before.items() <= commits(store).items()
+    assert len(commits(store)) == SHARDS
+    ours, theirs = read_tables(store), read_tables(undisturbed())
+    for name, table in ours.items():
+        assert equal_tables(table, theirs[name]), f"{name} differs"
+
+
+def assert_trained_once(store: Store, *but: str) -> None:
+    """No shard, but for these, has been trained to its end more than once."""
+    ends = {shard: len(attempts(store, shard)) for shard in commits(store) if shard not in but}
+    assert set(ends.values()) <= {1}, ends
+
+
+def kill_workers(job: Job) -> set[ProcessId]:
+    """SIGKILL to every worker; returns when they are gone."""
+    killed = workers(job.process.pid)
+    assert killed
+    for pid, _ in killed:
+        os.kill(pid, signal.SIGKILL)
+    assert wait_until(lambda: not killed & processes().keys())
+    return killed
+
+
+def kill_mid_shard(job: Job, store: Store) -> dict[str, int]:
+    """Kills the workers while one has a checkpoint of a shard and no commit yet; returns those
+    shards with the epochs of their checkpoints.
+
+    The workers are stopped for the look: what is seen is what they are killed at.
+    """
+    seen: dict[str, int] = {}
+
+    def caught() -> bool:
+        nonlocal seen
+        if not unfinished(store):
+            return False
+        stopped = workers(job.process.pid)
+        signalled(stopped, signal.SIGSTOP)
+        seen = unfinished(store)
+        signalled(stopped, signal.SIGKILL if seen else signal.SIGCONT)
+        return bool(seen) and wait_until(lambda: not stopped & processes().keys())
+
+    job.wait_for(caught, "a checkpoint of a shard without a commit")
+    return seen
+
+
+def signalled(which: set[ProcessId], number: signal.Signals) -> None:
+    for pid, _ in which:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)

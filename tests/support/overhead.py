@@ -1,0 +1,163 @@
+"""What a shard costs beside its training: 2,000 shards through plan, dispatch, actor, commit and
+collector, whose engine makes up its results at once.
+
+    python tests/support/overhead.py [--shards N] [--store DIRECTORY]
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from builders import shard_result
+
+from cluster.driver.events import Event, Finished
+from cluster.nodes.resources import Resources, ray_environment
+from cluster.sweeps.plan import Plan, make_plan, store_plan
+from cluster.sweeps.sweep import Cell, declare
+from jobs.mnist_ablation.experiment import ABLATION
+from pcworker.store.commit import read_commit
+from pcworker.store.keys import SweepKeys
+from pcworker.store.local import LocalStore
+from pcworker.store.store import Store
+from pcworker.store.tables import SHARD_TABLES
+from pcworker.training.results import ShardResult
+from pcworker.trials.configuration import configuration
+from pcworker.trials.trial import Trial
+
+SHARDS = 2000
+EARLY = 500
+"""After so many shards whatever is made once has been made: memory should not grow any more."""
+ONE_WORKER = Resources(workers=1, cpus=1, gpus=0, device="cpu")
+
+
+class MakesUp:
+    """An engine that does nothing."""
+
+    def __init__(self, data: Any, device: Any) -> None:
+        del data, device
+
+    def run(self, trials: Sequence[Trial], **_: Any) -> ShardResult:
+        return shard_result(trials)
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """What was measured."""
+
+    shards: int
+    wall_ms: tuple[float, ...]
+    """From a shard's end to the next one's, one by one."""
+    driver_ms: tuple[float, ...]
+    """Of the driver's CPU time, the same."""
+    early_bytes: int
+    """The driver's memory after EARLY shards, or in the middle of fewer."""
+    final_bytes: int
+
+    def __str__(self) -> str:
+        growth = (self.final_bytes - self.early_bytes) / 2**20
+        return (
+            f"{self.shards} shards by one worker, each with its files on the disk: "
+            f"{statistics.mean(self.wall_ms):.1f} ms a shard in all "
+            f"(median {statistics.median(self.wall_ms):.1f}), of which the driver computes "
+            f"{statistics.median(self.driver_ms):.1f} ms (median); driver's memory "
+            f"{self.final_bytes / 2**20:.0f} MiB, {growth:+.1f} MiB since shard "
+            f"{min(EARLY, self.shards // 2)}"
+        )
+
+
+def plan_of(shards: int) -> Plan:
+    """A shard per seed, of one trial of BP each."""
+    cell = Cell("rule", configuration(network="3-2-2", rule="BP"), None)
+    plan = make_plan(ABLATION, declare([cell], range(1, shards + 1)), "overhead")
+    assert [len(shard.trials) for shard in plan.shards] == [1] * shards
+    return plan
+
+
+def measured(dispatch: Any, store: Store, shards: int) -> Overhead:
+    """Runs the plan.
+
+    dispatch  the module `cluster.driver.dispatch`, connected to a Ray
+    """
+    from pcworker.actor import Work
+
+    plan, early = plan_of(shards), min(EARLY, shards // 2)
+    store_plan(store, plan, {})
+    keys = SweepKeys(plan.name)
+    work = Work(
+        sweep=plan.name, store=store, device="cpu", cpus=1, make_engine=MakesUp, tables=SHARD_TABLES
+    )
+    dispatcher = dispatch.Dispatcher(work, None, ONE_WORKER)
+    dispatcher.start(shards)
+    clocks = [(time.perf_counter(), time.process_time())]
+    memory = [0]
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Finished):
+            assert event.outcome == "committed"
+            clocks.append((time.perf_counter(), time.process_time()))
+            if len(clocks) - 1 in (early, shards):
+                memory.append(resident_bytes())
+
+    def is_committed(shard_id: str) -> bool:
+        return read_commit(store, keys, shard_id) is not None
+
+    quarantined = dispatcher.run(plan.shards, is_committed, tell)
+    assert quarantined == 0
+    (walls, cpus) = zip(*clocks, strict=True)
+    return Overhead(shards, _steps(walls), _steps(cpus), memory[1], memory[2])
+
+
+def collected(store: Path) -> str:
+    """What a collector of its own process takes for all shards."""
+    command = [sys.executable, "-m", "jobs.collect", "--store", str(store), "--sweep", "overhead"]
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    assert status == 0
+    seconds = time.perf_counter() - started
+    return f"Collected in {seconds:.1f} s, {used.ru_maxrss / 1024:.0f} MiB at most"
+
+
+def resident_bytes() -> int:
+    """Of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _steps(seconds: Sequence[float]) -> tuple[float, ...]:
+    return tuple(1000 * (b - a) for a, b in pairwise(seconds))
+
+
+def main() -> None:
+    """Measures, and prints."""
+    parser = argparse.ArgumentParser(description="What a shard costs beside its training.")
+    parser.add_argument("--shards", type=int, default=SHARDS)
+    parser.add_argument("--store", type=Path, help="An empty directory.  [default: a temporary]")
+    options = parser.parse_args()
+    ray_environment(None)  # before ray is imported
+    from cluster.driver import dispatch
+    from cluster.nodes import connect
+
+    given = options.store
+    folder = nullcontext(given) if given else tempfile.TemporaryDirectory()
+    started = time.perf_counter()
+    plan_of(options.shards)
+    print(f"Planned in {time.perf_counter() - started:.1f} s")
+    with folder as path:
+        with connect.connected(None):
+            print(measured(dispatch, LocalStore(Path(path)), options.shards))
+        print(collected(Path(path)))
+
+
+if __name__ == "__main__":
+    main()
