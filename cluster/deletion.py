@@ -1,8 +1,8 @@
-"""Deleting a sweep: all of it that this project wrote, nothing else, and so that it can be
-interrupted.
+"""Deletes a sweep: everything that this project wrote for it, and nothing else.
 
-Commits go before the results that they name: what is left of a half-deleted sweep is never a
-damaged one. The plan goes last: until then the name stays taken, and the same command goes on.
+The deletion may be interrupted at any time. Commits are deleted before the results that they name,
+so a half-deleted sweep never looks damaged. The plan is deleted last: until then the sweep's name
+stays taken, and the same command continues the deletion.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -22,38 +22,40 @@ from pcworker.store.store import Store
 _ORDER: tuple[KeyKind, ...] = (
     "table", "report", "failure", "commit", "data", "attempt", "checkpoint", "driver", "plan"
 )  # fmt: skip
-"""The order in which a sweep's objects go."""
+"""The order in which a sweep's objects are deleted."""
 WATCH_S = int(EVERY_S) + 2
-"""A driver that lives gives a sign in this time."""
+"""Within this many seconds a living driver writes a sign of life."""
 
 Keys = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Doomed:
-    """What would be deleted of a sweep."""
+    """A sweep that is to be deleted."""
 
     name: str
     root: str
+    """The sweep's folder in the store."""
     stages: tuple[Keys, ...]
-    """Keys, in the order in which they go."""
+    """The keys to delete, in groups, in the order of deletion."""
     foreign: Keys
-    """Keys in the sweep's folder that are none of its own, and stay."""
+    """The keys in the sweep's folder that this project did not write. They stay."""
     described: str
-    """What it is, in a line or two."""
+    """A description of the sweep in one or two lines."""
 
     @property
     def count(self) -> int:
-        """Objects."""
+        """The number of objects to delete."""
         return sum(map(len, self.stages))
 
 
 def in_stages(
     sweep: SweepKeys, keys: Sequence[str], experiments: Iterable[Experiment]
 ) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:
-    """A sweep's own keys, in the order in which they go; and those that are none of its own.
+    """Splits the keys in a sweep's folder into the sweep's own, in the order of deletion, and those
+    that this project did not write.
 
-    experiments  those that may have written it
+    experiments  the experiments that may have written the sweep
     """
     known = list(experiments)
     written = {name for each in known for name in each.tables.schemas}
@@ -74,9 +76,11 @@ def in_stages(
 
 
 def doomed(store: Store, name: str, experiments: Experiments) -> Doomed:
-    """What there is of the sweep `name`, or of the tables `A+B` that were made of several.
+    """Finds all objects of the sweep `name`, or of the tables `A+B` that were made from several
+    sweeps together.
 
-    Raises InputError if there is nothing, or if it is another sweep, as behind a link.
+    Raises InputError if there is nothing, or if the folder holds another sweep, for example because
+    it is a link to that sweep's folder.
     """
     parts = name.split("+")
     sweep = SweepKeys.joint(parts)
@@ -90,9 +94,10 @@ def doomed(store: Store, name: str, experiments: Experiments) -> Doomed:
 
 
 def at_work(store: Store, sweep: Doomed, pause: Callable[[], None]) -> list[Driver]:
-    """The drivers that give a sign of life while it is watched, whatever their clocks say.
+    """Watches the sweep for up to WATCH_S seconds and returns the drivers that gave a sign of life
+    in that time. It does not compare clocks, which may differ between machines.
 
-    pause  waits a second
+    pause  waits for one second
     """
     if "+" in sweep.name:
         return []
@@ -108,7 +113,10 @@ def at_work(store: Store, sweep: Doomed, pause: Callable[[], None]) -> list[Driv
 
 
 def delete(store: Store, sweep: Doomed, report: Callable[[int], None]) -> None:
-    """Deletes it; `report` is told how many objects are gone. May be interrupted at any time."""
+    """Deletes the sweep. It may be interrupted at any time.
+
+    report  is called after each object with the number of objects deleted so far
+    """
     gone = 0
     for stage in sweep.stages:
         for _ in read_all(partial(_delete, store), stage):
@@ -136,8 +144,8 @@ def _described(store: Store, name: str, keys: Sequence[str], experiments: Experi
 
 
 def _require_own(store: Store, name: str) -> None:
-    """Another sweep's folder may be found under this name: by a link, or a copy."""
-    with suppress(ValueError):  # a damaged plan says nothing
+    """Raises InputError if the folder holds another sweep, as it does if it is a link or a copy."""
+    with suppress(ValueError):  # a damaged plan does not say whose it is
         found = unseal(store.get(SweepKeys(name).plan) or b"").get("sweep")
         if found != name:
             raise InputError(

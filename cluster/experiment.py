@@ -1,7 +1,7 @@
-"""The seam between the service and an experiment: all that the service must know of one.
+"""The seam between the service and an experiment: everything that the service needs to know of one.
 
-An experiment is a folder under `jobs/` that fills one `Experiment`. Nothing below `jobs/` names an
-experiment: `jobs.experiments` lists them, and commands hand that list in.
+An experiment is a folder under `jobs/` that fills in one `Experiment`. Nothing below `jobs/` names
+an experiment: `jobs.experiments` lists them all, and the commands pass that list down.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,28 +24,30 @@ if TYPE_CHECKING:
 
 Trials = Sequence[Trial[Any]]
 Seconds = Callable[[Trials], float]
-"""About how many seconds a shard of these trials takes."""
+"""A function that estimates how many seconds a shard of these trials takes."""
 
 
 @dataclass(frozen=True)
 class Derived:
-    """A table that the collector computes from what the shards have written."""
+    """A table that the collector computes from the tables that the shards have written."""
 
     schema: "pa.Schema"
     rows: Callable[
         [Sequence["Plan"], Mapping[str, "pa.Table"], Sequence["Commit"]],
         Sequence[Mapping[str, Any]],
     ]
-    """From the plans, the committed tables and the commits of all sweeps that are collected."""
+    """Makes the rows from the plans, the committed tables and the commits of all sweeps that are
+    collected together."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What a user is shown as a first query of the results."""
+    """The first query of the results that a user is shown."""
 
     table: str
+    """The table that the query reads."""
     query: str
-    """SQL, with {} in the place of the table."""
+    """The SQL text, with {} in the place of the table's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,58 +55,66 @@ class Experiment:
     """One kind of sweep."""
 
     name: str
-    """It stands in every stored plan."""
+    """The name that every stored plan holds."""
     prefix: str
-    """The first part of a sweep's name, if the user gives none."""
+    """The first part of a sweep's name, if the user gives no name."""
 
     # what planning knows
     configuration: type[Any]
     """The class of its trials' configurations."""
     pack: Callable[[Trials], Sequence[Trials]]
-    """Packs trials, in the order of their ids, into shards."""
+    """Packs trials into shards. It receives the trials in the order of their ids."""
     seconds: Seconds
-    """Estimates a shard's time by a fixed table, so that a plan depends on no machine."""
+    """Estimates a shard's time by a fixed table, so that a plan does not depend on the machine."""
     calibrated: Callable[[int], Seconds | None] | None = None
-    """Measures this machine while that many workers compute; None: there is only the table."""
+    """Measures this machine's speed while the given number of workers compute, and returns an
+    estimator that uses it (None if nothing could be measured). The field is None if the experiment
+    has only its fixed table."""
     updates: Callable[[Trials], int]
     """Counts the weight updates that a shard makes."""
     stored_bytes: Callable[[Trials], float]
-    """Bounds the bytes that the weights of a shard take in the store, tables included."""
+    """Returns an upper bound of the bytes that a shard's weights take in the store, including the
+    collected tables."""
     exact: bool
-    """Whether its results rest on exactness, so that every worker tries its device first."""
+    """True if the results rely on exactness: then every worker first tests its device."""
     same_everywhere: bool
-    """Whether a trial has one result wherever it runs, so that one copy will do."""
+    """True if a trial has the same result wherever it runs, so that one copy of it is enough."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """The variables with which its workers' processes start."""
+    """Environment variables with which the workers' processes start."""
 
-    # its data
+    # the data it needs
     find_data: Callable[[Path | None, Trials], Any]
-    """Finds what the engines are given, from the directory that the user named (or None) and the
-    trials that are to run (none, if only the data are looked at). DataError if there is none."""
+    """Finds the data that the engines receive. Its arguments are the directory that the user named
+    (or None) and the trials that will run (none, if the data are only checked). It raises DataError
+    if the data cannot be found."""
     data_name: Callable[[Any], str]
-    """Says in words what was found."""
+    """Describes in words the data that were found."""
     images_of: Callable[[Any], str | None] = lambda data: None
-    """Names a directory that every node must see, if the data is one."""
+    """Returns the directory that every node must see, if the data are a directory; else None."""
 
     # what a worker does
     engine: Callable[[Any, "torch.device"], "Trains"]
-    """Makes an engine for the data on a device. It imports torch inside: planning needs none."""
+    """Makes an engine for the data on a device. It imports torch inside the function, because
+    planning must not import torch."""
     tables: Tables
-    """The tables that its shards write."""
+    """The tables that the shards write."""
 
     # what the collector does
     columns: Callable[[Any], Mapping[str, object]]
-    """Gives the columns that say what a trial was to be, for a trial whose shard has failed."""
+    """Returns the columns that identify and describe a trial. They fill the row of a trial whose
+    shard has failed."""
     derived: Mapping[str, Derived] = field(default_factory=dict)
     report: Callable[["Console", "Collected"], None]
-    """Prints the tables that a person reads."""
+    """Prints the results as tables for a person to read."""
     figures: Callable[[Mapping[str, "pa.Table"]], Mapping[str, bytes]] = lambda tables: {}
-    """Draws from the collected tables: the bytes of each of the files `figure_files`, or none."""
+    """Draws the figures from the collected tables. It returns the bytes of each file by its name,
+    which is one of `figure_files`, or nothing if there is nothing to draw."""
     figure_files: tuple[str, ...] = ()
+    """The names of the files that `figures` may write."""
     question: Question
     next_lines: tuple[str, ...] = ()
-    """Further lines of advice after a sweep."""
+    """More lines of advice, printed after a sweep."""
 
 
 Experiments = Mapping[str, Experiment]
-"""By name: those that a command knows."""
+"""The experiments that a command knows, by name."""

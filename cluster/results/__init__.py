@@ -1,1 +1,1 @@
-"""From what is committed to tables, figures and remarks."""
+"""This room turns committed results into tables, figures and remarks."""

@@ -1,7 +1,7 @@
-"""The determinism audit: what was computed more than once must be bit-identical every time.
+"""The determinism audit: results that were computed more than once must be equal bit for bit.
 
-It costs nothing extra: every shard trains copies of its BP twins anyway, and attempts that lost a
-race, or were killed before their commit, have left what they found.
+The audit costs no extra training. Every shard trains copies of its BP twins anyway. An attempt that
+finished after another one had committed, or was killed before its commit, has left its results.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,25 +15,28 @@ from pcworker.store.store import Store
 
 @dataclass(frozen=True)
 class Audit:
-    """What was compared, and what differs; one line each, with what ran both sides."""
+    """The comparisons that were made, and a line for each difference that was found. A line names
+    the hosts and devices of both sides."""
 
     copies: int
-    """Of BP trials, in other shards than the trial's own."""
+    """The number of compared copies of BP trials, each in another shard than the trial itself."""
     differing_copies: tuple[str, ...]
-    """After any epoch."""
+    """A line for each copy whose weights differ from the trial's after any epoch."""
     attempts: int
-    """That trained a shard to its end, beside the one that is committed."""
+    """The number of attempts that trained a shard to its end but are not the committed one."""
     shards: int
-    """Those which have such attempts."""
+    """The number of shards that have such attempts."""
     differing_attempts: tuple[str, ...]
+    """A line for each such attempt whose results differ from the committed ones."""
 
 
 Repeated = tuple[Commit, FinishedAttempt]
-"""A commit, and another attempt of its shard that trained to its end."""
+"""A commit, and another attempt that trained the same shard to its end."""
 
 
 def audit(commits: Sequence[Commit], repeated: Sequence[Repeated]) -> Audit:
-    """Compares the copies of BP trials with the trials, and repeated attempts with the commits."""
+    """Compares the copies of BP trials with the trials themselves, and repeated attempts with the
+    committed ones."""
     copies = list(_copies(commits))
     return Audit(
         copies=len(copies),
@@ -56,10 +59,10 @@ def audit(commits: Sequence[Commit], repeated: Sequence[Repeated]) -> Audit:
 
 
 def read_repeated(store: Store, beside: Sequence[tuple[str, Commit]]) -> tuple[Repeated, ...]:
-    """The attempts beside the committed ones that trained to their end; what cannot be read is left
-    out: it is no evidence.
+    """Reads the repeated attempts. One that cannot be read is left out, because it proves nothing.
 
-    beside  the keys of such attempts, each with the commit of its shard
+    beside  the keys of the attempts that trained to their end but are not the committed ones, each
+            with the commit of its shard
     """
     found = read_all(partial(read_attempt, store), (key for key, _ in beside))
     return tuple(
@@ -70,7 +73,8 @@ def read_repeated(store: Store, beside: Sequence[tuple[str, Commit]]) -> tuple[R
 
 
 def _copies(commits: Sequence[Commit]) -> Iterator[tuple[str, Commit, Commit]]:
-    """A BP trial, a commit with a copy of it, and the commit that holds it as a trial."""
+    """Yields for each copy: the BP trial's id, the commit that holds the copy, and the commit that
+    holds the trial itself."""
     owners = {id: commit for commit in commits for id in commit.trial_ids if id in commit.twins}
     for commit in commits:
         for twin in commit.twins:

@@ -1,6 +1,7 @@
-"""The collector: from what is committed to the tables that answer the paper's question.
+"""The collector: it makes an experiment's tables from the committed results.
 
-It may run at any time, also while the sweep runs: half-written and lost attempts are invisible.
+It may run at any time, even while the sweep runs: attempts that are half-written or lost are
+invisible to it.
 """
 
 import json
@@ -23,41 +24,47 @@ from pcworker.store.store import Store
 from pcworker.trials.trial import Trial
 
 ANY_SWEEP = ""
+"""Stands for the sweep of a trial that has the same result in every sweep."""
 
 
 @dataclass(frozen=True)
 class Collected:
-    """The tables of one sweep, or of several together."""
+    """The tables of one sweep, or of several sweeps together."""
 
     keys: SweepKeys
-    """Where its tables and its report go."""
+    """The keys under which the tables and the report are stored."""
     experiment: Experiment
     tables: dict[str, pa.Table]
+    """The tables by name. Nothing but the order in which their names are printed depends on the
+    order of this dict."""
     missing: tuple[Trial[Any], ...]
-    """Trials without a result."""
+    """The trials without a result."""
     damaged: tuple[str, ...]
-    """What is wrong with which object, one line each."""
+    """A line for each damaged object: its place, and what is wrong with it."""
     audit: Audit
     alone: int
-    """Trials that were run one by one, because a stack might have changed their bits."""
+    """The number of trials that ran one by one, because a stack might have changed their bits."""
     not_invariant: int
-    """Trials whose results do not even repeat themselves."""
+    """The number of trials that gave different bits when the same machine ran them again."""
 
     def rows(self, table: str) -> list[dict[str, Any]]:
-        """The rows of a table."""
+        """The rows of a table, each as a dict from column to value."""
         rows: list[dict[str, Any]] = self.tables[table].to_pylist()
         return rows
 
     @property
     def failed(self) -> int:
-        """How many of the missing trials are so because their shard has failed."""
+        """How many of the missing trials are missing because their shard has failed."""
         statuses = self.tables[self.experiment.tables.per_trial]["status"].to_pylist()
         return sum(status == "failed" for status in statuses)
 
 
 def stored_plans(store: Store, names: Iterable[str], experiments: Experiments) -> list[Plan]:
-    """The plans of the sweeps `names`, each once. InputError if a sweep has no plan, or they are
-    of two experiments, which have no table in common."""
+    """Reads the plans of the sweeps `names`, each once, in the order of their names.
+
+    Raises InputError if a sweep has no plan, or if the sweeps belong to different experiments,
+    because those have no tables in common.
+    """
     plans = [_plan(store, name, experiments) for name in sorted(set(names))]
     if len(kinds := {plan.experiment.name: plan.name for plan in plans}) > 1:
         which = " and ".join(f"{name} (of the experiment {kind})" for kind, name in kinds.items())
@@ -66,20 +73,20 @@ def stored_plans(store: Store, names: Iterable[str], experiments: Experiments) -
 
 
 def collect(store: Store, plans: Sequence[Plan]) -> Collected:
-    """The tables of sweeps of one experiment together; seeds of equal cells are joined.
+    """Collects sweeps of one experiment into common tables. Equal cells of several sweeps are
+    joined: the tables hold the seeds of all of them.
 
-    What is damaged is left out and named.
+    Damaged objects are left out, and `Collected.damaged` names them.
     """
     committed = read_committed(store, plans)
     failures, damaged = _failures(store, plans)
     experiment = plans[0].experiment
     missing = tuple(dict.fromkeys(_missing(plans, committed)))
-    wanting = tuple(trial for _, trial in missing)
     return Collected(
         keys=SweepKeys.joint([plan.name for plan in plans]),
         experiment=experiment,
         tables=_tables(plans, committed, failures, missing),
-        missing=wanting,
+        missing=tuple(trial for _, trial in missing),
         damaged=(*committed.damaged, *damaged),
         audit=audit(committed.commits, read_repeated(store, committed.beside)),
         alone=_packed(committed.commits, "alone"),
@@ -88,7 +95,7 @@ def collect(store: Store, plans: Sequence[Plan]) -> Collected:
 
 
 def write_tables(store: Store, collected: Collected) -> None:
-    """Writes the tables as Parquet."""
+    """Writes the tables into the store, as Parquet."""
     for name, rows in collected.tables.items():
         store.put(collected.keys.table(name), to_parquet(rows))
 
@@ -101,7 +108,8 @@ def _plan(store: Store, name: str, experiments: Experiments) -> Plan:
 
 
 def _missing(plans: Iterable[Plan], committed: Committed) -> Iterator[tuple[str, Trial[Any]]]:
-    """Trials without a result, each with its sweep, if that matters."""
+    """Yields each trial without a result and its sweep; the sweep is ANY_SWEEP if the trial has the
+    same result in every sweep."""
     for plan in plans:
         same = plan.experiment.same_everywhere
         there = committed.trial_ids if same else committed.by_sweep[plan.name]
@@ -129,7 +137,7 @@ def _tables(
 
 
 def _metadata(commits: Iterable[Commit]) -> dict[str, str]:
-    """Of the code that collects, and of the code that trained."""
+    """Parquet metadata that names the code that collected and the code that trained."""
     trained = sorted({str(commit.where.get("code_sha256")) for commit in commits})
     made_by = {**provenance(), "command": command_line()}
     return {
@@ -149,7 +157,7 @@ def _failed_rows(
     missing: Iterable[tuple[str, Trial[Any]]],
     failures: Iterable[Mapping[str, Any]],
 ) -> Iterator[dict[str, Any]]:
-    """A row for each trial whose shard is quarantined."""
+    """Yields a row for each missing trial whose shard is quarantined."""
     quarantined = {
         (sweep, trial_id): row
         for row in failures

@@ -1,12 +1,15 @@
-"""Figures as files."""
+"""Turns figures into files."""
 
 import io
 from typing import Any
 
 
 def saved(figure: Any, kind: str) -> bytes:
-    """A figure as the bytes of a file: "png" or "svg"."""
+    """Renders a Matplotlib figure as the bytes of a file.
+
+    kind  "png" or "svg"
+    """
     sink = io.BytesIO()
-    # no date: the same table gives the same file
+    # An SVG would hold the date. Without it the same table gives the same file.
     figure.savefig(sink, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else None)
     return sink.getvalue()

@@ -1,4 +1,4 @@
-"""What becomes of collected results: tables and figure in the store, and on the terminal."""
+"""Publishes collected results: tables and figures go into the store and onto the terminal."""
 
 import os
 import sys
@@ -13,8 +13,10 @@ from pcworker.store.store import Store
 
 
 def require_complete(collected: Collected) -> None:
-    """Raises DamagedError if something is damaged, IncompleteError if a trial has no result: a
-    table with holes must be asked for."""
+    """Raises DamagedError if an object is damaged, IncompleteError if a trial has no result.
+
+    Tables with missing cells are made only if the user asks for them with --partial.
+    """
     if collected.damaged:
         raise DamagedError("; ".join(collected.damaged))
     if collected.missing:
@@ -25,7 +27,7 @@ def require_complete(collected: Collected) -> None:
 
 
 def publish(store: Store, collected: Collected, console: Console) -> None:
-    """Stores the tables and the figures, and prints them."""
+    """Stores the tables and the figures, and prints the results."""
     write_tables(store, collected)
     experiment = collected.experiment
     experiment.report(console, collected)
@@ -36,12 +38,12 @@ def publish(store: Store, collected: Collected, console: Console) -> None:
 
 
 def print_next(store: Store, collected: Collected, console: Console) -> None:
-    """Says where everything is, and what to run next."""
+    """Prints where the tables are and which commands a user may run next."""
     experiment = collected.experiment
     asked = store.describe(collected.keys.table(experiment.question.table))
     folder = asked.rsplit("/", 1)[0]
     python = "python"
-    with suppress(OSError):  # where this process was started may be gone by now
+    with suppress(OSError):  # the directory in which this process was started may be gone
         inside = Path(sys.prefix).parent == Path.cwd()
         python = os.path.relpath(sys.executable) if inside else "python"
     sweeps = collected.keys.root.removeprefix("sweeps/").replace("+", ",")
@@ -56,7 +58,8 @@ def print_next(store: Store, collected: Collected, console: Console) -> None:
 
 
 def _query(table: str, query: str) -> list[str]:
-    """In Python; DuckDB reads a bucket only with an extension that it downloads."""
+    """Lines of Python that run the query. From a bucket the table is read by pyarrow, because
+    DuckDB would have to download an extension for that."""
     if "://" not in table:
         return [f'  duckdb.sql("{query.format(repr(table))}")']
     name = table.rsplit("/", 1)[1].removesuffix(".parquet")

@@ -1,4 +1,4 @@
-"""Reading what is committed: exactly the files that commits name, each checked."""
+"""Reads committed results: exactly the files that commits name, and each file is checked."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -18,12 +18,13 @@ from pcworker.store.sealed import unseal
 from pcworker.store.store import Store
 
 READERS = 10
-"""Objects that are read at once: an object store takes its time for each, however small. As many
-as boto3 keeps connections."""
+"""The number of objects that are read at the same time, because an object store needs some time for
+each object, however small. boto3 keeps 10 connections by default."""
 
 _T = TypeVar("_T")
 R = TypeVar("R")
 Record = dict[str, Any]
+"""The record of a failed attempt: a row of the table `failures`."""
 
 
 @dataclass
@@ -31,17 +32,19 @@ class Committed:
     """The commits and the rows of one or more sweeps of one experiment."""
 
     schemas: Mapping[str, pa.Schema]
-    """Of the tables that its shards write."""
+    """The schemas of the tables that the shards write, by table."""
     commits: list[Commit] = field(default_factory=list)
     parts: dict[str, list[pa.Table]] = field(default_factory=lambda: defaultdict(list))
-    """Rows by table."""
+    """The rows by table, one part for each shard."""
     trial_ids: set[str] = field(default_factory=set)
+    """The ids of all trials that some sweep has committed."""
     by_sweep: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """The trial ids that each sweep has committed itself."""
+    """The ids of the trials that each sweep itself has committed."""
     damaged: list[str] = field(default_factory=list)
-    """What is wrong with which object, one line each."""
+    """A line for each damaged object: its place, and what is wrong with it."""
     beside: list[tuple[str, Commit]] = field(default_factory=list)
-    """The keys of attempts that trained to their end beside a committed one, with its commit."""
+    """The keys of the attempts that trained a shard to its end but are not the committed one, each
+    with the shard's commit."""
 
     def rows(self, name: str) -> pa.Table:
         """All rows of a table, without metadata."""
@@ -51,8 +54,8 @@ class Committed:
 
 
 def read_committed(store: Store, plans: Sequence[Plan]) -> Committed:
-    """Everything that the plans' shards have committed. A trial that several plans hold counts
-    once, if its result is the same everywhere."""
+    """Reads everything that the shards of the plans have committed. A trial that several plans hold
+    counts once if its result is the same everywhere."""
     committed = Committed(plans[0].experiment.tables.schemas)
     for plan in plans:
         keys = store.list(plan.keys.shards)
@@ -68,7 +71,8 @@ def read_committed(store: Store, plans: Sequence[Plan]) -> Committed:
 def _beside(
     plan: Plan, commits: Iterable[Commit], keys: Iterable[str]
 ) -> Iterator[tuple[str, Commit]]:
-    """The keys of a plan's finished attempts that are not the committed ones."""
+    """Yields the keys of the plan's finished attempts that are not the committed ones, each with
+    the commit of its shard."""
     by_shard = {c.shard_id: c for c in commits if c.where.get("sweep") == plan.name}
     for key in keys:
         of = plan.keys.parse(key)
@@ -78,12 +82,12 @@ def _beside(
 
 
 def committed(store: Store, plan: Plan) -> set[str]:
-    """The ids of a plan's shards that have a commit: those are done, and no others."""
+    """The ids of the plan's shards that have a commit: exactly these shards are done."""
     return {shard.shard_id for shard in with_commit(plan, store.list(plan.keys.shards))}
 
 
 def read_commits(store: Store, plan: Plan) -> dict[str, Commit]:
-    """The commits of a plan by shard id; DamagedError if one cannot be read."""
+    """Reads the commits of a plan, by shard id. Raises DamagedError if one cannot be read."""
     there = with_commit(plan, store.list(plan.keys.shards))
     commits: dict[str, Commit] = {}
     for found in read_all(partial(read_shard_commit, store, plan), there):
@@ -95,8 +99,10 @@ def read_commits(store: Store, plan: Plan) -> dict[str, Commit]:
 
 
 def read_shard_commit(store: Store, plan: Plan, shard: Shard) -> Commit | None:
-    """The commit of a shard, or None; DamagedError if it cannot be read, or holds other trials than
-    the plan's shard."""
+    """Reads the commit of a shard; None if it has none.
+
+    Raises DamagedError if the commit cannot be read, or holds other trials than the plan's shard.
+    """
     commit = read_commit(store, plan.keys, shard.shard_id)
     if commit is None:
         return None
@@ -113,7 +119,7 @@ def read_shard_commit(store: Store, plan: Plan, shard: Shard) -> Commit | None:
 
 
 def read_failures(store: Store, plan: Plan) -> tuple[list[Record], list[str]]:
-    """The records of failed attempts, and what is wrong with those that are damaged."""
+    """Reads the records of failed attempts. The second list has a line for each damaged record."""
     listed = store.list(plan.keys.failures)
     found = list(read_all(partial(read_failure, store), listed))
     rows = [row for row in found if isinstance(row, dict)]
@@ -121,7 +127,7 @@ def read_failures(store: Store, plan: Plan) -> tuple[list[Record], list[str]]:
 
 
 def read_failure(store: Store, key: str) -> Record:
-    """The record of a failed attempt; DamagedError if it is damaged."""
+    """Reads the record of a failed attempt. Raises DamagedError if it is damaged."""
     try:
         row = unseal(store.get(key) or b"")
         if set(row) != set(FAILURES.names) or not isinstance(row["trial_ids"], list):
@@ -133,14 +139,17 @@ def read_failure(store: Store, key: str) -> Record:
 
 
 def with_commit(plan: Plan, keys: Collection[str]) -> list[Shard]:
-    """The shards of a plan that have a commit, damaged or not, among these keys."""
+    """The shards of the plan whose commit, damaged or not, is among these keys."""
     there = set(keys)
     return [shard for shard in plan.shards if plan.keys.commit(shard.shard_id) in there]
 
 
 def read_all(read: Callable[[_T], R], things: Iterable[_T]) -> Iterator[R | DamagedError]:
-    """What `read` returns of each thing, in their order, several at once. A DamagedError that it
-    raises comes in its place: one damaged object does not hide the others."""
+    """Calls `read` for each thing, READERS at a time, and yields the results in the things' order.
+
+    If `read` raises a DamagedError, the error is yielded in place of the result, so that one
+    damaged object does not hide the others.
+    """
 
     def attempt(thing: _T) -> R | DamagedError:
         try:
@@ -155,7 +164,7 @@ def read_all(read: Callable[[_T], R], things: Iterable[_T]) -> Iterator[R | Dama
 def _read_shard(
     store: Store, plan: Plan, shard: Shard
 ) -> tuple[Commit, dict[str, pa.Table]] | None:
-    """A shard's commit and tables; None without a commit."""
+    """Reads a shard's commit and its tables; None if it has no commit."""
     commit = read_shard_commit(store, plan, shard)
     if commit is None:
         return None
@@ -164,11 +173,12 @@ def _read_shard(
 
 
 def _add(committed: Committed, commit: Commit, parts: dict[str, pa.Table], plan: Plan) -> None:
-    """Takes in a shard of a plan, without the trials of which one copy will do."""
+    """Adds a shard of `plan` to `committed`. Trials that are there already are left out if one copy
+    of a trial is enough."""
     committed.commits.append(commit)
     fresh = [trial_id for trial_id in commit.trial_ids if trial_id not in committed.trial_ids]
     for name, part in parts.items():
-        # the rows of `weights` do not say of which sweep they are
+        # The rows of `weights` have no column for the sweep, so two copies could not be told apart.
         once = plan.experiment.same_everywhere or name == "weights"
         if once and len(fresh) < len(commit.trial_ids):
             part = part.filter(pc.is_in(part["trial_id"], value_set=pa.array(fresh, pa.string())))

@@ -1,4 +1,4 @@
-"""What a person reads in the terminal of results of any experiment."""
+"""Prints on the terminal what is common to the results of every experiment."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from cluster.results.collect import Collected
 
 
 def print_whole(console: Console, table: Table) -> None:
-    """On a narrow terminal a line may wrap; a number is never cut."""
+    """Prints a table in its full width. On a narrow terminal lines wrap, but no number is cut."""
     width = console.width
     console.width = max(width, Measurement.get(console, console.options, table).maximum, 500)
     console.print(table, soft_wrap=True)
@@ -19,7 +19,7 @@ def print_whole(console: Console, table: Table) -> None:
 
 
 def number(value: float) -> str:
-    """Three digits; 0.0 for exactly zero and for nothing else."""
+    """Formats a number with about three digits. "0.0" stands for exactly zero and nothing else."""
     if value == 0:
         return "0.0"
     if 0.001 <= value < 10_000:
@@ -28,7 +28,8 @@ def number(value: float) -> str:
 
 
 def print_remarks(console: Console, collected: Collected) -> None:
-    """Prints what there is to say about results of any experiment."""
+    """Prints the audit, and how many trials ran alone, did not repeat themselves, are missing or
+    are damaged."""
     if remark := _audit_remark(collected.audit):
         console.print(remark)
     for line in (*collected.audit.differing_copies, *collected.audit.differing_attempts):

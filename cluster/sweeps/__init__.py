@@ -1,1 +1,1 @@
-"""Sweeps and their plans, before anything runs."""
+"""This room declares sweeps and makes their plans, before anything runs."""

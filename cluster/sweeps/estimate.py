@@ -1,4 +1,4 @@
-"""About how long a sweep takes: pure arithmetic on its plan."""
+"""Estimates how long a sweep takes, by pure arithmetic on its plan."""
 
 import heapq
 from collections.abc import Iterable, Sequence
@@ -8,22 +8,24 @@ from cluster.experiment import Seconds
 from cluster.sweeps.plan import Plan, Shard
 
 BYTES_PER_WEIGHT = 2 * 8
-"""A double in a shard's file and in the table; compression makes it less."""
+"""Upper bound of the bytes that one weight takes in the store: a double (8 bytes) in its shard's
+file and another in the collected table. Compression makes both smaller."""
 START_S = 9.0
-"""Until the first worker is there: Ray starts, and the worker's process imports torch."""
+"""Seconds until the first worker is ready: Ray starts, and the worker's process imports torch."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of the shards that are to be run."""
+    """The expected time of the shards that are to be run."""
 
     seconds: dict[str, float]
-    """By shard id."""
+    """The seconds that each shard takes, by shard id."""
     workers: int
+    """How many workers run at the same time."""
 
     @property
     def wall_seconds(self) -> float:
-        """From the start of Ray to the last commit."""
+        """The seconds from the start of Ray to the last commit."""
         return START_S + makespan(self.seconds.values(), self.workers)
 
     def __str__(self) -> str:
@@ -34,14 +36,22 @@ class Estimate:
 def estimate(
     plan: Plan, left: Sequence[Shard], workers: int, measured: Seconds | None = None
 ) -> Estimate:
-    """`measured`: this machine's own times, if they are known; else they are the cost table's."""
+    """Estimates the time of the shards `left`.
+
+    measured  estimates a shard's seconds from this machine's measured speed; None: the
+              experiment's fixed cost table is used
+    """
     cost = measured or plan.experiment.seconds
     seconds = {shard.shard_id: cost(shard.trials) for shard in left}
     return Estimate(seconds, max(1, min(workers, len(left))))
 
 
 def makespan(seconds: Iterable[float], workers: int) -> float:
-    """When the last of `workers` is done, if each takes the next of these when it is free."""
+    """The seconds until all tasks are done.
+
+    seconds  how long each task takes, in the order in which the tasks are started; a worker that
+             becomes free takes the next one
+    """
     free = [0.0] * workers
     for each in seconds:
         heapq.heappush(free, heapq.heappop(free) + each)

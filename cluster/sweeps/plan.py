@@ -1,7 +1,8 @@
-"""The plan of a sweep: its trials, packed into shards. A pure function of the trial set.
+"""The plan of a sweep: its trials, packed into shards. A plan is a pure function of the trial set.
 
-The first submission's plan is stored and is *the* plan. A later submission of the same trials
-adopts it, whatever the code would pack today; other trials under that name are refused.
+The plan of the first submission is stored, and it remains the plan of that sweep. A later
+submission of the same trials adopts it, even if today's code would pack the trials in another way.
+A submission of other trials under the same name is refused.
 """
 
 import re
@@ -25,7 +26,7 @@ _SHARD_ID = re.compile(r"[0-9]{4,}-[0-9a-f]{8}")
 
 @dataclass(frozen=True)
 class Shard(Generic[C]):
-    """The trials that one worker runs as one unit of work, of retry and of commit."""
+    """The trials that one worker runs together: the unit of work, of retry and of commit."""
 
     shard_id: str
     trials: tuple[Trial[C], ...]
@@ -33,27 +34,29 @@ class Shard(Generic[C]):
 
 @dataclass(frozen=True)
 class Plan(Generic[C]):
-    """A sweep, named and packed."""
+    """A sweep with a name, packed into shards."""
 
     experiment: Experiment
     name: str
     cells: tuple[Cell[C], ...]
     seeds: tuple[int, ...]
     shards: tuple[Shard[C], ...]
-    """The most expensive first."""
+    """The shards, with the most expensive one first."""
 
     @property
     def trials(self) -> tuple[Trial[C], ...]:
+        """All trials, in the order of their shards."""
         return tuple(trial for shard in self.shards for trial in shard.trials)
 
     @cached_property
     def keys(self) -> SweepKeys:
-        """Where all that belongs to it is kept."""
+        """The keys under which everything of this sweep is stored."""
         return SweepKeys(self.name)
 
 
 def make_plan(experiment: Experiment, sweep: Sweep[C], name: str) -> Plan[C]:
-    """Packs the trials of `sweep`. Depends on the set of trials, not on their order."""
+    """Packs the trials of `sweep` into shards. The result depends on the set of trials, not on
+    their order."""
     trials = sorted(sweep.trials, key=_id)
     packs = sorted(
         experiment.pack(trials), key=lambda pack: (-experiment.seconds(pack), pack[0].trial_id)
@@ -63,7 +66,8 @@ def make_plan(experiment: Experiment, sweep: Sweep[C], name: str) -> Plan[C]:
 
 
 def adopt_plan(store: Store, plan: Plan[C]) -> Plan[C]:
-    """`plan` in the shards of the stored plan of its name; `plan` itself if there is none yet.
+    """Returns `plan` with the shards of the plan that is stored under its name, or `plan` itself
+    if none is stored yet.
 
     Raises InputError if the name is taken by another trial set, DamagedError if the stored plan
     cannot be read.
@@ -76,29 +80,35 @@ def adopt_plan(store: Store, plan: Plan[C]) -> Plan[C]:
             f"sweep {plan.name} already holds another plan ({len(stored.trials)} trials, not these "
             f"{len(plan.trials)}); choose another --sweep, or leave it out to get a name of its own"
         )
-    # the same trials may be declared as other cells: what is reported is what was asked for now
+    # The same trials may be declared as other cells. The report shows the cells of this submission.
     return replace(plan, shards=stored.shards)
 
 
 def store_plan(store: Store, plan: Plan[C], provenance: dict[str, Any]) -> Plan[C]:
-    """Makes `plan` the plan of its name, unless there is one by now; then as `adopt_plan`."""
+    """Stores `plan` if no plan has its name yet, and returns the plan that counts.
+
+    If a plan has been stored in the meantime, this does the same as `adopt_plan`, and raises the
+    same errors.
+    """
     body = plan_json(plan) | {"provenance": provenance}
     stored = store.put_if_absent(plan.keys.plan, seal(body))
     return plan if stored else adopt_plan(store, plan)
 
 
 def read_plan(store: Store, name: str, experiments: Experiments) -> Plan[Any] | None:
-    """The stored plan of that name; DamagedError where it cannot be read, InputError where it is
-    of an experiment that is not among `experiments`."""
+    """Reads the plan that is stored under `name`; None if there is none.
+
+    Raises DamagedError if the plan cannot be read, InputError if it belongs to an experiment that
+    is not among `experiments`.
+    """
     key = SweepKeys(name).plan
     data = store.get(key)
     if data is None:
         return None
     try:
         body = unseal(data)
-        kind = body.setdefault(
-            "experiment", "ablation"
-        )  # a plan of the days when there was this one
+        # The oldest plans name no experiment: the ablation was the only one then.
+        kind = body.setdefault("experiment", "ablation")
         if (experiment := experiments.get(kind)) is None:
             raise _Unknown(kind)
         return _from_json(body, name, experiment)
@@ -115,17 +125,17 @@ def read_plan(store: Store, name: str, experiments: Experiments) -> Plan[Any] | 
 
 
 def first_command(store: Store, sweep: str) -> str | None:
-    """The command line with which a sweep was submitted first, if its plan says so."""
+    """The command line that submitted the sweep first; None if the plan does not say it."""
     provenance = unseal(store.get(SweepKeys(sweep).plan) or b"")["provenance"]
     if "command" in provenance:
         return shlex.join(provenance["command"])
-    if "argv" in provenance:  # of the days when there was this one job
+    if "argv" in provenance:  # the oldest plans: this was the only job then
         return shlex.join(["python", "-m", "jobs.mnist_ablation", *provenance["argv"]])
     return None
 
 
 def plan_json(plan: Plan[Any]) -> dict[str, Any]:
-    """The plan as JSON values."""
+    """The plan as values that JSON can hold."""
     trials = plan.trials
     return {
         "schema_version": SCHEMA_VERSION,
@@ -153,7 +163,7 @@ def plan_json(plan: Plan[Any]) -> dict[str, Any]:
 
 
 class _Unknown(Exception):
-    """An experiment that a command does not know."""
+    """Raised for a plan whose experiment the command does not know."""
 
 
 def _from_json(body: dict[str, Any], name: str, experiment: Experiment) -> Plan[Any]:

@@ -1,4 +1,4 @@
-"""What `--plan` prints: the shards that a submission would run, and about how long they take."""
+"""Prints what `--plan` shows: the shards that a submission would run, and their expected time."""
 
 import math
 import os
@@ -14,7 +14,8 @@ from cluster.sweeps.plan import Plan, Shard
 from pcworker.errors import InputError
 
 WORTH_MEASURING_S = 60.0
-"""Below this, by the table, measuring this machine's speeds takes longer than it is worth."""
+"""A sweep that takes fewer seconds than this, by the cost table, is not worth the time that
+measuring this machine's speed takes."""
 
 
 def print_plan(
@@ -24,7 +25,10 @@ def print_plan(
     expected: Estimate,
     cost: str | None = None,
 ) -> None:
-    """Prints the shards that are not done, about how long they take, and what that costs."""
+    """Prints the shards `left`, which are not committed yet, and about how long they take.
+
+    cost  a line about the price, printed last; None: nothing is printed about it
+    """
     minutes = {shard: seconds / 60 for shard, seconds in expected.seconds.items()}
     updates = {s.shard_id: plan.experiment.updates(s.trials) for s in left}
     console.print(_table(left, updates, minutes))
@@ -38,9 +42,10 @@ def print_plan(
 
 
 def cost_line(expected: Estimate, needs: Resources, price: float) -> str:
-    """What the workers' GPUs cost for as long as the shards take.
+    """Says what the workers' GPUs cost for the time that the shards take.
 
-    price  of a GPU's hour, in any currency; InputError for one that is none
+    price  the price of one GPU for one hour, in any currency; InputError if it is negative or not
+           finite
     """
     if not 0 <= price < math.inf:
         raise InputError(f"--price-per-gpu-hour {price:g}: give a finite number of at least 0")
@@ -61,8 +66,12 @@ def cost_line(expected: Estimate, needs: Resources, price: float) -> str:
 def expected_time(
     plan: Plan, left: Sequence[Shard], needs: Resources, address: str | None
 ) -> Estimate:
-    """About how long the shards `left` take: by this machine's speeds if they are to run here, on
-    its CPU, and take long enough. Raises InputError if it has no room for the workers."""
+    """Estimates how long the shards `left` take.
+
+    The speed of this machine is measured if the shards will run here, on the CPU, and take longer
+    than WORTH_MEASURING_S. Otherwise the fixed cost table decides. Raises InputError if this
+    machine has no room for the workers.
+    """
     workers = _workers(needs, address)
     rough = estimate(plan, left, workers)
     calibrated = plan.experiment.calibrated
@@ -73,7 +82,8 @@ def expected_time(
 
 
 def _workers(needs: Resources, address: str | None) -> int:
-    """How many workers there would be; a cluster, or GPUs, cannot be seen without Ray."""
+    """How many workers a submission would have. Without Ray, neither a cluster nor GPUs can be
+    seen: then it is the number that the user gave, or 1."""
     if address is not None or needs.gpus:
         return needs.workers or 1
     here = [{"CPU": float(os.cpu_count() or 1)}]

@@ -1,4 +1,4 @@
-"""A sweep: the cells that a figure or a table declares, and the trials that fill them."""
+"""A sweep: the cells that a figure or a table declares, and the trials that fill these cells."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -10,30 +10,33 @@ from pcworker.trials.trial import C, Trial
 
 @dataclass(frozen=True)
 class Cell(Generic[C]):
-    """One place in a figure or a table: a configuration, of which each seed is a trial."""
+    """One place in a figure or a table. Its configuration is one trial for each seed."""
 
     panel: str
-    """"t-gamma", "sigma" or "rule"; "timing"; "detection"."""
+    """The part of the figure or table. The ablation has "t-gamma", "sigma" and "rule"; the other
+    experiments have "timing" and "detection"."""
     configuration: C
     gamma: float | None
-    """As declared: at t = 0 the configuration has none, but each gamma has its cell."""
+    """The gamma that the cell was declared with. At t = 0 the configuration's own gamma is None,
+    because no inference step uses it, but each declared gamma still has its cell."""
 
     @property
     def declared(self) -> C:
-        """The configuration with the cell's own gamma."""
+        """The configuration with the gamma that the cell was declared with."""
         return replace(self.configuration, gamma=self.gamma)
 
 
 @dataclass(frozen=True)
 class Sweep(Generic[C]):
-    """Cells x seeds. Cells with equal configurations share their trials."""
+    """Cells and seeds: every cell is trained with every seed. Cells with equal configurations share
+    their trials."""
 
     cells: tuple[Cell[C], ...]
     seeds: tuple[int, ...]
 
     @property
     def trials(self) -> tuple[Trial[C], ...]:
-        """The distinct trials, in the order of the cells."""
+        """The trials without repetition, in the order of the cells."""
         return tuple(
             dict.fromkeys(
                 Trial(cell.configuration, seed) for cell in self.cells for seed in self.seeds
@@ -41,15 +44,15 @@ class Sweep(Generic[C]):
         )
 
     def default_name(self, prefix: str) -> str:
-        """`prefix` and 8 hex digits of the trial set."""
+        """A name made of `prefix` and 8 hex digits of the trial set's fingerprint."""
         return f"{prefix}-{trial_set_fingerprint(self.trials)[:8]}"
 
 
 def declare(cells: Iterable[Cell[C]], seeds: Sequence[int]) -> Sweep[C]:
-    """A sweep without repeated cells and seeds, in the order given."""
+    """Makes a sweep of these cells and seeds, in the given order and without repetition."""
     return Sweep(tuple(dict.fromkeys(cells)), tuple(dict.fromkeys(seeds)))
 
 
 def trial_set_fingerprint(trials: Iterable[Trial[Any]]) -> str:
-    """Identity of a set of trials, whatever their order."""
+    """The fingerprint of a set of trials. It does not depend on their order."""
     return fingerprint(sorted(trial.trial_id for trial in trials))
