@@ -41,13 +41,14 @@ from pcworker.clock.turns import spread
 from pcworker.data.batches import CHUNK
 from pcworker.data.mnist import load_digits
 from pcworker.errors import InputError
+from pcworker.machine.provenance import ROOT
 from pcworker.trials.configuration import configuration
 from pcworker.trials.trial import Trial
 
 SEED = 1482555873
 GAMMA = 0.1
 CoreRates = Sequence[tuple[float, float]]
-PEERS_PYTHON = Path(__file__).resolve().parent.parent / ".venv-peers" / "bin" / "python"
+PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 
 
 def trials(network: str) -> dict[str, Trial]:

@@ -1,7 +1,7 @@
 """Other libraries' weight updates, timed in a process of their own: `jobs.benchmark` runs this file
 by the Python of the peers' environment, and nothing of the project is imported here.
 
-    python benchmark_peers.py TASK.npz       says what it can run, then obeys, in lines of JSON:
+    python peers.py TASK.npz                 says what it can run, then obeys, in lines of JSON:
 
     {"run": "pcx Z-IL", "updates": 100}         ->  {"seconds": 0.05}
     {"weights": "pcx Z-IL", "to": "PATH"}       ->  {"weights": "PATH"}, an .npz of w0, w1, ...

@@ -1,4 +1,4 @@
-"""The process in which other libraries are timed: `benchmark_peers.py`, by their own Python."""
+"""The process in which other libraries are timed: it runs `peers.py` by their own Python."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ from pcworker.data.randomness import initial_parameters
 from pcworker.errors import InputError
 from pcworker.trials.trial import Trial
 
-SCRIPT = Path(__file__).with_name("benchmark_peers.py")
+SCRIPT = Path(__file__).with_name("peers.py")
 
 
 class PeersProcess:

@@ -3,6 +3,7 @@
 Oracles: sums by hand. Nothing here looks at how long anything takes.
 """
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from jobs.benchmark.__main__ import SEED, command, trials
+from jobs.benchmark.__main__ import PEERS_PYTHON, SEED, command, trials
 from jobs.benchmark.arithmetic import (
     Measured,
     Needed,
@@ -134,6 +135,7 @@ def test_blocks_are_the_batches_of_a_trial_in_the_seeds_order(digits: Digits) ->
 PEER = """
 import json, sys
 import numpy as np
+open(sys.argv[2]).close()  # the script that a real Python would run
 task = np.load(sys.argv[-1], allow_pickle=False)
 peers = {"pcx": ["Z-IL"], "fabricpc": ["BP"]}
 hello = {"peers": peers, "versions": {"pcx": "0.1"}, "failed": {"fabricpc": "none here"}}
@@ -169,6 +171,11 @@ def test_a_peer_is_asked_for_a_block_at_a_time(tmp_path: Path, digits: Digits) -
         weights, shape = made.weights()
     assert weights.shape == (10, 16)
     assert np.array_equal(shape, [Supply.BLOCKS * 2, 20, 784])
+
+
+def test_the_peers_python_is_the_one_that_make_peers_makes() -> None:
+    (folder,) = re.findall(r"^PEERS := (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert ROOT / folder / "bin" / "python" == PEERS_PYTHON
 
 
 def test_a_peers_process_that_ends_is_said_with_its_last_words(
