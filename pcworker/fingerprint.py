@@ -1,4 +1,4 @@
-"""Content addresses: a value has the same fingerprint in every process, on every machine."""
+"""Computes the fingerprint of a value, which is the same in every process and on every machine."""
 
 import hashlib
 import json
@@ -9,17 +9,18 @@ Canonical = None | bool | int | float | str | list[Any] | dict[str, Any]
 
 
 def canonical_json(value: Canonical) -> str:
-    """`value` as JSON with sorted keys and no white space.
+    """Returns `value` as JSON with sorted keys and no white space.
 
-    Raises TypeError on anything but None, bool, int, float, str and lists and str-keyed dicts of
-    them, and ValueError on a NaN, an infinity or -0.0: their text could stand for two values.
+    Raises TypeError unless `value` is made of None, bool, int, float, str, lists, and dicts with
+    str keys. Raises ValueError for a NaN or an infinity, which JSON cannot write, and for -0.0,
+    which equals 0.0 and would have another text.
     """
     _refuse(value)
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
 def fingerprint(value: Canonical) -> str:
-    """sha256 of `canonical_json(value)`, as 64 hex digits."""
+    """The SHA-256 of `canonical_json(value)`, as 64 hex digits."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 

@@ -1,1 +1,1 @@
-"""How durations are measured."""
+"""Measures time and memory: stopwatches, and turns between the things that are compared."""

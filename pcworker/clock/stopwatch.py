@@ -1,4 +1,4 @@
-"""How long work takes, and how much memory, on a CPU or a GPU."""
+"""Measures the time and the peak memory of work on a CPU or a GPU."""
 
 import json
 import tempfile
@@ -12,17 +12,18 @@ from pcworker.clock.turns import Action
 
 
 class Stopwatch(Protocol):
-    """Measures on one device."""
+    """Measures work on one device."""
 
     def milliseconds(self, work: Action) -> float:
-        """From the moment at which the device is idle until all of the work is done there."""
+        """Does the work and returns its time, from an idle device until all of it is done."""
 
     def peak_bytes(self, work: Action) -> int:
-        """Most bytes of tensors at once that the work has made, beside those that were there."""
+        """Does the work and returns its peak memory: the most bytes of tensors that it holds at
+        once, without the tensors that existed before."""
 
 
 class CpuStopwatch:
-    """By the monotonic clock, and by what torch's profiler records of its allocator."""
+    """Measures time by the monotonic clock, and memory by the records of torch's profiler."""
 
     def milliseconds(self, work: Action) -> float:
         started = time.perf_counter_ns()
@@ -46,7 +47,7 @@ class CpuStopwatch:
 
 
 class CudaStopwatch:
-    """By events of the device, and by the peak of torch's allocator there."""
+    """Measures time by CUDA events, and memory by the peak of torch's allocator on the device."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -72,5 +73,5 @@ class CudaStopwatch:
 
 
 def stopwatch(device: torch.device) -> Stopwatch:
-    """The one for `device`."""
+    """The stopwatch for `device`."""
     return CudaStopwatch(device) if device.type == "cuda" else CpuStopwatch()

@@ -1,13 +1,14 @@
-"""The method of the timing runs.
+"""Times several learning rules fairly, by letting them take turns.
 
 All rules learn the same minibatches from the same initial weights. After a warm-up they take turns,
-a block of updates each: A B C D, A B C D, ... so that whatever changes on the machine meanwhile
-hits all alike. A block's time is divided by its updates. A rule's time is the median over blocks,
-with the 10th and 90th percentile; its ratio to BP is taken in every turn, with the block of BP of
-that turn, and the median over turns is given, likewise.
+with a block of updates each: A B C D, A B C D, and so on. So a change in the machine's speed hits
+all rules alike. The time of a block is divided by its number of updates. The time of a rule is the
+median over its blocks, with the 10th and 90th percentiles. Its ratio to BP is computed in every
+turn, from the block of BP in that turn, and is reported in the same way: the median over turns.
 
-Loading is not in these times: a turn's minibatches are on the device before it begins, and nothing
-loads meanwhile. The whole loop, where it is wanted, is timed afterwards, a rule after the other.
+These times do not include loading: the minibatches of a turn are on the device before it begins,
+and nothing is loaded meanwhile. If the loop with loading is wanted too, it is timed afterwards, one
+rule after the other.
 """
 
 import gc
@@ -22,13 +23,13 @@ import numpy as np
 
 B = TypeVar("B")
 Update = Callable[[B], object]
-"""One weight update of one rule, on a minibatch."""
+"""A function that makes one weight update of one rule on a minibatch."""
 Action = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Of the blocks of one rule."""
+    """The median and two percentiles of the values of one rule's blocks."""
 
     median: float
     p10: float
@@ -36,21 +37,24 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Percentiles between two values are interpolated."""
+    """The spread of the values. Percentiles are interpolated linearly between two values."""
     p10, median, p90 = np.quantile(values, (0.1, 0.5, 0.9))
     return Spread(float(median), float(p10), float(p90))
 
 
 def ratios(ours: Sequence[float], bp: Sequence[float]) -> list[float]:
-    """Turn by turn."""
+    """The ratio of our time to BP's in each turn."""
     return [a / b for a, b in zip(ours, bp, strict=True)]
 
 
 def warm_up(
     peak_bytes: Callable[[Action], int], updates: Sequence[Update[B]], batches: Iterable[B]
 ) -> list[int]:
-    """Untimed updates of every rule on each of the batches; returns the most bytes that the first
-    update of each has taken beside weights and minibatch."""
+    """Makes an untimed update of every rule on each of the batches.
+
+    Returns, for each rule, the peak bytes of its first update, without its weights and the
+    minibatch.
+    """
     peaks: list[int] = []
     for batch in batches:
         for update in updates:
@@ -67,10 +71,10 @@ def take_turns(
     turns: Iterable[Sequence[B]],
     report: Callable[[], None] = lambda: None,
 ) -> list[list[float]]:
-    """Milliseconds per update, by rule and turn.
+    """Returns milliseconds per update, by rule and turn.
 
-    turns   the minibatches of each turn, which every rule learns in that turn
-    report  is called after each turn
+    turns   the minibatches of each turn; every rule learns them in that turn
+    report  it is called after each turn
     """
     times: list[list[float]] = [[] for _ in updates]
     with without_garbage_collection():
@@ -90,12 +94,18 @@ def time_loops(
     ahead: int,
     report: Callable[[], None] = lambda: None,
 ) -> list[list[float]]:
-    """Milliseconds per update of the whole loop, by rule and block: each update's minibatch is
-    taken from `loaded` within the time. The rules see different minibatches.
+    """Returns milliseconds per update of the loop of loading and learning, by rule and block.
 
-    ahead  minibatches that are loaded in advance
-    No turns here: one rule would use what was loaded during another's. Each has all its blocks in a
-    row, after as many untimed updates as there are minibatches ahead.
+    Each update takes its minibatch from `loaded`, and the time includes this. The rules see
+    different minibatches.
+
+    blocks  how many blocks each rule has
+    block   how many updates are in a block
+    ahead   how many minibatches are loaded in advance
+    report  it is called after each block
+
+    The rules do not take turns here, because one rule would use minibatches that were loaded during
+    the turn of another. Each rule makes all its blocks in a row, after `ahead` untimed updates.
     """
     times: list[list[float]] = [[] for _ in updates]
     with without_garbage_collection():
@@ -114,7 +124,7 @@ def _learn(update: Update[B], batches: Iterable[B]) -> None:
 
 @contextmanager
 def without_garbage_collection() -> Iterator[None]:
-    """A collection would be some rule's bad luck."""
+    """Turns Python's garbage collection off: a collection would slow down one rule by chance."""
     gc.collect()
     enabled = gc.isenabled()
     gc.disable()

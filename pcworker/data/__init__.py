@@ -1,1 +1,1 @@
-"""What is learnt from: data sets, minibatches, and every random number."""
+"""The training data (data sets and minibatches) and every random number of a trial."""

@@ -1,4 +1,4 @@
-"""From bytes of digits to the tensors that a trial learns from: raw pixels in [0, 1], targets."""
+"""Makes minibatches of MNIST: pixels in [0, 1], targets and noise, in the order of a seed."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -10,11 +10,12 @@ from pcworker.data.randomness import batch_order, generator, noise
 from pcworker.trials.configuration import Configuration
 
 TARGETS = {"onehot": (0.0, 1.0), "soft": (0.03, 0.97)}
-"""Target of the wrong classes and of the right one; "soft" is Whittington & Bogacz (2017)'s."""
-
+"""The targets (of a wrong class, of the right class) by coding. "soft" is the coding of Whittington
+& Bogacz (2017)."""
 
 CHUNK = 100
-"""Most updates in a chunk, and updates between two looks for weights that are not finite."""
+"""The largest number of updates in a chunk. The weights are checked for non-finite values after
+every chunk."""
 
 
 class Batch(NamedTuple):
@@ -25,33 +26,39 @@ class Batch(NamedTuple):
     targets: Tensor
     """[B, n_0]"""
     noise: list[Tensor]
-    """Standard normals [B, n_l] for l = l_max - 1 .. 1; empty where none was asked for."""
+    """Standard normals [B, n_l] for l = l_max - 1 .. 1, in that order. The list is empty if no
+    noise was asked for."""
 
 
 class Chunk(NamedTuple):
-    """U minibatches of one seed and one size, that follow each other."""
+    """U consecutive minibatches of one seed, all of the same size."""
 
     inputs: Tensor
     """[U, B, n_{l_max}]"""
     targets: Tensor
     """[U, B, n_0]"""
     noise: list[Tensor]
-    """Standard normals [U, B, n_l] for l = l_max - 1 .. 1; empty where none was asked for."""
+    """Standard normals [U, B, n_l] for l = l_max - 1 .. 1, in that order. The list is empty if no
+    noise was asked for."""
 
     def batches(self) -> Iterator[Batch]:
-        """Each in memory of its own: bits may depend on how the operands of a product lie."""
+        """Yields the minibatches one by one.
+
+        The inputs of each are copied into memory of their own, because the bits of a product may
+        depend on where its operands lie in memory.
+        """
         for place in range(len(self.inputs)):
             normals = [normal[place] for normal in self.noise]
             yield Batch(self.inputs[place].clone(), self.targets[place], normals)
 
 
 def pixels(images: Tensor, dtype: torch.dtype) -> Tensor:
-    """uint8 [B, pixels] to [0, 1]: divided by 255, not normalised."""
+    """Converts uint8 [B, pixels] to values in [0, 1]. It divides by 255 and does not normalise."""
     return images.to(dtype).div_(255)
 
 
 def target_values(labels: Tensor, config: Configuration) -> Tensor:
-    """int64 labels [B] to [B, n_0] by the configuration's target coding."""
+    """Converts int64 labels [B] to targets [B, n_0], in the target coding of the configuration."""
     low, high = TARGETS[config.targets]
     dtype = getattr(torch, config.dtype)
     targets = torch.full((len(labels), config.widths[0]), low, dtype=dtype, device=labels.device)
@@ -61,10 +68,14 @@ def target_values(labels: Tensor, config: Configuration) -> Tensor:
 def epoch_chunks(
     config: Configuration, seed: int, epoch: int, images: Tensor, labels: Tensor, noisy: bool
 ) -> Iterator[Chunk]:
-    """The batches of epoch `epoch` (from 1) in the seed's order; the last one may be smaller.
+    """Yields the minibatches of epoch `epoch` (the first is 1) in the order of the seed.
 
-    images  uint8 [samples, n_{l_max}] and labels int64 [samples], on the device to be trained on
-    noisy   whether to draw the noise of condition C1; equal for every sigma of the seed
+    images  uint8 [samples, n_{l_max}], on the device that trains
+    labels  int64 [samples], on the same device
+    noisy   whether to draw the noise of condition C1; the standard normals of a seed are the same
+            for every sigma
+
+    The last minibatch is smaller if the batch size does not divide the number of samples.
     """
     order = batch_order(seed, epoch, len(images)).to(images.device)
     source = generator(seed, "noise", epoch)
@@ -84,8 +95,11 @@ def epoch_chunks(
 
 
 def chunk_sizes(samples: int, batch_size: int) -> list[tuple[int, int]]:
-    """(updates, batch size) of an epoch's chunks: one update, after which weights are first looked
-    at, then CHUNK at a time; a smaller last batch by itself."""
+    """The chunks of an epoch, in order, as pairs (updates, batch size).
+
+    The first chunk has one update, so that non-finite weights are found early. The others have at
+    most CHUNK updates. A smaller last minibatch is a chunk of its own.
+    """
     whole, rest = divmod(samples, batch_size)
     sizes = [1] if whole else []
     sizes += [min(CHUNK, whole - done) for done in range(1, whole, CHUNK)]

@@ -1,4 +1,4 @@
-"""The digits on the device that they are learnt on: batches in a seed's order."""
+"""Holds the digits on the device that trains, and yields their minibatches."""
 
 from collections.abc import Iterator
 
@@ -26,16 +26,19 @@ class DataSet:
         return len(self._train_images)
 
     def batches(self, config: Configuration, seed: int, epoch: int, noisy: bool) -> Iterator[Batch]:
-        """The training set in the seed's order of that epoch (from 1)."""
+        """Yields the minibatches of an epoch (the first is 1) in the order of the seed.
+
+        noisy  whether to draw the noise of condition C1
+        """
         for chunk in self.chunks(config, seed, epoch, noisy):
             yield from chunk.batches()
 
     def chunks(self, config: Configuration, seed: int, epoch: int, noisy: bool) -> Iterator[Chunk]:
-        """The same, many batches at a time."""
+        """Yields the same minibatches as `batches`, many at a time."""
         return epoch_chunks(config, seed, epoch, self._train_images, self._train_labels, noisy)
 
     def test_batches(self, config: Configuration, count: int) -> Iterator[Batch]:
-        """The first `count` minibatches of the test set, in its own order, without noise."""
+        """Yields the first `count` minibatches of the test set, in its own order, without noise."""
         dtype, size = getattr(torch, config.dtype), config.batch_size
         for start in range(0, count * size, size):
             some = slice(start, start + size)

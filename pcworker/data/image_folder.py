@@ -1,5 +1,7 @@
-"""An ImageNet directory, as torchvision's `ImageNet` and `ImageFolder` lay it out: looked over
-before anything starts, without torch."""
+"""Checks a directory of images before anything starts. It does not import torch.
+
+The expected layout is that of torchvision's `ImageNet` and `ImageFolder`: one folder per class.
+"""
 
 import os
 from dataclasses import dataclass
@@ -8,7 +10,7 @@ from pathlib import Path
 from pcworker.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""Of torchvision's ImageFolder."""
+"""The file names that torchvision's ImageFolder accepts."""
 _LAYOUT = (
     "give a directory with a folder of images for each class, DATA/train/n01440764/*.JPEG or "
     "DATA/n01440764/*.JPEG"
@@ -17,17 +19,18 @@ _LAYOUT = (
 
 @dataclass(frozen=True)
 class ImageFolderFacts:
-    """What was found."""
+    """The facts about a directory of images that was checked."""
 
     root: Path
-    """Where the classes' folders are: the directory itself, or its `train`."""
+    """The folder that holds the folders of the classes: the directory itself, or its `train`."""
     classes: int
 
 
 def look_over(directory: Path, most_classes: int) -> ImageFolderFacts:
-    """Finds the classes' folders in `directory`, and an image in each.
+    """Finds the folders of the classes in `directory`, and at least one image in each.
 
-    DataError where there is none, where a class is empty, or there are more than `most_classes`.
+    Raises DataError if there is no such folder, if one holds no image, if there are more than
+    `most_classes`, or if the directory cannot be read.
     """
     try:
         root = directory / "train" if (directory / "train").is_dir() else directory

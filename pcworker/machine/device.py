@@ -1,4 +1,4 @@
-"""Where an engine computes: one CPU thread per reserved core, or the GPU that Ray assigned."""
+"""Prepares the device of an engine: one CPU thread per reserved core, or the assigned GPU."""
 
 import os
 import platform
@@ -11,21 +11,23 @@ from pcworker.errors import InputError
 from pcworker.machine.processor import processor_fingerprint
 
 FREE_MEMORY_BYTES = 2**30
-"""A worker's digits, stacks and the library's own need; a stack of 48 trials takes some 50 MB."""
+"""Free memory of a GPU that a worker needs: for its digits, its stacks and the library itself. A
+stack of 48 trials takes about 50 MB."""
 FREE_MEMORY_WAIT_S = 30.0
+"""How long a worker waits for that memory."""
 
 
 def prepare_device(device: str, *, gpus: int, cpus: int) -> torch.device:
     """Sets this process up for reproducible numbers, and returns the device to compute on.
 
-    device  "auto": the GPU if one was assigned, else the CPU; "cpu"; "cuda"
-    gpus    how many GPUs were assigned to this process
-    cpus    threads to compute with on the CPU
+    device  "auto" (the GPU if one was assigned, else the CPU), "cpu" or "cuda"
+    gpus    the number of GPUs that were assigned to this process
+    cpus    the number of threads that compute on the CPU
 
-    No TF32, deterministic algorithms. Raises InputError if a GPU was assigned, or asked for, that
-    does not work: there is no silent fallback.
+    It turns TF32 off and deterministic algorithms on. Raises InputError if a GPU was assigned or
+    asked for and does not work, or has too little free memory: it never falls back to the CPU.
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic with it
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it for determinism
     torch.set_num_threads(max(1, cpus))
     torch.use_deterministic_algorithms(True)
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -43,7 +45,7 @@ def prepare_device(device: str, *, gpus: int, cpus: int) -> torch.device:
 
 
 def numerics() -> dict[str, Any]:
-    """What this process computes with, for the record: call it after `prepare_device`."""
+    """The settings that decide this process's bits, for the record. Call `prepare_device` first."""
     return {
         "numerics": {
             "threads": torch.get_num_threads(),
@@ -57,7 +59,7 @@ def numerics() -> dict[str, Any]:
 
 
 def device_name(device: torch.device) -> str:
-    """What the results say it was: the processor's model and the threads, or the GPU's name."""
+    """The device's name in the results: the GPU's name, or the processor's model and threads."""
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
     capability = torch.backends.cpu.get_cpu_capability()
@@ -65,7 +67,10 @@ def device_name(device: torch.device) -> str:
 
 
 def require_enough(name: str, free: int, total: int) -> None:
-    """Raises InputError if a GPU called `name` has too little memory free (in bytes)."""
+    """Raises InputError if the GPU `name` has less than FREE_MEMORY_BYTES of free memory.
+
+    free, total  the free memory and all memory of the GPU, in bytes
+    """
     if free < FREE_MEMORY_BYTES:
         raise InputError(
             f"{name} has {free / 2**20:.0f} of {total / 2**20:.0f} MiB free, and a worker needs "
@@ -74,7 +79,7 @@ def require_enough(name: str, free: int, total: int) -> None:
         )
 
 
-# a GPU's memory comes back some seconds after the process that held it has ended
+# the memory of a GPU becomes free some seconds after the process that held it has ended
 @retry(
     retry=retry_if_exception_type(InputError),
     wait=wait_fixed(1),

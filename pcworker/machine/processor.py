@@ -1,15 +1,19 @@
-"""Which processor this is: what libraries choose their code by."""
+"""Identifies the processor of this machine, by the fields by which libraries choose code paths."""
 
 from pcworker.fingerprint import fingerprint
 
 _FIELDS = (
-    *("vendor_id", "cpu family", "model", "stepping", "flags"),  # of x86
-    *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features"),  # of ARM
+    *("vendor_id", "cpu family", "model", "stepping", "flags"),  # x86
+    *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features"),  # ARM
 )
 
 
 def processor_fingerprint() -> str | None:
-    """Of all that libraries choose their code by; a model's name may stand for many processors."""
+    """Hash of the fields by which libraries choose code paths: 16 hex digits.
+
+    The fields are, on x86, the vendor, family, model, stepping and flags. The model's name is not
+    enough, because several processors share one. None if /proc/cpuinfo cannot be read.
+    """
     try:
         with open("/proc/cpuinfo") as file:
             first = file.read().split("\n\n", 1)[0]

@@ -1,1 +1,1 @@
-"""Networks of any torch modules, trained by the same equations."""
+"""Networks made of any torch modules, trained by the same equations as the stacks of MNIST."""

@@ -1,5 +1,7 @@
-"""The named networks by what planning must know of them, apart from torch: `named`
-makes them, and a test compares the two."""
+"""Lists the named networks with the facts that planning needs, without torch.
+
+The module `named` builds the networks, and a test compares these facts with what it builds.
+"""
 
 from dataclasses import dataclass
 
@@ -10,17 +12,19 @@ IMAGENET = (3, 224, 224)
 
 @dataclass(frozen=True)
 class Facts:
-    """What a named network is."""
+    """The sizes of a named network."""
 
     input_shape: tuple[int, int, int]
-    """Channels, height and width of one sample."""
+    """The channels, height and width of one sample."""
     classes: int
     """The number of outputs."""
     layers: int
-    """l_max: layers of weights, into which it is cut."""
+    """l_max, the number of layers of weights into which the network is cut."""
     parameters: int
+    """The number of its parameters."""
     multiplications: int
-    """Of a prediction of one sample, in its convolutions and linear layers."""
+    """The number of multiplications that its convolutions and linear layers make to predict one
+    sample."""
 
 
 NETWORKS = {
@@ -35,7 +39,7 @@ NETWORKS = {
 
 
 def facts(network: str) -> Facts:
-    """Of a named network; InputError for an unknown name."""
+    """The facts of a named network. Raises InputError for an unknown name."""
     if network not in NETWORKS:
         raise InputError(f"network {network!r} is unknown; allowed: {', '.join(NETWORKS)}")
     return NETWORKS[network]

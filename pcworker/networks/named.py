@@ -1,8 +1,8 @@
-"""Networks that people use, by name, with initial weights that depend on a seed alone.
+"""Builds well-known networks by name, with initial weights that depend on a seed alone.
 
-Each is a torch.nn.Sequential with linear outputs, which `predictive` cuts after every module that
-has parameters. AlexNet and the VGGs are torchvision's definitions without dropout; their parameters
-have torchvision's names.
+Each is a torch.nn.Sequential with linear outputs, which `sequential.predictive` cuts after every
+module that has parameters. AlexNet and the VGGs are torchvision's definitions without dropout, and
+their parameters have torchvision's names.
 """
 
 import math
@@ -19,7 +19,7 @@ from pcworker.networks.catalogue import IMAGENET, facts
 
 
 def _torchvision(model: nn.Module) -> nn.Sequential:
-    """The Sequential that AlexNet's and VGG's `forward` is, without dropout."""
+    """A Sequential that does what `forward` of AlexNet or a VGG does, without dropout."""
     parts = dict(model.named_children())
     classifier = OrderedDict(
         (name, module)
@@ -46,7 +46,7 @@ def _vgg(layers: int) -> nn.Sequential:
 
 
 def _mlp() -> nn.Sequential:
-    """Three hidden layers of 512: 77 million of its 78 million weights see the pixels."""
+    """Three hidden layers of 512. The first layer has 77 million of the 78 million weights."""
     return nn.Sequential(
         nn.Flatten(),
         nn.Linear(math.prod(IMAGENET), 512),
@@ -83,10 +83,12 @@ DEFINITIONS: dict[str, Callable[[], nn.Sequential]] = {
 
 
 def define(name: str) -> nn.Sequential:
-    """The named network without numbers: its parameters are on torch's meta device. InputError for
-    an unknown name."""
+    """The named network without values: its parameters are on torch's meta device.
+
+    Raises InputError for an unknown name.
+    """
     facts(name)
-    with torch.device("meta"):  # no memory, and no numbers of torch's global generator
+    with torch.device("meta"):  # takes no memory, and draws nothing from torch's global generator
         return DEFINITIONS[name]()
 
 

@@ -1,4 +1,4 @@
-"""A network of module layers, one trial: it learns by the equations that train the stacks."""
+"""Trains a network of module layers by Eq. 5-9, with the same code that trains the stacks."""
 
 from collections.abc import Sequence
 
@@ -14,10 +14,12 @@ from pcworker.networks.module_layer import ModuleLayer
 
 
 class PredictiveNetwork:
-    """A network of modules, one trial, that learns by Eq. 5-9."""
+    """A network of modules that learns by Eq. 5-9. It is one trial."""
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
-        """`modules` by l: modules[0] predicts the output, the last one sees the input."""
+        """
+        modules  the layers by l: modules[0] predicts the output, the last one takes the input
+        """
         self.modules = tuple(modules)
         self._parameters = [
             tuple(p for p in module.parameters() if p.requires_grad) for module in modules
@@ -25,7 +27,7 @@ class PredictiveNetwork:
 
     @property
     def l_max(self) -> int:
-        """Index of the input layer, and the number of layers of weights."""
+        """The index of the input layer, which is also the number of layers of weights."""
         return len(self.modules)
 
     @torch.no_grad()
@@ -37,16 +39,17 @@ class PredictiveNetwork:
         method: Method,
         noise: Sequence[Tensor] = (),
     ) -> Tensor:
-        """One weight update on one minibatch.
+        """Makes one weight update on one minibatch.
 
         inputs   x^{l_max} [B, ...]
-        targets  s_out, of the shape of the network's output: E = 1/2 sum (s_out - mu^0)^2, summed
+        targets  s_out, in the shape of the network's output. E = 1/2 sum (s_out - mu^0)^2 is summed
                  over the batch and over the outputs (Eq. 2, 6)
-        rate     alpha, of that sum: for a mean over the batch, divide by B
-        noise    for sigma > 0: standard normals of the shape of x^l, for l = l_max - 1 .. 1
-        Returns the output errors s_out - mu^0 at t = 0.
+        rate     alpha, for that sum; for a mean over the batch, divide it by B
+        noise    for sigma > 0: standard normals in the shape of x^l, for l = l_max - 1 .. 1
 
-        Between two updates nothing but the parameters is kept: all else is freed.
+        Returns the output errors s_out - mu^0 at t = 0. Between two updates it keeps the parameters
+        alone, and frees everything else. Raises InputError if the targets have another shape than
+        the output, or if noise is missing.
         """
         shifts = None
         if method.sigma:
@@ -61,7 +64,7 @@ class PredictiveNetwork:
         return errors
 
     def _state(self, inputs: Tensor, method: Method) -> State:
-        """In tensors that are made when they are needed."""
+        """A new state, whose tensors are made when they are needed."""
         last = self.l_max - 1
         layers = [
             ModuleLayer(module, parameters, clamped=l == last)

@@ -1,7 +1,7 @@
-"""A predictive coding network out of a torch.nn.Sequential, cut into layers where one says.
+"""Makes a predictive coding network of a torch.nn.Sequential, cut into layers where the user says.
 
-Layer l's module takes the activity x^{l+1} to the prediction mu^l. The parameters are those of the
-network that was given: training the one trains the other.
+The module of layer l maps the activity x^{l+1} to the prediction mu^l. The new network shares its
+parameters with the given one: training one trains the other.
 """
 
 import copy
@@ -18,17 +18,17 @@ from pcworker.networks.predictive_network import PredictiveNetwork
 def predictive(
     network: nn.Sequential, cuts: Sequence[str | int] | None = None
 ) -> PredictiveNetwork:
-    """A predictive coding network out of `network`, whose parameters it shares.
+    """Makes a predictive coding network of `network`, whose parameters it shares.
 
-    cuts  names (or indices) of the children after which one layer ends and the next begins; in a
-          Sequential within a Sequential a child's name has dots, as in its state_dict. None: after
-          every child that has parameters but the last, so that a layer is an activation function,
-          pooling and what else there is, and then the next weights.
+    cuts  the names (or indices) of the children after which one layer ends and the next begins. In
+          a Sequential within a Sequential, the name of a child has dots, as in its state_dict.
+          None: cut after every child that has parameters, except the last. A layer then consists of
+          activation functions, pooling and the like, followed by one module with weights.
 
-    Modules that work in place are replaced by copies that don't, because a layer must not write to
-    the activity above it. Put the network on its device before. Raises InputError where a module
-    would not give the same prediction twice (dropout and batch normalisation in training mode), or
-    two layers share a parameter.
+    Modules that work in place are replaced by copies that do not, because a layer must not write to
+    the activity above it. Move the network to its device before the call. Raises InputError if a
+    cut names no child, if a module would not repeat its prediction (dropout or batch normalisation
+    in training mode), if two layers share a parameter, or if there is no parameter.
     """
     if not _is_sequence(network):
         raise InputError(
@@ -57,13 +57,13 @@ def predictive(
 
 
 def _is_sequence(module: nn.Module) -> bool:
-    """Whether its forward is its children's, one after the other."""
+    """Whether `module` calls its children one after the other, and does nothing else."""
     return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
 
 
 def _children(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """The children by name, those of a Sequential in a Sequential included."""
-    # named_children() leaves out the second place of a module that is used twice
+    """Yields the children with their names; in place of a nested Sequential, its children."""
+    # named_children() would leave out the second place of a module that is used twice
     for name, module in network._modules.items():
         assert module is not None
         if _is_sequence(module):
@@ -78,7 +78,7 @@ def _default_cuts(children: Sequence[tuple[str, nn.Module]]) -> list[str]:
 
 
 def _not_in_place(module: nn.Module) -> nn.Module:
-    """A copy with the same parameters and buffers, in which nothing works in place."""
+    """A copy that shares parameters and buffers with `module`, and does not work in place."""
     shared = {id(t): t for t in (*module.parameters(), *module.buffers())}
     copied = copy.deepcopy(module, shared)
     for part in copied.modules():
