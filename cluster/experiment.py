@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from cluster.results.collect import Collected
     from cluster.sweeps.plan import Plan
-    from pcworker.actor import Trains
     from pcworker.store.commit import Commit
+    from pcworker.worker import Trains
 
 Trials = Sequence[Trial[Any]]
 Seconds = Callable[[Trials], float]

@@ -27,7 +27,7 @@ from cluster.driver.pool import Hand, Pool
 from cluster.nodes.errors import cause_of
 from cluster.nodes.resources import Resources
 from cluster.sweeps.plan import Shard
-from pcworker.actor import Work
+from pcworker.worker import Report, Work
 
 POLL_S = 0.5
 
@@ -112,7 +112,7 @@ class Dispatcher:
         reached, best = self._reached.pop(attempt_id, 0.0), self._best.get(shard.shard_id, 0.0)
         self._best[shard.shard_id] = max(reached, best)
         try:
-            report = ray.get(ref)
+            report: Report = ray.get(ref)
         except RayError as error:
             # whatever went wrong may have left the worker's process in a bad state
             self._pool.dismiss(hand)
@@ -133,7 +133,13 @@ class Dispatcher:
             return [failed, *events]
         self._history.add(Attempt(shard.shard_id, node, None))
         self._best.pop(shard.shard_id)
-        finished = Finished(waiting.pop(shard.shard_id), worker=hand.info, **report)
+        finished = Finished(
+            waiting.pop(shard.shard_id),
+            report.outcome,
+            report.wall_seconds,
+            hand.info,
+            report.resumed_from,
+        )
         return [finished, *self._avoid_suspects()]
 
     def _avoid_suspects(self) -> list[Event]:

@@ -51,7 +51,7 @@ def drive(
     from cluster.nodes.connect import (
         connected,  # these import ray, which reads its environment then
     )
-    from pcworker.actor import Work
+    from pcworker.worker import Work
 
     with connected(address) as cluster:
         console.print(f"Running on {cluster.where}.")

@@ -17,8 +17,9 @@ from cluster.driver.events import Event, Joined, Trouble, WorkerInfo
 from cluster.nodes.connect import nodes
 from cluster.nodes.errors import cause_of, environment_error
 from cluster.nodes.resources import Resources, require_room, workers_that_fit
-from pcworker.actor import Work, Worker
+from pcworker.actor import WorkerActor
 from pcworker.errors import InputError
+from pcworker.worker import Work
 
 START_TIMEOUT_S = 120.0
 """From the start of a sweep to its first worker."""
@@ -55,7 +56,7 @@ class Pool:
         options |= {"num_cpus": needs.cpus, "num_gpus": needs.gpus}
         if work.environment:  # a runtime environment, even an empty one, costs Ray time
             options["runtime_env"] = {"env_vars": dict(work.environment)}
-        self._class: Any = ray.remote(**options)(Worker)
+        self._class: Any = ray.remote(**options)(WorkerActor)
         self._starting: dict[Any, Any] = {}  # ref of its description: actor
         self._hands: list[Hand] = []
         self._avoided = frozenset[str]()

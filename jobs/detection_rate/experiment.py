@@ -13,7 +13,7 @@ from pcworker.data.mnist import Digits, load_digits
 if TYPE_CHECKING:
     import torch
 
-    from pcworker.actor import Trains
+    from pcworker.worker import Trains
 
 
 def detection_engine(digits: Digits, device: "torch.device") -> "Trains":

@@ -17,7 +17,7 @@ from pcworker.networks.catalogue import NETWORKS, facts
 if TYPE_CHECKING:
     import torch
 
-    from pcworker.actor import Trains
+    from pcworker.worker import Trains
 
 MEMORY = {
     "GLIBC_TUNABLES": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=18446744073709551615:"

@@ -20,7 +20,7 @@ from pcworker.trials.configuration import Configuration
 if TYPE_CHECKING:
     import torch
 
-    from pcworker.actor import Trains
+    from pcworker.worker import Trains
 
 
 def ablation_engine(digits: Digits, device: "torch.device") -> "Trains":

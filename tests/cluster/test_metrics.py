@@ -94,9 +94,13 @@ def main() -> None:
 
 def test_metrics_say_what_the_driver_hears() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment |= {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "RAY_metrics_report_interval_ms": "1000",
+    }
     done = subprocess.run(
         [sys.executable, __file__],
-        env=environment | {"RAY_metrics_report_interval_ms": "1000"},
+        env=environment,
         capture_output=True,
         text=True,
         timeout=2 * PATIENCE_S,

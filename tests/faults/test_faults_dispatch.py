@@ -105,7 +105,7 @@ def run(
     dispatch: ModuleType, plan: Plan, store: LocalStore, **engine: Any
 ) -> tuple[list[Finished], list[Failed]]:
     """Runs a plan on all of MNIST; returns what became of its attempts."""
-    from pcworker.actor import Work
+    from pcworker.worker import Work
 
     store_plan(store, plan, {})
     work = Work(

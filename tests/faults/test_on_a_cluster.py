@@ -37,6 +37,7 @@ from pcworker.machine.provenance import code_sha256
 from pcworker.store.local import LocalStore
 from pcworker.store.tables import SHARD_TABLES, result_digest
 from pcworker.training.engine import Engine
+from pcworker.worker import Work
 
 pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("ray")]
 
@@ -494,8 +495,7 @@ def dispatched(
         events.append(event)
         on(event)
 
-    actor = importlib.import_module("pcworker.actor")
-    told = actor.Work(
+    told = Work(
         sweep=plan.name,
         store=LocalStore(store),
         device="cpu",

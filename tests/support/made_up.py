@@ -23,7 +23,7 @@ def made_up_digits(pixels: int = 784) -> Digits:
 
 
 def work(store: Store, sweep: str) -> Any:
-    from pcworker.actor import Work
+    from pcworker.worker import Work
 
     return Work(
         sweep=sweep,

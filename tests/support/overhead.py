@@ -88,7 +88,7 @@ def measured(dispatch: Any, store: Store, shards: int) -> Overhead:
 
     dispatch  the module `cluster.driver.dispatch`, connected to a Ray
     """
-    from pcworker.actor import Work
+    from pcworker.worker import Work
 
     plan, early = plan_of(shards), min(EARLY, shards // 2)
     store_plan(store, plan, {})

@@ -1,0 +1,197 @@
+"""A worker: it holds one engine, trains one shard at a time and writes the results to the store.
+
+It knows nothing of Ray. `pcworker.actor` makes a Ray actor of it, and `cluster.driver.in_process`
+runs it in the driver's own process.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pcworker.errors import InputError, StoreError
+from pcworker.machine.provenance import provenance, result_fingerprint
+from pcworker.store.checkpoints import Checkpoints
+from pcworker.store.commit import CommitOutcome, commit_shard
+from pcworker.store.keys import SweepKeys
+from pcworker.store.patient import PatientStore
+from pcworker.store.result import Result, Tables
+from pcworker.store.store import Store
+from pcworker.training.checkpoint import Checkpoint
+from pcworker.trials.trial import Trial
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Trains(Protocol):
+    """The engine of an experiment, as a worker uses it. `pcworker.training.engine.Engine` is one.
+
+    An engine that makes no checkpoints ignores the last three arguments.
+    """
+
+    def run(
+        self,
+        trials: Sequence[Trial[Any]],
+        *,
+        max_width: int | None,
+        report: Callable[[float], None],
+        resume: Checkpoint | None,
+        checkpoint_every: int,
+        save: Callable[[Checkpoint], None],
+    ) -> Result:
+        """Trains a shard. `pcworker.training.engine.Engine.run` explains the arguments."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """All workers of a sweep are told the same things, which are these."""
+
+    sweep: str
+    store: Store
+    device: str
+    """"auto", "cpu" or "cuda"."""
+    cpus: int
+    """The number of threads that a worker computes with on a CPU."""
+    make_engine: Callable[[Any, "torch.device"], Trains]
+    """Makes an engine for the data on a device."""
+    tables: Tables
+    """The tables that a shard's results are written to."""
+    checkpoint_every: int = 1
+    """The number of epochs between two checkpoints. 0 means no checkpoints."""
+    command: tuple[str, ...] = ()
+    """The driver's command line, which is stored beside every result."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """The environment variables with which a worker's process must start."""
+    tries_exactness: bool = True
+    """True if a worker refuses to start on a device that is not exact."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The place where a worker runs, as whoever starts it knows."""
+
+    hostname: str
+    """The host's name, with the node's id where several nodes are on one host."""
+    node_id: str
+    """The id that Ray gave to the node. It is empty where there is no Ray."""
+    gpus: int
+    """The number of GPUs that were assigned to the worker's process."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A worker returns this when an attempt has ended in a commit."""
+
+    outcome: CommitOutcome
+    wall_seconds: float
+    """The seconds of training, those before a resumed checkpoint included."""
+    resumed_from: int
+    """The epoch of the checkpoint that the attempt began with. 0 means from the start."""
+    updates: int
+    """The number of weight updates of all trials."""
+    commit_seconds: float
+    """The seconds from the end of the training to the commit."""
+
+
+class Worker:
+    """An engine on one device, and the store that its results go to."""
+
+    def __init__(self, work: Work, data: Any, place: Place) -> None:
+        """Raises InputError, which the driver shows, if the work cannot be done here."""
+        from pcworker.kernels.exactness import require_exact
+        from pcworker.machine.device import device_name, numerics, prepare_device
+
+        self._work, self._keys = work, SweepKeys(work.sweep)
+        self._store = PatientStore(work.store)
+        self._require_the_drivers_store()
+        device = prepare_device(work.device, gpus=place.gpus, cpus=work.cpus)
+        if work.tries_exactness:
+            require_exact(device)
+        self._engine = work.make_engine(data, device)
+        # This is read now, because the sources may be edited while the worker lives.
+        self._where = {
+            **provenance(),
+            **numerics(),
+            "sweep": work.sweep,
+            "hostname": place.hostname,
+            "node_id": place.node_id,
+            "device": device_name(device),
+            "command": list(work.command),
+        }
+        self.progress: tuple[str, float] = ("", 0.0)
+        """The id of the attempt that runs, and the share of it that is done, from 0 to 1."""
+
+    def describe(self) -> dict[str, Any]:
+        """Says who this worker is: the values of a `cluster.driver.events.WorkerInfo`."""
+        names = ("hostname", "node_id", "device")
+        return {"pid": os.getpid(), **{name: self._where[name] for name in names}}
+
+    def run(
+        self,
+        shard_id: str,
+        attempt_id: str,
+        trials: Sequence[Trial[Any]],
+        max_width: int | None,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> Report:
+        """Trains a shard and commits it.
+
+        max_width  the most trials in one stack; None: all of them
+        meanwhile  is called now and then while the shard is trained
+        """
+
+        def report(share: float) -> None:
+            self.progress = (attempt_id, share)
+            meanwhile()
+
+        report(0.0)
+        maker = result_fingerprint(self._where)
+        checkpoints = Checkpoints(self._store, self._keys, shard_id, attempt_id, maker, trials)
+        every, epochs = self._work.checkpoint_every, trials[0].configuration.epochs
+        keeps = 0 < every < epochs
+        resume = checkpoints.latest() if keeps else None
+        result = self._engine.run(
+            trials,
+            max_width=max_width,
+            report=report,
+            resume=resume,
+            checkpoint_every=every,
+            save=checkpoints.save,
+        )
+        trained = time.monotonic()
+        device = ", ".join(filter(None, (self._where["device"], result.kernel)))
+        where = {**self._where, "device": device}
+        outcome = commit_shard(
+            self._store, self._keys, shard_id, attempt_id, result, self._work.tables, where
+        )
+        commit_seconds = time.monotonic() - trained
+        with suppress(StoreError):  # The shard is committed, and the driver tidies up in the end.
+            if keeps:
+                checkpoints.clear()
+        return Report(
+            outcome=outcome,
+            wall_seconds=result.wall_seconds,
+            resumed_from=resume.epoch if resume else 0,
+            updates=result.updates,
+            commit_seconds=commit_seconds,
+        )
+
+    def _require_the_drivers_store(self) -> None:
+        """Raises InputError, before an hour of training, if this worker cannot write to the store
+        or the store is not the one that the driver sees."""
+        store, host = self._store, socket.gethostname()
+        try:
+            seen = store.get(self._keys.plan) is not None
+            store.check()
+        except StoreError as error:
+            raise InputError(f"on {host}: {error}") from error
+        if not seen:
+            raise InputError(
+                f"on {host}: store {store.url} holds no plan of sweep {self._work.sweep}: it is "
+                "not the store that the driver sees; give an s3:// store, or a directory that "
+                "every node shares"
+            )
