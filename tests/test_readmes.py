@@ -1,0 +1,302 @@
+"""What the READMEs say holds: every command is parsed or run, every name in them exists.
+
+Commands of jobs and of Ray are parsed by their own parsers, and the sweeps that they declare are
+made; nothing of them is run. SQL and Python are run on the tables of tiny made-up sweeps. What
+cannot be checked so is said in the README to be not run by the tests.
+"""
+
+import importlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+import duckdb
+import pytest
+from builders import ablation, collected, commit_all, planned
+from ray.scripts.scripts import cli as ray
+from readmes import FOLDERS, ROOT, Block, anchors, blocks, commands, links, readmes, spans, text_of
+
+from cluster.experiment import Experiment
+from cluster.results.collect import write_tables
+from cluster.sweeps.sweep import Sweep
+from jobs.detection_rate.experiment import DETECTION
+from jobs.detection_rate.sweep import detection_rate
+from jobs.experiments import EXPERIMENTS
+from jobs.imagenet_timing.experiment import TIMING
+from jobs.imagenet_timing.sweep import device_of, imagenet_timing
+from jobs.mnist_ablation.sweep import mnist_ablation
+from jobs.options import split
+from pcworker.store.keys import KeyKind, SweepKeys
+from pcworker.store.local import LocalStore
+from pcworker.store.parquet import table, to_parquet
+
+SHELL = ("export", ".", "cd")
+ELSEWHERE = ("git", "docker", "aws", "eksctl", "kubectl", "base64")
+"""Programs of other systems, which a README must say are not run by the tests."""
+SUFFIXES = (".py", ".md", ".c", ".txt", ".csv", ".png", ".yaml", ".toml")
+
+
+def command_of(module: str) -> click.Command:
+    """The command of a job."""
+    package = (ROOT / Path(*module.split("."))).is_dir()
+    made = importlib.import_module(f"{module}.__main__" if package else module).command
+    assert isinstance(made, click.Command)
+    return made
+
+
+def parsed(command: click.Command, words: Sequence[str]) -> dict[str, Any]:
+    """The values of a command's arguments, as it would be called with them."""
+    while isinstance(command, click.Group):
+        command, words = command.commands[words[0]], words[1:]
+    return command.make_context(command.name, list(words)).params
+
+
+def check_job(words: Sequence[str]) -> None:
+    """Parses the command line of a job, and declares the sweep that it asks for."""
+    module, *options = words
+    if options == ["--help"]:
+        command_of(module)
+        return
+    given = parsed(command_of(module), options)
+    if "job" in given:  # of jobs.submit
+        check_job(given["job"])
+    if "seeds" in given and "address" in given:
+        assert declared(module, given).trials
+
+
+def declared(module: str, given: dict[str, Any]) -> Sweep[Any]:
+    """The sweep that a job makes of its arguments, as it does itself."""
+    options = split(given)
+    if module == "jobs.imagenet_timing":
+        if not given.pop("with_loading"):
+            given["loaders"] = None
+        return imagenet_timing(**given, **device_of(options.resources), data="synthetic")
+    return {"jobs.mnist_ablation": mnist_ablation, "jobs.detection_rate": detection_rate}[module](
+        **given
+    )
+
+
+def check_python(words: Sequence[str]) -> None:
+    """Checks a call of python, which must be a job's."""
+    assert words[0] == "-m", words
+    check_job(words[1:])
+
+
+def check_ray(words: Sequence[str]) -> None:
+    """Parses a command line of Ray's, and of the job that it submits."""
+    given = parsed(ray, words)
+    if entrypoint := given.get("entrypoint"):
+        assert entrypoint[0] == "python"
+        check_python(entrypoint[1:])
+
+
+def check_make(words: Sequence[str]) -> None:
+    """Checks that the targets exist, and parses the jobs that their recipes call."""
+    targets = [word for word in words if "=" not in word]
+    assert targets and set(targets) <= make_targets(), words
+    for target in targets:
+        for recipe in commands(recipe_of(target)):
+            if "-m" in recipe and (module := recipe[recipe.index("-m") + 1]).startswith("jobs."):
+                check_job([module, *recipe[recipe.index("-m") + 2 :]])
+
+
+@cache
+def make_targets() -> frozenset[str]:
+    makefile = (ROOT / "Makefile").read_text()
+    return frozenset(re.findall(r"^([a-z][a-z0-9-]*):", makefile, re.MULTILINE))
+
+
+@cache
+def recipe_of(target: str) -> str:
+    """What make would run for a target in a fresh checkout."""
+    make = ["make", "--dry-run", "--always-make", target]
+    done = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True)
+    calls = re.findall(r"^\S+ -m jobs(?:.*\\\n)*.*$", done.stdout, re.MULTILINE)
+    return "\n".join(calls)
+
+
+CHECKS = {
+    "make": check_make,
+    "python": check_python,
+    ".venv/bin/python": check_python,
+    "ray": check_ray,
+}
+
+
+@pytest.mark.parametrize("block", blocks("sh"), ids=str)
+def test_every_command_is_parsed_by_its_own_parser_or_said_not_to_be_run(block: Block) -> None:
+    for program, *words in commands(block.text):
+        if program in CHECKS and not words[0].endswith(".py"):
+            CHECKS[program](words)
+        elif program not in SHELL:
+            assert program in (*ELSEWHERE, *CHECKS), f"this test knows no {program}"
+            assert block.noted, f"{program} is not said to be not run by the tests"
+        for word in words:
+            if word.partition("/")[0] in FOLDERS:
+                assert (ROOT / word).exists(), word
+
+
+@pytest.mark.parametrize("block", blocks("sh"), ids=str)
+def test_every_script_is_one_for_the_shell(block: Block) -> None:
+    done = subprocess.run(["bash", "-n"], input=block.text, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def after_sweeps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tables of made-up sweeps, where a user would have those of real ones."""
+    folder = tmp_path_factory.mktemp("readmes")
+    (folder / "infra").symlink_to(ROOT / "infra")
+    store = LocalStore(folder / "results")
+    plan = planned(
+        store, ablation(networks=["784-32-32-10"], t=[None, 4, 16], gamma=[0.5, 1.0]), "mnist"
+    )
+    commit_all(store, plan, lambda trial: 0.0 if trial.configuration.rule != "IL" else 0.125)
+    write_tables(store, collected(store, "mnist"))
+    sweeps = folder / "results" / "sweeps"
+    shutil.copytree(sweeps / "mnist", sweeps / "figure3")
+    timings = imagenet_timing(
+        networks=["alexnet"], seeds=[1], rules=["BP", "Z-IL"], schedules=["layerwise"], t=[10]
+    )
+    put_rows(store, "table4", TIMING, timings, ms_per_update_median=1.0, ratio_to_bp_median=1.0)
+    counts = {"pairs": 200, "only_at_l": 150, "missed_late": 10}
+    where = {"stage": 3000, "horizon": 32, "tolerance": 0.0, "t_d": 1}
+    given = parsed(command_of("jobs.detection_rate"), [])
+    split(given)
+    put_rows(store, "table3", DETECTION, detection_rate(**given), **where, **counts)
+    return folder
+
+
+def put_rows(
+    store: LocalStore, name: str, experiment: Experiment, sweep: Sweep[Any], **values: Any
+) -> None:
+    """Stores a sweep's table with a row for each trial, in which `values` were measured."""
+    kind = experiment.tables.per_trial
+    rows = [{**experiment.columns(trial), **values} for trial in sweep.trials]
+    made = table(experiment.tables.schemas[kind], rows, {})
+    store.put(SweepKeys(name).table(kind), to_parquet(made))
+
+
+@pytest.mark.parametrize("block", blocks("sql"), ids=str)
+def test_every_query_runs_and_finds_something(
+    block: Block, after_sweeps: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(after_sweeps)
+    for query in block.text.split(";"):
+        with duckdb.connect() as connection:
+            assert connection.execute(query).fetchall()
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=str)
+def test_every_python_script_runs(
+    block: Block, after_sweeps: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(after_sweeps)
+    exec(compile(block.text, block.readme, "exec"), {})
+
+
+def test_every_block_has_a_language() -> None:
+    assert {block.language for block in blocks()} <= {"sh", "python", "sql", "text"}
+
+
+@pytest.mark.parametrize("readme", readmes())
+def test_every_link_leads_somewhere(readme: str) -> None:
+    for link in links(readme):
+        path, _, anchor = link.partition("#")
+        target = os.path.normpath(Path(readme).parent / path) if path else readme
+        assert (ROOT / target).exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("readme", readmes())
+def test_every_file_module_and_command_that_is_named_exists(readme: str) -> None:
+    for span in spans(readme):
+        words = span.split()
+        if words[0] in CHECKS and ("-m jobs." in span or (words[0] == "make" and words[1:])):
+            CHECKS[words[0]](words[1:])
+        elif len(words) == 1 and "<" not in span and is_path(span):
+            assert is_file(readme, span), span
+        elif module := re.match(rf"(?:{'|'.join(FOLDERS)})(?:\.\w+)+$", words[0]):
+            assert is_module(module[0]), span
+
+
+@pytest.mark.parametrize("readme", readmes())
+def test_every_option_that_is_named_is_one_of_a_job(readme: str) -> None:
+    for span in spans(readme):
+        if span.startswith("--"):
+            assert set(re.findall(r"--[a-z][a-z0-9-]*", span)) <= options(), span
+
+
+@cache
+def options() -> frozenset[str]:
+    """All options of all jobs."""
+    modules = {*(ROOT / "jobs").glob("*.py"), *(ROOT / "jobs").glob("*/__main__.py")}
+    names = {path.parent.name if path.stem == "__main__" else path.stem for path in modules}
+    jobs = (f"jobs.{name}" for name in names - {"__init__", "options", "experiments"})
+    every = [option for job in jobs for option in command_of(job).params]
+    return frozenset(name for option in every for name in (*option.opts, *option.secondary_opts))
+
+
+def is_path(span: str) -> bool:
+    return span.endswith(SUFFIXES) or span.partition("/")[0] in FOLDERS
+
+
+def is_file(readme: str, name: str) -> bool:
+    """Whether there is such a file from the root or from the README's folder, or anywhere, if only
+    its name is given."""
+    exact = (ROOT, (ROOT / readme).parent)
+    anywhere = [] if "/" in name else [(ROOT / folder).rglob(name) for folder in FOLDERS]
+    return any(any(found) for found in (*(here.glob(name) for here in exact), *anywhere))
+
+
+def is_module(name: str) -> bool:
+    """Whether a dotted name is a module's, or that of something in a module."""
+    path = ROOT / Path(*name.split("."))
+    if path.is_dir() or path.with_suffix(".py").is_file():
+        return True
+    outer = path.parent.with_suffix(".py")
+    return outer.is_file() and re.search(rf"\b{path.name}\b", outer.read_text()) is not None
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=lambda experiment: experiment.name)
+def test_every_column_of_every_table_is_explained(experiment: Experiment) -> None:
+    """In the README of the store, or in that of the experiment whose table it is."""
+    folder = experiment.report.__module__.split(".")[1]
+    text = text_of("pcworker/store/README.md") + text_of(f"jobs/{folder}/README.md")
+    schemas: Mapping[str, Any] = experiment.tables.schemas
+    derived = {name: made.schema for name, made in experiment.derived.items()}
+    for schema in {**schemas, **derived}.values():
+        assert not [column for column in schema.names if not explained(column, text)]
+
+
+def explained(column: str, text: str) -> bool:
+    """Whether a column is named, if only by the last part of its name."""
+    stem, _, statistic = column.rpartition("_")
+    named = partial(str.__contains__, text)
+    if named(f"`{column}`"):
+        return True
+    others = (f"`{stem}_{first}`" for first in ("mean", "median"))
+    return statistic in ("sd", "min", "max", "p10", "p90") and any(map(named, others))
+
+
+def test_the_layout_of_a_store_is_the_one_that_keys_make() -> None:
+    (layout,) = (b for b in blocks("text") if b.readme == "pcworker/store/README.md")
+    examples = {"<epoch>": "7", "<table>": "trials", "<driver>": "d0"}
+    keys = [line.split()[0] for line in layout.text.splitlines()]
+    kinds = []
+    for key in keys:
+        made = re.sub("<[a-z]+>", lambda part: examples.get(part[0], "a"), key)
+        parts = SweepKeys("a").parse(made)
+        assert parts is not None, key
+        kinds.append(parts.kind)
+    assert sorted(kinds) == sorted(get_args(KeyKind))
+
+
+def test_the_first_page_is_short() -> None:
+    assert len(text_of("README.md").splitlines()) <= 230
