@@ -1,4 +1,7 @@
-"""A store in a local directory: a key is a path below it, a file appears whole (link or rename)."""
+"""Keeps a store in a local directory: a key is the path of a file in it.
+
+A file appears in one step, by a hard link or a rename, so no reader sees a part of it.
+"""
 
 import errno
 import os
@@ -17,7 +20,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class LocalStore:
-    """A directory that every process which uses it sees."""
+    """A store in a directory that every process of the sweep sees."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
@@ -56,13 +59,13 @@ class LocalStore:
             self._path(key).unlink()
 
     def prune(self, prefix: str) -> None:
-        """With what a killed writer has left of a file that never appeared."""
+        """Removes empty folders, and temporary files that a killed writer has left."""
         top = self._path(prefix)
         for path in top.rglob(".*"):
             if _TEMPORARY.fullmatch(path.name):
                 path.unlink(missing_ok=True)
         for folder in sorted((top, *top.rglob("*/")), reverse=True):  # inner ones first
-            with suppress(OSError):  # holds something, or is no folder any more
+            with suppress(OSError):  # it holds something, or is no folder any more
                 folder.rmdir()
 
     def describe(self, key: str) -> str:
@@ -80,14 +83,14 @@ class LocalStore:
             self.delete(key)
 
     def clock(self) -> None:
-        """There is no server."""
+        """Returns None, because there is no server."""
 
     def _path(self, key: str) -> Path:
         return self.root.joinpath(*key_parts(key))
 
     @contextmanager
     def _written(self, key: str, data: bytes) -> Iterator[Path]:
-        """A file beside `key` with `data`, safe on the disk; gone afterwards."""
+        """A temporary file beside `key` that holds `data`, safe on the disk; removed at the end."""
         folder = self._path(key).parent
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / f".{uuid.uuid4().hex}"
@@ -114,7 +117,7 @@ class LocalStore:
 
 
 def _sync(folder: Path) -> None:
-    """Makes the entries of a directory safe on the disk."""
+    """Makes the entries of a folder safe on the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""A store that is waited for: an outage costs time, never results."""
+"""Wraps a store so that an outage of its server costs time, but never results."""
 
 import threading
 from collections.abc import Callable
@@ -18,23 +18,27 @@ from pcworker.errors import UnavailableError
 from pcworker.store.store import Store
 
 PATIENCE_S = 3600.0
+"""How long an operation is tried again."""
 LONGEST_PAUSE_S = 30.0
 INTERRUPTED = threading.Event()
-"""Set where this process is to end: no thread waits any longer."""
+"""It is set when this process must end. Then no thread waits for a store any longer."""
 
 _T = TypeVar("_T")
 
 
 class PatientStore:
-    """Another store, of which every operation is tried anew, for up to an hour, while it raises
-    UnavailableError.
+    """A store that repeats every operation of another store, for up to an hour, while that one
+    raises UnavailableError.
 
-    A `put_if_absent` whose first answer was lost may then say False: its caller reads what is there
-    (as `commit_shard` does).
+    If the answer to a `put_if_absent` was lost, its repetition may return False although this
+    writer wrote. So the caller must then read what is there, as `commit_shard` does.
     """
 
     def __init__(self, store: Store, say: Callable[[str], None] = lambda message: None) -> None:
-        """`say` is told once an outage what is waited for."""
+        """
+        store  the store whose operations are repeated
+        say    it is called once per outage, with a message for the user
+        """
         self._store, self._say = store, say
         self._lock, self._waits = threading.Lock(), False
         self.url, self.options = store.url, store.options

@@ -1,8 +1,8 @@
-"""A store in a bucket of S3, or of any server that speaks S3 and honours conditional writes.
+"""Keeps a store in a bucket of S3, or of any server that speaks S3 and honours conditional writes.
 
-A conditional write is never repeated blindly. Where its answer is lost it may have been made, and
-the same request again would then be refused: its writer would hear that another one was first.
-So after every unclear answer the key is read back, and what is there decides.
+A conditional write is never repeated blindly. If its answer is lost, the write may have succeeded.
+The server would then refuse a second request, and the writer would wrongly conclude that another
+writer was first. So after every unclear answer the key is read back, and its content decides.
 """
 
 import io
@@ -31,11 +31,15 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-ATTEMPTS = 10  # with their pauses about 15 s against a dead server, a minute against a busy one
+ATTEMPTS = 10
+"""How often a request is tried. With the pauses, this takes about 15 s if the server is dead and
+a minute if it is busy."""
 CONNECT_SECONDS = 10
 READ_SECONDS = 60
-PART_BYTES = 64 * 2**20  # what is bigger goes in parts of this size
+PART_BYTES = 64 * 2**20
+"""A larger object is uploaded in parts of this size."""
 LONGEST_PAUSE_SECONDS = 20
+"""The longest pause between two tries of the requests that we repeat ourselves."""
 
 BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 TROUBLES = (trouble.ClientError, trouble.BotoCoreError, ResponseParserError)
@@ -45,10 +49,11 @@ PASSING = (
     trouble.IncompleteReadError,
     trouble.FlexibleChecksumError,
 )
-"""The server was not reached, did not answer in time, or its answer was damaged on its way."""
+"""Errors that may pass: the server was not reached, did not answer in time, or its answer was
+damaged on the way."""
 PASSING_CODES = {"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException"}
 PASSING_STATUSES = {409, 412, 429, 500, 502, 503, 504}
-"""409 and 412: a conditional write met another one."""
+"""HTTP statuses that may pass. 409 and 412 say that a conditional write met another write."""
 NO_CREDENTIALS = (
     trouble.NoCredentialsError,
     trouble.PartialCredentialsError,
@@ -78,9 +83,10 @@ REMEDIES = {
 
 
 class S3Store:
-    """Objects below `s3://bucket/prefix`; region and credentials from boto3's usual places.
+    """The objects below `s3://bucket/prefix`. boto3 finds the region and the credentials.
 
-    endpoint  of a server that is not AWS's; AWS_ENDPOINT_URL_S3 and the profile may name it too
+    endpoint  the address of a server other than AWS; AWS_ENDPOINT_URL_S3 or the profile may also
+              name it
     """
 
     def __init__(self, url: str, endpoint: str | None = None) -> None:
@@ -90,8 +96,8 @@ class S3Store:
         self.options = f"--store {shlex.quote(self.url)}"
         if self._endpoint is not None:
             self.options += f" --s3-endpoint {shlex.quote(self._endpoint)}"
-        self._server = self._endpoint or "S3"  # for messages
-        with self._trouble("be", "opened"):
+        self._server = self._endpoint or "S3"  # its name in messages
+        with self._trouble("be opened"):
             try:
                 core = botocore.session.Session()
                 session = boto3.Session(botocore_session=core)
@@ -99,7 +105,7 @@ class S3Store:
                 self._client = self._opened(session, self._attempts)
                 self._single = self._opened(session, 1)
             except ValueError:
-                # without botocore's message: it holds the value, and that perhaps a password
+                # botocore's message is left out: it holds the value, perhaps with a password
                 raise StoreError(
                     f"store {self.url}: AWS_ENDPOINT_URL_S3, AWS_MAX_ATTEMPTS or another setting "
                     "of AWS is malformed; check the environment and the profile"
@@ -107,7 +113,7 @@ class S3Store:
         self._server = _checked_endpoint(self._client.meta.endpoint_url)
 
     def __reduce__(self) -> tuple[type["S3Store"], tuple[str, str | None]]:
-        """Neither a client nor credentials travel."""
+        """Pickles the address alone: neither the client nor credentials travel."""
         return S3Store, (self.url, self._endpoint)
 
     def get(self, key: str) -> bytes | None:
@@ -120,14 +126,14 @@ class S3Store:
                 if _code(error) == "NoSuchKey":
                     return None
                 raise
-            return answer["Body"].read()  # may be cut off: no client repeats that by itself
+            return answer["Body"].read()  # it may be cut off, and boto3 does not repeat that
 
-        with self._trouble("read", key):
+        with self._trouble(f"read {key}"):
             return self._patiently(attempt)
 
     def put(self, key: str, data: bytes) -> None:
         name = self._name(key)
-        with self._trouble("write", key):
+        with self._trouble(f"write {key}"):
             if len(data) <= PART_BYTES:
                 self._client.put_object(Bucket=self._bucket, Key=name, Body=data)
             else:
@@ -138,7 +144,7 @@ class S3Store:
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         name = self._name(key)
-        unclear = False  # whether an earlier try may have written
+        unclear = False  # True if an earlier try may have written
 
         def attempt() -> bool:
             nonlocal unclear
@@ -156,34 +162,34 @@ class S3Store:
                     raise
                 return found == data
 
-        with self._trouble("write", key):
+        with self._trouble(f"write {key}"):
             return self._patiently(attempt)
 
     def list(self, prefix: str) -> list[str]:
         name = self._name(prefix) + "/"
         keys: list[str] = []
-        with self._trouble("list", prefix):
+        with self._trouble(f"list {prefix}"):
             pages = self._client.get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self._bucket, Prefix=name):
                 keys += (found["Key"] for found in page.get("Contents", ()))
         root = len("/".join([*self._root, ""]))
-        # consoles mark an empty folder by an object whose name ends with a slash
+        # the web console of S3 marks an empty folder by an object whose name ends with a slash
         return sorted(key[root:] for key in keys if not key.endswith("/"))
 
     def delete(self, key: str) -> None:
         name = self._name(key)
-        with self._trouble("delete", key):
+        with self._trouble(f"delete {key}"):
             self._client.delete_object(Bucket=self._bucket, Key=name)
 
     def prune(self, prefix: str) -> None:
-        """Keys are all that a bucket has."""
+        """Does nothing: a bucket has no folders, and keeps nothing of a key that is gone."""
 
     def describe(self, key: str) -> str:
         return f"s3://{self._bucket}/{self._name(key)}"
 
     def check(self) -> None:
         key = f"probe/{uuid.uuid4().hex}"
-        self.list("probe/")  # before any write: SeaweedFS makes a missing bucket for a writer
+        self.list("probe/")  # comes before any write, because SeaweedFS makes a missing bucket then
         first = self.put_if_absent(key, b"1")
         try:
             if not first or self.put_if_absent(key, b"2") or self.get(key) != b"1":
@@ -202,7 +208,7 @@ class S3Store:
             self.delete(key)
 
     def clock(self) -> float | None:
-        with self._trouble("list", "probe/"):
+        with self._trouble("list probe/"):
             name = self._name("probe/") + "/"
             found = self._client.list_objects_v2(Bucket=self._bucket, Prefix=name, MaxKeys=1)
         try:
@@ -212,7 +218,7 @@ class S3Store:
             return None
 
     def _opened(self, session: boto3.Session, attempts: int) -> "S3Client":
-        """A client that tries everything `attempts` times."""
+        """A client that tries every request up to `attempts` times."""
         return session.client(
             "s3",
             endpoint_url=self._endpoint,
@@ -229,7 +235,11 @@ class S3Store:
         return "/".join([*self._root, *key_parts(key)])
 
     def _patiently(self, attempt: Callable[[], _T]) -> _T:
-        """As often as the client would try, where no client may: with pauses ever longer."""
+        """Repeats a request as often as boto3 would, with growing pauses.
+
+        It is for the requests that boto3 must not repeat by itself (conditional writes), and for
+        answers that are cut off, which boto3 does not repeat.
+        """
         retrying = Retrying(
             stop=stop_after_attempt(self._attempts),
             wait=wait_random_exponential(multiplier=0.5, max=LONGEST_PAUSE_SECONDS),
@@ -239,25 +249,32 @@ class S3Store:
         return retrying(attempt)
 
     @contextmanager
-    def _trouble(self, verb: str, key: str) -> Iterator[None]:
+    def _trouble(self, action: str) -> Iterator[None]:
+        """Raises a StoreError in place of an error of boto3.
+
+        action  what the store could not do, in the words that follow "cannot"
+        """
         try:
             yield
         except TROUBLES as error:
             kind = UnavailableError if _may_pass(error) else StoreError
             what = _explained(error, self._server)
-            raise kind(f"store {self.url}: cannot {verb} {key}: {what}") from error
+            raise kind(f"store {self.url}: cannot {action}: {what}") from error
 
 
 def _bucket_and_prefix(url: str) -> tuple[str, list[str]]:
     bucket, _, prefix = url.removeprefix("s3://").rstrip("/").partition("/")
     if not url.startswith("s3://") or not BUCKET.fullmatch(bucket) or not prefix.isprintable():
-        # without the value: what stands before an @ may be a secret
+        # the value is left out of the message: a secret may stand before an @
         raise StoreError("the store is no s3://bucket/prefix; credentials belong elsewhere")
     return bucket, key_parts(prefix) if prefix else []
 
 
 def _checked_endpoint(endpoint: str) -> str:
-    """The endpoint, unless it is no URL of a server or holds a password. It is never repeated."""
+    """Returns the endpoint. Raises StoreError if it is no URL of a server or holds a password.
+
+    The message does not repeat the endpoint, because it may hold a secret.
+    """
     remedy = "give http://host:port or https://host"
     try:
         parts = urlsplit(endpoint)
@@ -275,30 +292,31 @@ def _checked_endpoint(endpoint: str) -> str:
 
 
 def _code(error: BaseException) -> str:
-    """The code of an answer of the server, such as NoSuchKey; empty where it is no such answer."""
+    """The server's error code, such as NoSuchKey. It is empty if the error is no answer of the
+    server."""
     if isinstance(error, trouble.ClientError):
         return str(error.response.get("Error", {}).get("Code", ""))
     return ""
 
 
 def _status(error: BaseException) -> int:
-    """The HTTP status of an answer of the server, 0 where it is no such answer."""
+    """The HTTP status of the server's answer. It is 0 if the error is no answer of the server."""
     if isinstance(error, trouble.ClientError):
         return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     return 0
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether the same request may well succeed later."""
+    """Whether the same request may succeed later."""
     if isinstance(error, trouble.SSLError):
-        return False  # a certificate does not get better
+        return False  # a wrong certificate stays wrong
     if isinstance(error, PASSING) or _code(error) in PASSING_CODES:
         return True
     return _status(error) in PASSING_STATUSES
 
 
 def _explained(error: Exception, server: str) -> str:
-    """What went wrong and what to do, in one line, without a URL that was asked for."""
+    """Says in one line what went wrong and what to do. It repeats no URL of a request."""
     if isinstance(error, trouble.ClientError):
         code = _code(error) or "an error"
         said = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())
