@@ -1,1 +1,1 @@
-"""Table 3: how often phi finds the inference step t = l."""
+"""The detection runs of Table 3: how often phi finds the inference step t = l."""

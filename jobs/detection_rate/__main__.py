@@ -1,12 +1,12 @@
 """How often does phi find the inference step t = l?
 
-Table 3 of Song, Lukasiewicz, Xu & Bogacz (NeurIPS 2020) on MNIST. A neuron's phi spikes where its
-error was exactly 0 for t_d steps and now is not; Fa-Z-IL is Z-IL where it spikes at t = l and at no
-other t. Counted per neuron and sample, for t_d in {1..8, 16}, after some weight updates of BP,
-on test digits, in the literal inference.
+This is Table 3 of Song, Lukasiewicz, Xu & Bogacz (NeurIPS 2020) on MNIST. The phi of a neuron
+spikes if the neuron's error was exactly 0 for t_d steps and is not 0 now. Fa-Z-IL equals Z-IL if
+phi spikes at t = l and at no other t. Spikes are counted for every neuron and test digit, for t_d
+in {1..8, 16}, in literal inference, after some weight updates of BP.
 
     --activations, --dtypes, --arithmetics, --gammas, --weights: the first value of each is the
-    base; each of the others is put in its place alone.
+    base; each other value replaces it alone.
 
 A shard is one network, setting and seed.
 """
@@ -45,11 +45,11 @@ HORIZONS = Listed(lambda text: None if text == "l_max-1" else int(text), "HORIZO
 @click.option("--gammas", type=NUMBERS, default="1,0.5,0.1", show_default=True)
 @click.option(
     "--weights", type=TEXTS, default="learning,still", show_default=True,
-    help="During inference: learning where phi lets them, or still.",
+    help="Weights during inference: they learn where phi allows it, or they stay still.",
 )  # fmt: skip
 @click.option(
     "--stages", type=INTEGERS, default="0,100,1000,3000", show_default=True,
-    help="Weight updates of BP before.",
+    help="Numbers of weight updates of BP after which spikes are counted.",
 )  # fmt: skip
 @click.option(
     "--horizons", type=HORIZONS, default="l_max-1,16,32", show_default=True,
@@ -57,17 +57,18 @@ HORIZONS = Listed(lambda text: None if text == "l_max-1" else int(text), "HORIZO
 )  # fmt: skip
 @click.option(
     "--tolerances", type=NUMBERS, default="0,1e-8,1e-6,1e-4", show_default=True,
-    help="|eps| up to which it counts as zero.",
+    help="The largest |eps| that counts as zero.",
 )  # fmt: skip
 @click.option("--seeds", type=INTEGERS, default="1482555873", show_default=True)
 @click.option("--alpha", type=float, default=0.001, show_default=True, help="Learning rate.")
 @click.option("--batch-size", type=int, default=20, show_default=True)
 @click.option(
-    "--minibatches", type=int, default=10, show_default=True, help="Of test digits, in each stage."
-)
+    "--minibatches", type=int, default=10, show_default=True,
+    help="Minibatches of test digits in each stage.",
+)  # fmt: skip
 @run_options
 def command(**given: Any) -> int:
-    """The command line: see the module's docstring."""
+    """Runs the sweep that the options declare. The module's docstring is the help text."""
     options = split(given)
     return run_sweep(DETECTION, detection_rate(**given), options, console)
 

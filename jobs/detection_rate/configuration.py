@@ -1,4 +1,4 @@
-"""Configurations of the detection runs (the paper's Table 3): how well phi finds t = l."""
+"""Defines a configuration of the detection runs (the paper's Table 3)."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -8,18 +8,21 @@ from pcworker.errors import InputError
 from pcworker.trials.configuration import Configuration, configuration, require_at_least
 
 T_D = (1, 2, 3, 4, 5, 6, 7, 8, 16)
-"""The columns of Table 3."""
+"""The values of t_d in the columns of Table 3."""
 WEIGHT_CHOICES = ("learning", "still")
 N = TypeVar("N", int, float)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionConfiguration:
-    """Everything that defines such a run but its seed. Lists are texts with commas between numbers
-    that rise: a configuration is its own identity, and has one spelling."""
+    """Everything that defines a detection run, except its seed.
+
+    Lists are texts of increasing numbers with commas between them. A configuration is the identity
+    of a trial, so each list must have only one spelling.
+    """
 
     epochs: ClassVar[int] = 1
-    """A shard has no checkpoints, and one digest of the weights that it has trained."""
+    """A shard has no checkpoints, and one digest of the weights that it trained."""
     rule: ClassVar[str] = "Fa-Z-IL"
 
     network: str
@@ -28,18 +31,19 @@ class DetectionConfiguration:
     arithmetic: str
     gamma: float
     weights: str
-    """While inference runs: "learning", as phi of the t_d that is looked at lets them (Algorithm
-    2), or "still": they do not move."""
+    """What the weights do during inference. "learning": they move as phi with the t_d in question
+    allows (Algorithm 2). "still": they do not move."""
     alpha: float
     batch_size: int
     minibatches: int
-    """Of test digits, that are looked at in each stage; each begins with the stage's weights."""
+    """The number of minibatches of test digits in each stage. Each begins with the stage's
+    weights."""
     stages: str
-    """Weight updates of plain BP before."""
+    """The numbers of weight updates of plain BP after which inference is watched."""
     horizons: str
-    """Last inference steps up to which spikes are counted; inference runs to the largest."""
+    """The last inference steps up to which spikes are counted. Inference runs to the largest."""
     tolerances: str
-    """What counts as zero: |eps| of at most this."""
+    """The largest values of |eps| that count as zero."""
 
     def __post_init__(self) -> None:
         if self.weights not in WEIGHT_CHOICES:
@@ -55,7 +59,7 @@ class DetectionConfiguration:
         ):
             if text != _text(_numbers(name, text, kind, low)):
                 raise InputError(f"{name} {text!r}: give each number once, in rising order")
-        self.inference(T_D[0])  # has limits, too, and raises
+        self.inference(T_D[0])  # it raises if a value is out of the limits of inference
 
     @property
     def stage_list(self) -> list[int]:
@@ -75,16 +79,16 @@ class DetectionConfiguration:
 
     @property
     def training(self) -> Configuration:
-        """By which the weights come to a stage."""
+        """The configuration of BP that trains the weights of the stages."""
         return self._of("BP")
 
     def inference(self, t_d: int) -> Configuration:
-        """Of a stage's minibatches: every neuron at every step, up to the largest horizon."""
+        """The configuration of literal Fa-Z-IL that is watched, up to the largest horizon."""
         return self._of("Fa-Z-IL", t_d=t_d, horizon=self.horizon_list[-1], schedule="literal")
 
     def twin(self) -> "DetectionConfiguration":
-        """That which has the same training, whatever is looked at then: the weights that it trains
-        must be this one's, bit for bit."""
+        """One configuration that stands for all with the same training. They train the same
+        weights, bit for bit, so the collector can check one trial against the others."""
         return replace(self, arithmetic="displacement", gamma=1.0, weights="learning")
 
     def _of(self, rule: str, **values: Any) -> Configuration:
@@ -116,8 +120,10 @@ def detection_configuration(
     batch_size: int = 20,
     minibatches: int = 10,
 ) -> DetectionConfiguration:
-    """The configuration with its lists in order; a horizon of None is l_max - 1. Raises InputError
-    naming what is wrong and what is allowed."""
+    """Makes a configuration, with each list in increasing order. A horizon of None is l_max - 1.
+
+    Raises InputError that says what is wrong and what is allowed.
+    """
     last = network.count("-") - 1
     return DetectionConfiguration(
         network=network,

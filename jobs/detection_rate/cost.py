@@ -1,5 +1,7 @@
-"""What a detection shard costs: a fixed table, as for the ablations. The minutes are those of one
-AVX-512 core."""
+"""Estimates what a detection shard costs, by fixed speeds of one AVX-512 core.
+
+The speeds are fixed so that a plan is the same on every machine.
+"""
 
 from collections.abc import Sequence
 
@@ -7,15 +9,15 @@ from jobs.detection_rate.configuration import T_D, DetectionConfiguration
 from pcworker.trials.trial import Trial
 
 _UPDATE_S = 600e-6
-"""Of BP."""
+"""Seconds of one weight update of BP."""
 _STEP_S = 40e-6
-"""Of inference, for a layer of a minibatch and a t_d."""
+"""Seconds of one inference step of one layer, for one minibatch and one t_d."""
 _COUNT_S = 1.5e-9
-"""For an error, a t_d, a tolerance."""
+"""Seconds of counting one error, for one t_d and one tolerance."""
 
 
 def detection_seconds(trials: Sequence[Trial[DetectionConfiguration]]) -> float:
-    """Seconds that a shard takes."""
+    """The seconds that a shard takes."""
     config = trials[0].configuration
     steps = config.horizon_list[-1] + 1
     looks = len(config.stage_list) * config.minibatches * steps * len(T_D)
@@ -25,12 +27,12 @@ def detection_seconds(trials: Sequence[Trial[DetectionConfiguration]]) -> float:
 
 
 def detection_updates(trials: Sequence[Trial[DetectionConfiguration]]) -> int:
-    """Weight updates that a shard makes."""
+    """The number of weight updates that a shard makes."""
     return trials[0].configuration.stage_list[-1]
 
 
 def detection_packs(
     trials: Sequence[Trial[DetectionConfiguration]],
 ) -> list[list[Trial[DetectionConfiguration]]]:
-    """A shard for each trial."""
+    """Makes one shard of each trial."""
     return [[trial] for trial in trials]

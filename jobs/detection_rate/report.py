@@ -1,4 +1,4 @@
-"""What a person reads of the detection runs in the terminal: Table 3, and what changes it."""
+"""Prints the detection runs in the terminal: Table 3, and what changes it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,11 +12,11 @@ from jobs.detection_rate.configuration import T_D
 from jobs.detection_rate.views import PAPER, Rates, by_factor, by_network, without_failed
 
 SHOWN = (1, 2, 3, 4, 16)
-"""The t_d of the second table."""
+"""The values of t_d in the second table."""
 
 
 def print_detection(console: Console, collected: Collected) -> None:
-    """Prints Table 3 beside ours, what changes it, and what there is to say about the results."""
+    """Prints Table 3 beside our rates, what changes them, and remarks about the results."""
     if rows := without_failed(collected.rows("detection")):
         tell = console.print
         tell(
@@ -46,7 +46,8 @@ def _table3(found: Sequence[Rates]) -> Table:
 
 
 def _success(found: Sequence[Rates]) -> Table:
-    """Of all neurons and samples; then of those whose error at t = l is not zero."""
+    """The success rates of all pairs of a neuron and a sample, and of those whose error at t = l is
+    not zero."""
     heard = [f"eps not 0: t_d {t_d}" for t_d in SHOWN]
     table = _grid("success, %", [*(f"t_d {t_d}" for t_d in SHOWN), *heard])
     table.add_row("paper, Table 3", *_cells(PAPER, SHOWN), *_cells(PAPER, SHOWN))
@@ -69,8 +70,10 @@ def _cells(share: Mapping[int, float], t_ds: Sequence[int]) -> list[str]:
 
 
 def percent(value: float) -> str:
-    """With one decimal, as in the paper; with as many as it takes where that would read as 0 or as
-    100 and is not."""
+    """A percentage with one decimal, as in the paper.
+
+    It has more decimals if one would show 0 or 100 for a value that is neither.
+    """
     for digits in range(1, 7):
         text = f"{value:.{digits}f}"
         if float(text) not in (0.0, 100.0) or float(text) == value:

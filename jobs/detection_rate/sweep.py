@@ -1,4 +1,4 @@
-"""The settings of Table 3, and what is varied around them."""
+"""Declares the settings of Table 3 and their variations."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -17,10 +17,15 @@ def detection_rate(
     arithmetics: Sequence[str],
     gammas: Sequence[float],
     weights: Sequence[str],
-    **common: Any,
+    **settings: Any,
 ) -> Sweep[DetectionConfiguration]:
-    """The sweep: by default 8 trials per network and seed. The first value of each list is the
-    base; each other one takes its place, one at a time."""
+    """Declares the sweep. By default it has 8 trials per network and seed.
+
+    The first values of `activations`, `dtypes`, `arithmetics`, `gammas` and `weights` are the base.
+    Each other value replaces its base value in one trial, which is the base in all else. `settings`
+    are further arguments of `detection_configuration`, equal in all trials. Raises InputError for
+    values that it refuses.
+    """
     axes: dict[str, Sequence[Any]] = {
         "activation": activations,
         "dtype": dtypes,
@@ -34,7 +39,7 @@ def detection_rate(
         for name, values in axes.items():
             for value in values:
                 chosen = base | {name: value}
-                made = detection_configuration(network=network, **chosen, **common)
+                made = detection_configuration(network=network, **chosen, **settings)
                 yield Cell("detection", made, made.gamma)
 
     return declare((cell for network in networks for cell in cells(mnist_network(network))), seeds)

@@ -1,4 +1,4 @@
-"""What the terminal shows of the detection runs: pure arithmetic on the counts of `detection`."""
+"""Computes the rates that the terminal shows, from the counts in the table `detection`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from jobs.detection_rate.configuration import T_D
 from pcworker.store.result import Row
 
 PAPER = dict(zip(T_D, (93.4, 92.4, 99.6, 100.0, 100.0, 100.0, 100.0, 100.0, 100.0), strict=True))
-"""Table 3: success rate in % by t_d; the paper states neither network, nor activation, nor stage of
-training, nor horizon, nor what a success is."""
+"""The success rate of Table 3 in %, by t_d. The paper states neither the network, the activation,
+the stage of training and the horizon, nor what a success is."""
 BASE = {
     "activation": "sigmoid",
     "dtype": "float32",
@@ -17,32 +17,39 @@ BASE = {
     "gamma": 1.0,
     "weights": "learning",
 }
-"""The setting that the others are told from: the paper's equations as they are printed."""
+"""The base setting, with the paper's equations as they are printed. Other settings are named by
+their differences from it."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Of some rows together, by t_d, in %."""
+    """The rates in % of some rows together, by t_d.
+
+    They are shares of all pairs of a neuron and a sample, unless a note says otherwise.
+    """
 
     name: str
     success: Mapping[int, float]
-    """Pairs of a neuron and a sample that spike at t = l and at no other t."""
+    """Pairs that spike at t = l and at no other t."""
     at_l: Mapping[int, float]
-    """That spike at t = l."""
+    """Pairs that spike at t = l."""
     of_heard: Mapping[int, float]
-    """Success where the error at t = l is not zero, or phi would not have to spike; a t_d without
-    any such pair is not there."""
+    """The successes among the pairs whose error at t = l is not zero, because phi need not spike
+    for the others. A t_d without any such pair is left out."""
     precision: Mapping[int, float]
-    """Of all spikes, those at t = l; a t_d without any spike is not there."""
+    """The spikes at t = l among all spikes. A t_d without any spike is left out."""
     missed_zero: Mapping[int, float]
-    """That miss t = l, with an error of zero there."""
+    """Pairs that do not spike at t = l, and whose error is zero there."""
     missed_nonzero: Mapping[int, float]
+    """Pairs that do not spike at t = l, and whose error is not zero there."""
     early: Mapping[int, float]
+    """Pairs that spike at some t < l."""
     late: Mapping[int, float]
+    """Pairs that spike at some t > l."""
 
 
 def rates(name: str, rows: Iterable[Row]) -> Rates:
-    """The rates of all of these rows' neurons and samples together."""
+    """The rates of all neurons and samples of these rows together."""
     sums: dict[int, dict[str, int]] = {}
     for row in rows:
         mine = sums.setdefault(row["t_d"], {})
@@ -72,8 +79,11 @@ def without_failed(rows: Iterable[Row]) -> list[Row]:
 
 
 def by_network(rows: Sequence[Row]) -> list[Rates]:
-    """Of the base setting (the first that there is, if it was not run): each network's, up to each
-    horizon, with the longest training and the smallest tolerance."""
+    """The rates of each network up to each horizon, in the base setting.
+
+    If the base was not run, it is the first setting that was. The stage is the last and the
+    tolerance the smallest.
+    """
     mine = _looked_at(_of_setting(rows, _settings(rows)[0]))
     named = {(row["hidden_layers"], row["network"], row["horizon"]) for row in mine}
     return [
@@ -83,8 +93,10 @@ def by_network(rows: Sequence[Row]) -> list[Rates]:
 
 
 def by_factor(rows: Sequence[Row]) -> list[Rates]:
-    """What each factor changes, all networks together: first the base setting, then what differs
-    from it in one thing (or in several, if that is what was run)."""
+    """The rates of all networks together, for the base setting and for each variation of it.
+
+    A variation differs from the base in one thing, or in several if that is what was run.
+    """
     settings = _settings(rows)
     base = _of_setting(rows, settings[0])
     found = [rates(settings[0], _where_usual(base))]
@@ -98,7 +110,7 @@ def by_factor(rows: Sequence[Row]) -> list[Rates]:
         found.append(rates("horizon l_max - 1", shortest))
     for horizon in _values(base, "horizon")[:-1]:
         some = _where_usual(base, horizon=horizon)
-        if _values(some, "network") == _values(base, "network"):  # else it is not what is varied
+        if _values(some, "network") == _values(base, "network"):  # else the networks differ, too
             found.append(rates(f"horizon {horizon}", some))
     for layer in _values(base, "layer"):
         found.append(rates(f"layer {layer} alone", _where_usual(base, layer=layer)))
@@ -107,7 +119,7 @@ def by_factor(rows: Sequence[Row]) -> list[Rates]:
 
 
 def setting(row: Row) -> str:
-    """What of a trial differs from the base; "base" where nothing does."""
+    """The name of a row's setting: its differences from the base, or "base" if there are none."""
     return ", ".join(_named(key, row[key]) for key in BASE if row[key] != BASE[key]) or "base"
 
 
@@ -120,7 +132,8 @@ def _named(key: str, value: Any) -> str:
 
 
 def _settings(rows: Sequence[Row]) -> list[str]:
-    """The base first, then the others by the number of things and in the order of BASE."""
+    """The names of the settings: the base first, then by the number of differences and in the order
+    of BASE."""
 
     def place(row: Row) -> tuple[int, list[bool], str]:
         same = [row[key] == BASE[key] for key in BASE]
@@ -142,11 +155,11 @@ def _where(rows: Iterable[Row], **values: Any) -> list[Row]:
 
 
 def _looked_at(rows: Sequence[Row], **values: Any) -> list[Row]:
-    """The rows of these values; elsewhere of the last stage and the smallest tolerance."""
+    """The rows with these values; by default with the last stage and the smallest tolerance."""
     usual = {"stage": _values(rows, "stage")[-1], "tolerance": _values(rows, "tolerance")[0]}
     return _where(rows, **(usual | values))
 
 
 def _where_usual(rows: Sequence[Row], **values: Any) -> list[Row]:
-    """As `_looked_at`; and of the largest horizon."""
+    """Like `_looked_at`, and by default with the largest horizon."""
     return _looked_at(rows, **({"horizon": _values(rows, "horizon")[-1]} | values))

@@ -1,1 +1,1 @@
-"""Table 4: what a weight update costs beside backpropagation's."""
+"""The timing runs of Table 4: what a weight update costs, compared with backpropagation's."""

@@ -1,14 +1,14 @@
-"""What does a weight update cost beside backpropagation's?
+"""What does a weight update cost, compared with backpropagation's?
 
-Table 4 of Song, Lukasiewicz, Xu & Bogacz (NeurIPS 2020) on networks for ImageNet: the time and
-the memory of BP, IL, Z-IL and Fa-Z-IL, and whether the weights they have learnt are BP's:
+This is Table 4 of Song, Lukasiewicz, Xu & Bogacz (NeurIPS 2020) on networks for ImageNet. It shows
+the time and the memory of BP, IL, Z-IL and Fa-Z-IL, and whether they learn the weights of BP:
 
-    Z-IL, Fa-Z-IL   layerwise (what can still reach a weight update) and literal (every neuron at
-                    every step)
-    IL              at t = 10 and 20, so that the cost of a step is seen
+    Z-IL, Fa-Z-IL   layerwise (only what can still reach a weight update) and literal (every neuron
+                    at every step)
+    IL              at t = 10 and 20, which shows the cost of one step
     BP              torch.autograd and torch.optim.SGD, with which all others are compared
 
-A shard is one network on one device: its rules take turns, from equal weights, on equal batches.
+A shard is one network on one device. Its rules take turns, from equal weights, on equal batches.
 """
 
 import os
@@ -23,11 +23,12 @@ from jobs.options import INTEGERS, TEXTS, choice, console, help_text, main, run_
 from pcworker.networks.catalogue import NETWORKS
 
 SYNTHETIC = "No --data: the images are synthetic, normals of the shape of normalised real ones."
+"""This is printed before a sweep without --data."""
 
 
 @click.command(
     help=help_text(__doc__),
-    # rules of one shard have all cores of a CPU, and one shard runs at a time
+    # a shard on a CPU gets all cores, so that one shard runs at a time
     context_settings={
         "max_content_width": 100,
         "default_map": {"cpus_per_worker": float(os.cpu_count() or 1)},
@@ -35,17 +36,17 @@ SYNTHETIC = "No --data: the images are synthetic, normals of the shape of normal
 )
 @click.option(
     "--networks", type=TEXTS, default="alexnet,vgg11,mlp", show_default=True,
-    help=f"Of {', '.join(NETWORKS)}.",
+    help=f"Networks, out of {', '.join(NETWORKS)}.",
 )  # fmt: skip
 @click.option("--rules", type=TEXTS, default="BP,IL,Z-IL,Fa-Z-IL", show_default=True)
 @click.option("--schedules", type=TEXTS, default="layerwise,literal", show_default=True)
-@click.option("--t", type=INTEGERS, default="10,20", show_default=True, help="Of IL.")
+@click.option("--t", type=INTEGERS, default="10,20", show_default=True, help="Values of t for IL.")
 @choice("arithmetic", "displacement", "textbook: eps = x - mu as printed, which rounds.")
 @click.option("--seeds", type=INTEGERS, default="1482555873", show_default=True)
 @click.option("--batch-size", type=int, default=2, show_default=True)
-@click.option("--updates", type=int, default=20, show_default=True, help="That are timed, by rule.")
-@click.option("--block", type=int, default=1, show_default=True, help="Updates of a rule's turn.")
-@click.option("--warmup", type=int, default=2, show_default=True, help="Updates before, untimed.")
+@click.option("--updates", type=int, default=20, show_default=True, help="Timed updates per rule.")
+@click.option("--block", type=int, default=1, show_default=True, help="Updates in a rule's turn.")
+@click.option("--warmup", type=int, default=2, show_default=True, help="Untimed updates before.")
 @click.option("--with-loading", is_flag=True, help="Time the loop of loading and learning, too.")
 @click.option(
     "--loaders", type=click.IntRange(1), default=2, show_default=True,
@@ -54,7 +55,7 @@ SYNTHETIC = "No --data: the images are synthetic, normals of the shape of normal
 @click.option("--save-weights", is_flag=True, help="Keep the values of large parameters, too.")
 @run_options
 def command(**given: Any) -> int:
-    """The command line: see the module's docstring."""
+    """Runs the sweep that the options declare. The module's docstring is the help text."""
     options = split(given)
     if not given.pop("with_loading"):
         given["loaders"] = None

@@ -1,4 +1,4 @@
-"""Configurations of the timing runs (the paper's Table 4): one rule on one network and device."""
+"""Defines a configuration of the timing runs (the paper's Table 4)."""
 
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -8,29 +8,33 @@ from pcworker.networks.catalogue import facts
 from pcworker.trials.configuration import CHOICES, require_at_least
 
 LEARNING_RATE = 1e-4
-"""Of a sum over the batch. No cost depends on it, but at 0.001 AlexNet's weights are not finite any
-more after four updates of literal Fa-Z-IL."""
+"""The learning rate, for a sum over the batch. No cost depends on it, but with 0.001 the weights of
+AlexNet are non-finite after four updates of literal Fa-Z-IL."""
 GAMMA_OF_IL = 0.1
-"""Whittington & Bogacz's (2017), whose t_c the paper's timings take over; with 0.5 inference in
-AlexNet does not converge. For the other rules gamma is 1."""
+"""The integration step of IL: that of Whittington & Bogacz (2017), from whom the paper's timings
+take their t_c. With 0.5, inference in AlexNet does not converge. The other rules have gamma 1."""
 _T_D = 4
 KEPT = 1_000_000
-"""The values of larger parameters are kept only where that is asked for."""
+"""The largest number of values of a parameter that is stored in any case. The values of larger
+parameters are stored only if the user asks for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimingConfiguration:
-    """Everything that defines a timing but its seed: the device's kind and threads, too, because
-    time is what is measured. A field that the rule does not use is None."""
+    """Everything that defines a timing, except its seed: one rule on one network and device.
+
+    The kind of the device and its threads belong to it, because time is measured. A field that the
+    rule does not use is None.
+    """
 
     epochs: ClassVar[int] = 1
-    """A shard is timed in one go: it has no checkpoints."""
+    """A shard is timed in one go, and has no checkpoints."""
 
     network: str
     """A name of `pcworker.networks.catalogue`."""
     rule: str
     t: int | None
-    """IL: the inference step at which it moves all weights, the paper's t_c."""
+    """For IL: the inference step at which it moves all weights, the paper's t_c."""
     t_d: int | None
     horizon: int | None
     gamma: float | None
@@ -43,17 +47,18 @@ class TimingConfiguration:
     device_kind: str
     """"cpu" or "cuda"."""
     threads: int | None
-    """That compute; None on a GPU."""
+    """The number of threads that compute; None on a GPU."""
     warmup: int
-    """Weight updates before those that are timed."""
+    """The number of untimed weight updates before the timed ones."""
     updates: int
-    """Weight updates that are timed."""
+    """The number of timed weight updates."""
     block: int
-    """Updates of one rule in a row."""
+    """The number of updates that one rule makes in a row."""
     loaders: int | None
-    """Processes that load, where the loop with loading is timed too; None: it is not."""
+    """The number of processes that load images in the loop with loading; None: that loop is not
+    timed."""
     save_weights: bool
-    """Whether the values of large parameters are kept, too, and not only their sha256."""
+    """Whether the values of large parameters are stored too. Otherwise only their sha256 is."""
 
     def __post_init__(self) -> None:
         facts(self.network)
@@ -80,17 +85,19 @@ class TimingConfiguration:
 
     @property
     def ahead(self) -> int:
-        """Minibatches that the loaders load in advance: two each, as torch's DataLoader has it."""
+        """The number of minibatches that are loaded in advance: two per loader, as torch's
+        DataLoader does by default."""
         return 2 * (self.loaders or 0)
 
     @property
     def updates_in_all(self) -> int:
-        """Weight updates of a trial, untimed ones and those of the loop with loading too."""
+        """The number of all weight updates of a trial, including the untimed ones and those of the
+        loop with loading."""
         loop = 0 if self.loaders is None else self.ahead + self.updates
         return self.warmup + self.updates + loop
 
     def twin(self) -> "TimingConfiguration":
-        """BP on the same network, device and batches."""
+        """The configuration of BP on the same network, device and minibatches."""
         names = ("t", "t_d", "horizon", "gamma", "schedule", "arithmetic")
         unused: dict[str, Any] = dict.fromkeys(names)
         return replace(self, rule="BP", **unused)
@@ -113,7 +120,10 @@ def timing_configuration(
     loaders: int | None = None,
     save_weights: bool = False,
 ) -> TimingConfiguration:
-    """The canonical configuration. Raises InputError naming what is wrong and what is allowed."""
+    """Makes the canonical configuration: a field that the rule does not use is None.
+
+    Raises InputError that says what is wrong and what is allowed.
+    """
     if rule == "IL" and t is None:
         raise InputError("rule IL needs t, the inference step at which it moves the weights")
     everything = TimingConfiguration(

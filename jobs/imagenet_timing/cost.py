@@ -1,5 +1,8 @@
-"""What a timing shard costs: a fixed table, as for the ablations, so that plans are the same on
-every machine. The minutes are those of 2 AVX-512 cores; a GPU takes far less."""
+"""Estimates what a timing shard costs, by fixed speeds, and packs trials into shards.
+
+The speeds are fixed so that a plan is the same on every machine. They are those of 2 AVX-512 cores;
+a GPU is far faster.
+"""
 
 from collections.abc import Sequence
 
@@ -10,19 +13,20 @@ from pcworker.trials.trial import Trial
 
 _MULTIPLICATIONS_PER_S = 98e9
 _LEARNT_PER_S = 0.85e9
-"""Parameters: their gradient is written, read and added."""
+"""Parameters per second that learn: their gradients are written, read and added."""
 _READ_PER_S = 1.5e9
-"""Parameters: an inference step predicts and pulls back with them."""
+"""Parameters per second with which an inference step predicts and pulls back."""
 _CALLS_S = 50e-6
-"""Of the operations on a layer, whatever its size."""
+"""Seconds that the calls of a layer's operations take, whatever its size."""
 _BIASES = 10_000
-"""Of a layer, at most."""
+"""The largest number of biases of a layer."""
 _START_S = 1e-8
-"""Per parameter of each rule's network, before and after: made, copied, hashed, compared."""
+"""Seconds per parameter of each rule's network outside the updates: it is made, copied, hashed and
+compared."""
 
 
 def update_seconds(config: TimingConfiguration) -> float:
-    """Seconds of one weight update."""
+    """The seconds of one weight update."""
     network = facts(config.network)
     predicting = config.batch_size * network.multiplications / _MULTIPLICATIONS_PER_S
     learning = network.parameters / _LEARNT_PER_S
@@ -30,7 +34,7 @@ def update_seconds(config: TimingConfiguration) -> float:
     backprop = learning + 3 * predicting + 3 * calls
     step = 2 * predicting + network.parameters / _READ_PER_S + 3 * calls
     if config.rule == "IL":
-        # until its errors have reached all layers, half of them on average have nothing to do
+        # until the errors have reached all layers, on average half of the layers have no work
         return backprop + step * max(0.0, (config.t or 0) - network.layers / 2)
     if config.schedule == "literal":
         learns = 0.6 * learning + 0.8 * predicting if config.rule == "Fa-Z-IL" else 0.0
@@ -39,7 +43,7 @@ def update_seconds(config: TimingConfiguration) -> float:
 
 
 def timing_seconds(trials: Sequence[Trial[TimingConfiguration]]) -> float:
-    """Seconds that a shard takes."""
+    """The seconds that a shard takes."""
     config = trials[0].configuration
     per_update = sum(update_seconds(trial.configuration) for trial in trials)
     starting = _START_S * facts(config.network).parameters * len(trials)
@@ -47,12 +51,12 @@ def timing_seconds(trials: Sequence[Trial[TimingConfiguration]]) -> float:
 
 
 def timing_updates(trials: Sequence[Trial[TimingConfiguration]]) -> int:
-    """Weight updates that a shard makes, of all trials."""
+    """The number of weight updates of all trials of a shard."""
     return len(trials) * trials[0].configuration.updates_in_all
 
 
 def timing_bytes(trials: Sequence[Trial[TimingConfiguration]]) -> int:
-    """What the final parameters of a shard take, those that are kept, at most."""
+    """The most bytes that the final parameters of a shard can take in the store."""
     config = trials[0].configuration
     network = facts(config.network)
     values = network.parameters
@@ -64,7 +68,8 @@ def timing_bytes(trials: Sequence[Trial[TimingConfiguration]]) -> int:
 def timing_packs(
     trials: Sequence[Trial[TimingConfiguration]],
 ) -> list[list[Trial[TimingConfiguration]]]:
-    """A shard for each network and seed, with all its rules, BP first: they are timed in turns."""
+    """Makes one shard of each network and seed. It has all rules, BP first, because they are timed
+    in turns."""
     shards: dict[Trial[TimingConfiguration], list[Trial[TimingConfiguration]]] = {}
     for trial in trials:
         shards.setdefault(trial.twin, []).append(trial)
@@ -72,6 +77,7 @@ def timing_packs(
 
 
 def _place(trial: Trial[TimingConfiguration]) -> tuple[bool, float, str]:
-    """Cheap rules directly after BP: what they are compared with has just been timed."""
+    """The place of a trial in its shard. Cheap rules follow BP directly, so that little time passes
+    between the two times of their ratio."""
     config = trial.configuration
     return config.rule != "BP", update_seconds(config), trial.trial_id

@@ -1,4 +1,4 @@
-"""Table 4 as a figure: what each rule costs beside BP, by network, by depth and by steps."""
+"""Draws Table 4 as a figure: the cost of each rule relative to BP, by network, depth and steps."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,10 +30,11 @@ _MARKS = "os^Dv<>P"
 
 
 def draw_table4(rows: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
-    """The figure as {"png": ..., "svg": ...}; empty if nothing has been timed.
+    """Draws the figure as {"png": ..., "svg": ...}. The result is empty if nothing has been timed.
 
-    Left: the ratio to BP by network and rule, median and 10th to 90th percentile, the paper's as
-    diamonds; then, where several were timed, by depth of the networks and by steps of IL.
+    The left panel shows the ratio to BP by network and rule: the median and the 10th to 90th
+    percentile, with the paper's ratios as diamonds. Two more panels show the ratio by the depth of
+    the networks and by the steps of IL, if several were timed.
     """
     found = runs(rows)
     if not found:
@@ -88,7 +89,7 @@ def _bars(axis: Axes, found: Sequence[Run], colours: Mapping[str, Any]) -> None:
             top = row["ratio_to_bp_p90"]
             if known := paper(row):
                 told.append((x, known.ratio))
-                if 0.9 * top < known.ratio < 1.3 * top:  # the mark is where the number would be
+                if 0.9 * top < known.ratio < 1.3 * top:  # the diamond would cover the number
                     top = max(top, 1.05 * known.ratio)
             axis.text(x, top * 1.05, f"{height:.2f}", ha="center", va="bottom", fontsize=6)
     axis.plot(*zip(*told, strict=True), "D", mfc="white", mec="black", ms=4)

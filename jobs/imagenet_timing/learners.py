@@ -1,4 +1,4 @@
-"""Networks of modules that learn a minibatch at a time, by any rule: what the timing runs time."""
+"""Makes the networks that are timed: each learns one minibatch at a time, by one rule."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -13,18 +13,19 @@ from pcworker.networks.sequential import predictive
 
 
 class Learner(Protocol):
-    """A network and its rule."""
+    """A network that learns by one rule."""
 
     def update(self, batch: Minibatch) -> None:
-        """One weight update."""
+        """Makes one weight update."""
 
     def rest(self) -> None:
-        """Frees all but the weights."""
+        """Frees everything except the weights."""
 
 
 class BackpropLearner:
-    """BP as anyone would write it: torch.autograd and torch.optim.SGD on E = 1/2 sum
-    (s_out - y^0)^2, summed over the batch (Eq. 2, 3); ReLUs work in place if the network's do."""
+    """BP in its usual form: torch.autograd and torch.optim.SGD on E = 1/2 sum (s_out - y^0)^2,
+    summed over the batch and the outputs (Eq. 2, 3). The modules of the network work in place if
+    they are made so."""
 
     def __init__(self, network: nn.Sequential, rate: float) -> None:
         self._network = network
@@ -41,7 +42,7 @@ class BackpropLearner:
 
 
 class PredictiveLearner:
-    """Any rule of predictive coding; it moves the weights of the network that it is given."""
+    """A rule of predictive coding. It moves the weights of the given network itself."""
 
     def __init__(self, network: nn.Sequential, rate: float, method: Method) -> None:
         self._network, self._rate, self._method = predictive(network), rate, method
@@ -50,11 +51,11 @@ class PredictiveLearner:
         self._network.update(batch.inputs, batch.targets, self._rate, self._method)
 
     def rest(self) -> None:
-        """Between two updates nothing else is kept."""
+        """Does nothing: between two updates, only the weights are kept."""
 
 
 def learner(config: TimingConfiguration, network: nn.Sequential) -> Learner:
-    """The learner of a configuration, on `network`, whose weights it moves."""
+    """Makes the learner of a configuration, which moves the weights of `network`."""
     if config.rule == "BP":
         return BackpropLearner(network, config.alpha)
     method = Method(
@@ -70,8 +71,10 @@ def learner(config: TimingConfiguration, network: nn.Sequential) -> Learner:
 
 
 def named_parameters(network: nn.Sequential) -> list[list[tuple[str, Tensor]]]:
-    """theta^{l+1} for l = 0 .. l_max - 1: ("weight", ...), ("bias", ...), as the network is cut
-    into layers."""
+    """The parameters theta^{l+1} for l = 0 .. l_max - 1, each as [("weight", ...), ("bias", ...)].
+
+    The network is cut into layers as `predictive` cuts it.
+    """
     return [_of(module) for module in predictive(network).modules]
 
 
@@ -80,11 +83,13 @@ def _of(module: nn.Module) -> list[tuple[str, Tensor]]:
 
 
 def layer_distance(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> tuple[float, float]:
-    """The L2 norm and the largest absolute value of the difference of a layer's parameters, in
-    float64; (nan, nan) where one is not finite."""
+    """The L2 norm and the largest absolute value of the difference of a layer's parameters.
+
+    Both are computed in float64. The parameters must be finite.
+    """
     squares, largest = 0.0, 0.0
     for a, b in zip(ours, theirs, strict=True):
-        # in pieces: float64 beside a large layer's float32 would triple its memory
+        # in pieces, because a float64 copy of a whole large layer would need too much memory
         for x, y in zip(_pieces(a), _pieces(b), strict=True):
             apart = x.double() - y.double()
             squares += float((apart * apart).sum())

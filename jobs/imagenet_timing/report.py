@@ -1,4 +1,4 @@
-"""What a person reads of the timing runs in the terminal."""
+"""Prints the timing runs in the terminal."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +25,7 @@ from pcworker.store.result import Row
 
 
 def print_timings(console: Console, collected: Collected) -> None:
-    """Prints a table per run, how the cost grows, and what there is to say about the results."""
+    """Prints a table for each run, how the cost grows, and remarks about the results."""
     found = runs(collected.rows("timings"))
     if found:
         console.print(
@@ -82,7 +82,7 @@ def _loading(row: Row, loading: bool) -> Sequence[str]:
 
 
 def _weights(row: Row, bp: Row) -> Text:
-    """How far the final weights are from BP's."""
+    """Says how far the final weights are from BP's."""
     if row["status"] == "nonfinite":
         return Text("non-finite", style="red")
     if row["rule"] == "BP":
@@ -122,10 +122,10 @@ def _grid(corner: str, columns: Sequence[str]) -> Table:
 
 
 def ms(value: float) -> str:
-    """Milliseconds, with at least three digits."""
+    """Milliseconds with at least three digits, and with commas from 1000 on."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.3f}"
 
 
 def ratio(value: float) -> str:
-    """With two decimals, or three digits."""
+    """A ratio with two decimals, or without decimals from 100 on."""
     return f"{value:.2f}" if value < 100 else f"{value:.0f}"

@@ -1,4 +1,4 @@
-"""The rows of Table 4: every rule on every network."""
+"""Declares the rows of Table 4: every rule on every network."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -17,35 +17,47 @@ def imagenet_timing(
     rules: Sequence[str],
     schedules: Sequence[str],
     t: Sequence[int],
-    **common: Any,
+    **settings: Any,
 ) -> Sweep[TimingConfiguration]:
-    """The sweep: by default 7 trials per network and seed.
+    """Declares the sweep. By default it has 7 trials per network and seed.
 
-    schedules  of Z-IL and Fa-Z-IL; IL takes the first
-    t          of IL
-    BP is always there.
+    rules      keeps the cells of these rules; the cells of BP are always kept
+    schedules  the schedules of Z-IL and Fa-Z-IL; IL has the first one only
+    t          the values of t for IL
+    settings   further arguments of `timing_configuration`, equal in all cells
+
+    Raises InputError for an unknown rule, schedule or network, and for other values that
+    `timing_configuration` refuses.
     """
     for name, given in (("rule", rules), ("schedule", schedules)):
         if unknown := set(given) - set(CHOICES[name]):
             allowed = ", ".join(CHOICES[name])
             raise InputError(f"{name} {sorted(unknown)[0]!r} is unknown; allowed: {allowed}")
-
-    def cells(network: str) -> Iterator[Cell[TimingConfiguration]]:
-        def cell(rule: str, **values: Any) -> Cell[TimingConfiguration]:
-            made = timing_configuration(network=network, rule=rule, **values, **common)
-            return Cell("timing", made, made.gamma)
-
-        yield cell("BP")
-        for rule in ("Z-IL", "Fa-Z-IL"):
-            yield from (cell(rule, schedule=schedule) for schedule in schedules)
-        yield from (cell("IL", schedule=schedules[0], t=steps) for steps in t)
-
-    every = (cell for network in networks for cell in cells(network))
+    cells = (
+        cell for network in networks for cell in _cells(schedules, t, network=network, **settings)
+    )
     wanted = {*rules, "BP"}
-    return declare((cell for cell in every if cell.configuration.rule in wanted), seeds)
+    return declare((cell for cell in cells if cell.configuration.rule in wanted), seeds)
+
+
+def _cells(
+    schedules: Sequence[str], t: Sequence[int], **settings: Any
+) -> Iterator[Cell[TimingConfiguration]]:
+    """Yields the cells of one network."""
+    yield _cell("BP", **settings)
+    for rule in ("Z-IL", "Fa-Z-IL"):
+        for schedule in schedules:
+            yield _cell(rule, schedule=schedule, **settings)
+    for steps in t:
+        yield _cell("IL", schedule=schedules[0], t=steps, **settings)
+
+
+def _cell(rule: str, **settings: Any) -> Cell[TimingConfiguration]:
+    made = timing_configuration(rule=rule, **settings)
+    return Cell("timing", made, made.gamma)
 
 
 def device_of(resources: Resources) -> dict[str, Any]:
-    """What of a worker's resources is part of what is timed."""
+    """The fields of a configuration that say on which device a worker's shards are timed."""
     wanted = resources.device == "cuda" or (resources.device == "auto" and resources.gpus > 0)
     return {"device_kind": "cuda" if wanted else "cpu", "threads": max(1, int(resources.cpus))}

@@ -1,4 +1,4 @@
-"""What the terminal and the figure both show of the timing runs: pure arithmetic on `timings`."""
+"""Computes what the terminal and the figure show of the timing runs, from the table `timings`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ PAPER_MS = {
     "cpu": {"BP": 3.1, "IL": 19.2, "Z-IL": 3.6, "Fa-Z-IL": 3.6},
     "cuda": {"BP": 3.7, "IL": 56.3, "Z-IL": 4.1, "Fa-Z-IL": 4.2},
 }
-"""Table 4: ms per weight update, by device and rule; the paper states neither network, nor batch,
-nor machine."""
+"""The milliseconds per weight update of Table 4, by device and rule. The paper states neither the
+network, nor the batch size, nor the machine."""
 PAPER_T = 20
-"""Inference steps of the paper's IL."""
+"""The number of inference steps of IL in the paper's timings."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """The rules that took turns: a network and seed on one device, in one sweep."""
+    """The rules that took turns: one network and seed on one device, in one sweep."""
 
     network: str
     layers: int
@@ -32,14 +32,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Paper:
-    """What Table 4 has for a rule."""
+    """The figures of Table 4 for one rule: its time, and its time divided by BP's."""
 
     ms: float
     ratio: float
 
 
 def runs(rows: Sequence[Row]) -> list[Run]:
-    """The runs that have been timed, the shallowest network first."""
+    """The runs that have been timed, by the kind of device, and then from shallow to deep."""
     shards: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         if row["status"] != "failed":
@@ -49,33 +49,33 @@ def runs(rows: Sequence[Row]) -> list[Run]:
 
 
 def method(row: Row) -> str:
-    """A rule with what else tells it from the others of its run."""
+    """The name of a row's method: its rule, and what else distinguishes it in its run."""
     name = f"IL, t = {row['t']}" if row["rule"] == "IL" else str(row["rule"])
     return f"{name}, literal" if row["schedule"] == "literal" else name
 
 
 def methods(found: Sequence[Run]) -> list[str]:
-    """All methods of some runs, in the order of the first that has them."""
+    """The names of all methods of some runs, in the order in which they first occur."""
     return list(dict.fromkeys(method(row) for run in found for row in run.rows))
 
 
 def paper(row: Row) -> Paper | None:
-    """Table 4's figures for a row that is comparable with it."""
+    """The figures of Table 4 for a row, or None if the row cannot be compared with them."""
     if row["rule"] == "IL" and row["t"] != PAPER_T:
         return None
-    if row["schedule"] == "literal":  # its costs show that it was not what was timed
+    if row["schedule"] == "literal":  # the literal schedule costs too much to be what they timed
         return None
     times = PAPER_MS[row["device_kind"]]
     return Paper(times[row["rule"]], times[row["rule"]] / times["BP"])
 
 
 def ratio_by_method(run: Run) -> dict[str, float]:
-    """The median ratio to BP."""
+    """The median ratio to BP of each method of a run."""
     return {method(row): row["ratio_to_bp_median"] for row in run.rows}
 
 
 def by_steps(run: Run) -> list[tuple[int, float]]:
-    """(t, ratio to BP) of IL, in the order of t; several of them, or none."""
+    """The pairs (t, ratio to BP) of IL, in the order of t. A single pair is left out."""
     points = sorted(
         (row["t"], row["ratio_to_bp_median"]) for row in run.rows if row["rule"] == "IL"
     )
@@ -83,7 +83,7 @@ def by_steps(run: Run) -> list[tuple[int, float]]:
 
 
 def cost_of_a_step(run: Run) -> float | None:
-    """What one more inference step of IL costs, in BP updates; None without several t."""
+    """The cost of one more inference step of IL, in updates of BP. None without several t."""
     points = by_steps(run)
     if not points:
         return None
@@ -92,7 +92,7 @@ def cost_of_a_step(run: Run) -> float | None:
 
 
 def name_in(run: Run, found: Sequence[Run]) -> str:
-    """The network; with its sweep and seed where several runs are of one."""
+    """The name of a run: its network, with its sweep and seed if several runs have that network."""
     same = [other for other in found if other.network == run.network]
     if len(same) == 1:
         return run.network
@@ -100,7 +100,7 @@ def name_in(run: Run, found: Sequence[Run]) -> str:
 
 
 def series(found: Sequence[Run]) -> list[list[Run]]:
-    """Runs that differ in nothing but the network, the shallowest first."""
+    """Groups of runs of one sweep and seed, which differ in the network alone, shallow to deep."""
     together: dict[tuple[str, int], list[Run]] = {}
     for run in found:
         together.setdefault((run.bp["sweep"], run.bp["seed"]), []).append(run)

@@ -1,1 +1,1 @@
-"""Figure 3: how far learning drifts from backpropagation when a condition is broken."""
+"""The ablations of Figure 3: how far learning drifts from BP when a condition of Z-IL is broken."""

@@ -1,6 +1,7 @@
-"""This machine's own speeds, for the minutes that are printed: measured once, then kept.
+"""Replaces the fixed table of `cost` by this machine's speeds, for the minutes that are printed.
 
-They scale nothing but minutes: packing goes by the fixed table.
+It runs `speeds` in processes of their own, and keeps the speeds in the user's cache. They change
+nothing but the minutes: shards are packed without them.
 """
 
 import json
@@ -22,20 +23,23 @@ _TIMEOUT_S = 120
 
 
 def calibrated(workers: int) -> Seconds | None:
-    """`shard_seconds` by this machine's own speeds; None where they cannot be measured."""
+    """`shard_seconds` with this machine's speeds; None if they cannot be measured."""
     speeds = measured_speeds(workers)
     return None if speeds is None else partial(shard_seconds, speeds=speeds)
 
 
 def measured_speeds(workers: int) -> Speeds | None:
-    """What a core does while `workers` of them are at work; takes some seconds where it is not
-    kept already. None where it cannot be measured: the table's speeds will have to do."""
+    """The speeds of one core while `workers` processes compute. None if they cannot be measured.
+
+    Measuring takes some seconds. The result is kept, so that it happens once per machine, version
+    of the sources and number of workers.
+    """
     there = [processor_fingerprint(), os.cpu_count(), code_sha256(), library_versions(), workers]
     kept = cache_folder() / f"speeds-{fingerprint(there)[:16]}.json"
     try:
         return speeds_from(json.loads(kept.read_text()))
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # not kept, or by other code
+        pass  # there is no such file, or it cannot be read
     try:
         values = mean(_measure(min(workers, os.cpu_count() or 1)))
         speeds = speeds_from(values)
@@ -47,13 +51,13 @@ def measured_speeds(workers: int) -> Speeds | None:
 
 
 def speeds_from(values: Mapping[str, Any]) -> Speeds:
-    """Reads what the module `speeds` prints; KeyError or TypeError if it is something else."""
+    """Reads what `speeds` prints. Raises KeyError, TypeError or ValueError for anything else."""
     plain = {name: float(values[name]) for name in ("backprop", "batch", "noise", "epoch")}
     return Speeds(fused=Kernel(**values["fused"]), torch=Kernel(**values["torch"]), **plain)
 
 
 def mean(many: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of several processes' values, entry by entry."""
+    """The mean of several processes' values, entry by entry."""
     first = many[0]
     return {
         name: mean([values[name] for values in many])
@@ -64,7 +68,7 @@ def mean(many: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _measure(processes: int) -> list[dict[str, Any]]:
-    """At the same time, as the workers will be."""
+    """Runs `speeds` in this many processes at the same time, as the workers will run."""
     command = [sys.executable, "-m", "jobs.mnist_ablation.speeds"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     started = [

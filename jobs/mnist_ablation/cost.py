@@ -1,7 +1,7 @@
-"""What trials cost: a fixed table, so that packing does not depend on any machine.
+"""Estimates what trials and shards cost, from a table of speeds.
 
-Only ratios matter for packing. The minutes that are printed are the table's too, unless this
-machine's own speeds have been measured (`jobs.mnist_ablation.calibration`).
+The table is fixed, so that estimates are the same on every machine. For the minutes that are
+printed, `calibration` can replace the table by speeds of this machine, which `speeds` measures.
 """
 
 from collections.abc import Sequence
@@ -18,28 +18,29 @@ TRAINING_SAMPLES = 60_000
 
 @dataclass(frozen=True)
 class Kernel:
-    """What a trial costs by `fused.c`, or in a stack of torch's operations; microseconds."""
+    """What a trial costs with one kernel, in microseconds. The kernels are `fused.c` and a stack of
+    torch's operations."""
 
     per_weight: float
-    """Of a weight update: predicted with, learnt."""
+    """The cost of one weight in a weight update, which predicts with it and changes it."""
     per_unit: float
-    """Of an inference step: a hidden unit, in a batch of 20."""
+    """The cost of one hidden unit in an inference step, for a batch of 20."""
     calls: float
-    """Of an inference step of a hidden layer, of a whole stack."""
+    """The cost of the calls for one hidden layer in an inference step, for a whole stack."""
 
 
 @dataclass(frozen=True)
 class Speeds:
-    """Microseconds of one core."""
+    """What the parts of a shard's work cost, in microseconds of one core."""
 
     fused: Kernel
     torch: Kernel
     backprop: float
     """A weight update of BP by torch.autograd, whose calls cost more than its arithmetic."""
     batch: float
-    """Making a seed's batch."""
+    """Making a minibatch of 20 for a seed."""
     noise: float
-    """Drawing the noise of condition C1, for each hidden unit of a seed's batch."""
+    """Drawing the noise of condition C1 for one hidden unit, in a minibatch of 20."""
     epoch: float
     """Measuring a trial after an epoch."""
 
@@ -52,13 +53,14 @@ TABLE = Speeds(
     noise=0.7,
     epoch=6000.0,
 )
-"""Of one core of two that are both at work, AVX-512, float32, 784-32-..-10, batch 20."""
+"""Measured on one core of two that both computed: AVX-512, float32, 784-32-..-10, batch 20."""
 _EXPLODING_SHARE = 0.02
-"""gamma >= 5 at t >= 64 is not finite after the first update, and leaves its stack."""
+"""The share of its cost that a trial with gamma >= 5 and t >= 64 takes: its weights are not finite
+after the first update, and it leaves its stack."""
 
 
 def trial_cost(config: Configuration, speeds: Speeds = TABLE) -> float:
-    """Microseconds per weight update of one trial among many; of BP, by torch.autograd."""
+    """Microseconds per weight update of one trial among many; BP is trained by torch.autograd."""
     if config.rule == "BP":
         return speeds.backprop
     kernel = _kernel(config, speeds)
@@ -70,17 +72,17 @@ def trial_cost(config: Configuration, speeds: Speeds = TABLE) -> float:
 
 
 def trial_updates(config: Configuration) -> int:
-    """Weight updates of a trial."""
+    """The number of weight updates of a trial."""
     return config.epochs * -(-TRAINING_SAMPLES // config.batch_size)
 
 
 def shard_updates(trials: Sequence[Trial]) -> int:
-    """Weight updates that a shard makes, of all trials."""
+    """The number of weight updates of all trials of a shard."""
     return len(trials) * trial_updates(trials[0].configuration)
 
 
 def shard_seconds(trials: Sequence[Trial], speeds: Speeds = TABLE) -> float:
-    """Seconds that a shard takes, with its twins."""
+    """The seconds that a shard takes, including the twins that it trains beside its trials."""
     config = trials[0].configuration
     kernel = _kernel(config, speeds)
     seeds = {trial.seed for trial in trials}
@@ -101,7 +103,7 @@ def shard_seconds(trials: Sequence[Trial], speeds: Speeds = TABLE) -> float:
 
 
 def shard_bytes(trials: Sequence[Trial]) -> int:
-    """What the final weights of a shard take: doubles, in its own file and in the table."""
+    """The bytes that the final weights of a shard take in the store, tables included."""
     weights = sum(n * m for trial in trials for n, m in pairwise(trial.configuration.widths))
     return weights * BYTES_PER_WEIGHT
 

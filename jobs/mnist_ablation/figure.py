@@ -1,4 +1,4 @@
-"""Figure 3 of the paper: heat maps of divergence, from the table `divergence`."""
+"""Draws Figure 3 of the paper, heat maps of divergence, from the table `divergence`."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -33,10 +33,10 @@ LABELS = {
 
 
 def draw_figure3(rows: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
-    """The figure as {"png": ..., "svg": ...}; empty if there is no panel to draw.
+    """Draws the figure as {"png": ..., "svg": ...}. The result is empty if there is no panel.
 
-    Rows of panels: the measures. Columns: one heat map of t x gamma per network, then C1. The
-    colours are logarithmic; zeros are green, non-finite cells hatched.
+    Each row of panels shows one measure. The columns are one heat map of t x gamma per network, and
+    then C1. The colours are logarithmic; zeros are green and non-finite cells are hatched.
     """
     grids = {measure: _grids(rows, measure) for measure in MEASURES}
     width = len(next(iter(grids.values())))
@@ -76,8 +76,10 @@ def _grids(rows: Sequence[Mapping[str, Any]], measure: str) -> list[Grid]:
 
 
 def _norm(values: Sequence[float]) -> LogNorm:
-    """A scale over all values; exploded cells would leave no colour to the others, so it ends at
-    1000 times the median and darker is not shown."""
+    """A logarithmic scale of colours over all values, which ends at 1000 times the median.
+
+    Without this limit, cells that explode would leave no difference of colour to the others.
+    """
     if not values:
         return LogNorm(0.1, 1.0)
     median = sorted(values)[len(values) // 2]
@@ -129,6 +131,7 @@ def _draw_cell(axis: Axes, x: int, y: int, value: Value, norm: LogNorm) -> None:
 
 
 def _short_number(value: float) -> str:
+    """One to three digits, fewer than in the terminal, because a cell of the figure is narrow."""
     if value == math.inf:
         return "inf"
     if 0.01 <= value < 1000:
@@ -138,7 +141,7 @@ def _short_number(value: float) -> str:
 
 
 def _short(network: str) -> str:
-    """The number of hidden layers of a network's name, and what follows it."""
+    """A short name for a column: the network's number of hidden layers, then its other settings."""
     name, *rest = network.split(", ")
     return ", ".join([str(len(name.split("-")) - 2), *rest])
 

@@ -1,4 +1,4 @@
-"""How the trials of the ablations are packed into shards: a pure function of their set."""
+"""Packs the trials of the ablations into shards, by their configurations and seeds alone."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,20 +6,22 @@ from pcworker.trials.configuration import Configuration, stack_key
 from pcworker.trials.trial import Trial
 
 MAX_WIDTH = 48
-"""Most trials in a shard: what a stack shares is small by then, and a shard is a unit of loss."""
+"""The largest number of trials in a shard. A wider stack would save little more, and a worker that
+is lost loses a whole shard."""
 LONG = 16
-"""From this many inference steps on, trials of several seeds share a stack: then their steps cost
-so much more than the twins of their seeds that a wide stack is worth it."""
+"""Trials with at least this many inference steps share a stack with other seeds. Their steps cost
+so much that a wide stack pays, although the shard must then train a twin for each of its seeds."""
 
 
 Group = tuple[Configuration, int | None]
-"""What trials must share to share a shard; None: all seeds."""
+"""The settings and the seed that trials must share to be in one shard; None: any seed."""
 
 
 def packs(trials: Iterable[Trial]) -> list[list[Trial]]:
-    """`trials` in shards; their order decides nothing but the order of equals.
+    """Packs the trials into shards. The plan passes them in the order of their ids.
 
-    BP joins the first group that trains its twin for its seed alone."""
+    A trial of BP joins the first shard of its seed alone that would train a copy of it.
+    """
     groups: dict[Group, list[Trial]] = {}
     homes: dict[Group, Group] = {}
     for trial in sorted(trials, key=lambda trial: trial.configuration.rule == "BP"):
@@ -34,7 +36,8 @@ def packs(trials: Iterable[Trial]) -> list[list[Trial]]:
 
 
 def _cut(group: Sequence[Trial]) -> Iterable[list[Trial]]:
-    """A group in stacks of at most MAX_WIDTH, about equally wide, like steps together."""
+    """Cuts a group into stacks of about equal width, at most MAX_WIDTH, with similar numbers of
+    inference steps."""
     ordered = sorted(group, key=lambda t: (-t.configuration.last_step, t.seed, t.trial_id))
     count = -(-len(ordered) // MAX_WIDTH)
     for k in range(count):

@@ -1,4 +1,4 @@
-"""The panels of Figure 3 as grids of values: what the terminal tables and the figure both draw."""
+"""Arranges the table `divergence` as the panels of Figure 3, for the terminal and the figure."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -12,15 +12,15 @@ CellState = Literal["value", "nonfinite", "missing"]
 
 @dataclass(frozen=True)
 class Value:
-    """What one cell shows."""
+    """The value that one cell of a panel shows."""
 
     state: CellState
     value: float = 0.0
-    """Mean over the finite seeds; 0.0 is exactly zero."""
+    """The mean over the finite seeds. It is 0.0 only if the mean is exactly zero."""
     exact: bool = False
-    """Every final weight of every seed is the twin's, bit for bit."""
+    """True if every final weight of every seed equals the twin's, bit for bit."""
     partial: bool = False
-    """Not all of the seeds are in it: some are missing, or not finite."""
+    """True if some seeds are left out, because they are missing or not finite."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,10 @@ _MISSING = Value("missing")
 
 
 def t_gamma_grids(rows: Sequence[Row], measure: str) -> list[Grid]:
-    """One grid per network (and further settings, if the sweep has several): t down, gamma across.
+    """One grid for each network (and for each value of other settings, if the sweep has several).
 
-    The row t = l stands between l_max - 2 and l_max - 1, where the paper draws it.
+    The rows are t and the columns are gamma. The row t = l stands between l_max - 2 and l_max - 1,
+    where the paper draws it.
     """
     grids = []
     for variant, mine in variants(rows, "t-gamma"):
@@ -72,7 +73,8 @@ def t_gamma_grids(rows: Sequence[Row], measure: str) -> list[Grid]:
 
 
 def sigma_grid(rows: Sequence[Row], measure: str) -> Grid | None:
-    """The panel of C1: sigma down, networks across; None if the sweep has no such cells."""
+    """The panel of C1, with sigma as rows and networks as columns. None if the sweep has no such
+    cells."""
     groups = variants(rows, "sigma")
     if not groups:
         return None
@@ -94,7 +96,7 @@ def sigma_grid(rows: Sequence[Row], measure: str) -> Grid | None:
 
 
 def variants(rows: Sequence[Row], panel: str) -> list[tuple[str, Sequence[Row]]]:
-    """The rows of a panel, by network and by whatever else differs between them."""
+    """The rows of a panel in groups of equal network and equal settings, with the groups' names."""
     mine = [row for row in rows if row["panel"] == panel]
     settings = (*_SETTINGS, "sigma") if panel == "t-gamma" else _SETTINGS
     differing = [name for name in settings if len({row[name] for row in mine} - {None}) > 1]
@@ -106,12 +108,12 @@ def variants(rows: Sequence[Row], panel: str) -> list[tuple[str, Sequence[Row]]]
 
 
 def _label(value: float) -> str:
-    """Short, but never the same for two values."""
+    """A short text for a value. Different values always have different texts."""
     return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
 def cell_value(row: Row, measure: str) -> Value:
-    """What a row of the table `divergence` shows for a measure."""
+    """The value that a row of the table `divergence` shows for a measure."""
     if row["n_seeds"] == 0:
         return _MISSING
     mean = row[f"{measure}_mean"]
@@ -122,11 +124,11 @@ def cell_value(row: Row, measure: str) -> Value:
 
 
 def n_seeds(rows: Sequence[Row]) -> int:
-    """The most seeds that a cell is declared for."""
+    """The largest number of seeds that a cell is declared for."""
     return max((len(row["trial_ids"]) for row in rows), default=0)
 
 
 def positive(grids: Iterable[Grid]) -> list[float]:
-    """All values above zero: what a logarithmic scale must span."""
+    """All finite values above zero, which a logarithmic scale must span."""
     cells = (cell for grid in grids for line in grid.values for cell in line)
     return [c.value for c in cells if c.state == "value" and 0 < c.value < math.inf]

@@ -1,4 +1,4 @@
-"""What a person reads in the terminal: the tables of divergence."""
+"""Prints the tables of divergence in the terminal."""
 
 from rich import box
 from rich.console import Console
@@ -20,7 +20,7 @@ from jobs.mnist_ablation.panels import (
 
 
 def print_report(console: Console, collected: Collected) -> None:
-    """Prints every panel for both measures, then what there is to say about the results."""
+    """Prints every panel for both measures, the table by rule, and remarks about the results."""
     rows = collected.rows("divergence")
     seeds = n_seeds(rows)
     for measure, caption in MEASURES.items():

@@ -1,8 +1,8 @@
-"""How fast this machine is: a few seconds of each thing that a shard of the ablations does.
+"""Measures the speeds of this machine that `cost` needs, for `calibration`.
 
-`python -m jobs.mnist_ablation.speeds` prints microseconds as JSON: the fields of `cost.Speeds`. It
-is a process of its own, so that who plans need not import torch. The digits are made up, with as
-many pixels that are 0 as MNIST has: nothing is fetched for it.
+`python -m jobs.mnist_ablation.speeds` times each part of a shard's work, and prints the fields of
+`cost.Speeds` as JSON, in microseconds. It runs in a process of its own, so that planning imports no
+torch. The digits are made up, with MNIST's share of zero pixels, so that nothing is fetched.
 """
 
 import json
@@ -29,15 +29,15 @@ from pcworker.trials.trial import Trial
 
 _NETWORK = "784-32-32-10"
 WIDTH = 24
-"""Trials in a stack of torch's operations."""
+"""The number of trials in the stack of torch's operations that is timed."""
 INK = 0.19
-"""Share of MNIST's pixels that are not 0."""
+"""The share of MNIST's pixels that are not 0."""
 SECONDS = 0.4
-"""At least, of each thing."""
+"""The least time for which each part of the work is repeated."""
 
 
 def measure() -> dict[str, object]:
-    """Microseconds: see `cost.Speeds`."""
+    """Measures the fields of `cost.Speeds`, in microseconds."""
     device = prepare_device("cpu", gpus=0, cpus=1)
     data = DataSet(_digits(), device)
     short = Trial(configuration(network=_NETWORK, rule="Z-IL"), 0)
@@ -76,7 +76,10 @@ def measure() -> dict[str, object]:
 
 
 def _kernel(seconds: Callable[[Trial], float]) -> dict[str, float]:
-    """From what a short and a long trial take per update, the costs of a weight and of a unit."""
+    """The fields of `cost.Kernel`, computed from the time of a short and of a long trial.
+
+    seconds  gives the seconds per weight update of a trial
+    """
     cells = ({"rule": "Z-IL"}, {"rule": "IL", "t": 64, "gamma": 0.1})
     short, long = (Trial(configuration(network=_NETWORK, **cell), 0) for cell in cells)
     low, high = 1e6 * seconds(short), 1e6 * seconds(long)
@@ -103,14 +106,17 @@ def _fused_seconds(trial: FusedTrial, gathered: Gathered) -> float:
 
 
 def _chunk(data: DataSet, config: Configuration, noisy: bool) -> Chunk:
-    """The epoch's second: the first is of one update."""
+    """The second chunk of the epoch, because the first has one update only."""
     chunks = data.chunks(config, 0, 1, noisy)
     next(chunks)
     return next(chunks)
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """Median over repetitions for SECONDS, after one that does not count."""
+    """The median time of the work, in seconds, over repetitions for at least SECONDS.
+
+    One repetition before them does not count.
+    """
     work()
     taken: list[float] = []
     while sum(taken) < SECONDS or len(taken) < 3:

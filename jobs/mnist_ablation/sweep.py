@@ -1,4 +1,4 @@
-"""The cells of Figure 3."""
+"""Declares the cells of Figure 3."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -22,35 +22,47 @@ def mnist_ablation(
     gamma: Sequence[float],
     sigma: Sequence[float],
     rules: Sequence[str],
-    **common: Any,
+    **settings: Any,
 ) -> Sweep:
-    """The sweep: 52 trials per network and seed with the paper's axes.
+    """Declares the sweep. With the paper's axes it has 52 trials per network and seed.
 
-    t, gamma     axes of the panel t x gamma, at sigma = 0; t None is t = l, that is Z-IL
-    sigma        axis of the panel of C1, at t = l and gamma = 1
-    rules        keeps the cells of those rules; BP is always there
-    A single value of each of t, gamma and sigma is that one cell.
+    t, gamma  the axes of the panel t x gamma, which has sigma = 0; t None is t = l, that is Z-IL
+    sigma     the axis of the panel of C1, which has t = l and gamma = 1
+    rules     keeps the cells of these rules; the cells of BP are always kept
+    settings  further arguments of `configuration`, equal in all cells
+
+    If t, gamma and sigma have a single value each, the sweep has that one cell in their place.
+    Raises InputError for an unknown rule, and for values that `configuration` refuses.
     """
     if unknown := set(rules) - set(CHOICES["rule"]):
         allowed = ", ".join(CHOICES["rule"])
         raise InputError(f"rule {sorted(unknown)[0]!r} is unknown; allowed: {allowed}")
-
-    def cells(network: str) -> Iterator[Cell]:
-        def cell(panel: str, rule: str, gamma: float | None = 1.0, **values: Any) -> Cell:
-            used = 1.0 if gamma is None else gamma
-            made = configuration(network=network, rule=rule, gamma=used, **values, **common)
-            return Cell(panel, made, gamma)
-
-        single = len(t) == len(gamma) == len(sigma) == 1
-        for step in t:
-            for g in gamma:
-                for s in sigma if single else (0.0,):
-                    yield cell("t-gamma", "Z-IL" if step is None else "IL", g, t=step, sigma=s)
-        if not single:
-            yield from (cell("sigma", "Z-IL", sigma=s) for s in sigma)
-            yield cell("rule", "Fa-Z-IL")
-        yield cell("rule", "BP", None)
-
-    every = (cell for network in networks for cell in cells(mnist_network(network)))
+    cells = (
+        cell
+        for network in networks
+        for cell in _cells(t, gamma, sigma, network=mnist_network(network), **settings)
+    )
     wanted = {*rules, "BP"}
-    return declare((cell for cell in every if cell.configuration.rule in wanted), seeds)
+    return declare((cell for cell in cells if cell.configuration.rule in wanted), seeds)
+
+
+def _cells(
+    t: Sequence[int | None], gamma: Sequence[float], sigma: Sequence[float], **settings: Any
+) -> Iterator[Cell]:
+    """Yields the cells of one network, panel by panel."""
+    single = len(t) == len(gamma) == len(sigma) == 1
+    for step in t:
+        rule = "Z-IL" if step is None else "IL"
+        for g in gamma:
+            for s in sigma if single else (0.0,):
+                yield _cell("t-gamma", rule, t=step, gamma=g, sigma=s, **settings)
+    if not single:
+        for s in sigma:
+            yield _cell("sigma", "Z-IL", sigma=s, **settings)
+        yield _cell("rule", "Fa-Z-IL", **settings)
+    yield _cell("rule", "BP", **settings)
+
+
+def _cell(panel: str, rule: str, gamma: float = 1.0, **settings: Any) -> Cell:
+    made = configuration(rule=rule, gamma=gamma, **settings)
+    return Cell(panel, made, None if rule == "BP" else gamma)  # BP has no gamma at all
