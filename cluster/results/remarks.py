@@ -1,30 +1,11 @@
-"""Prints on the terminal what is common to the results of every experiment."""
+"""Prints remarks that results of every experiment may need: the audit, and what is missing."""
 
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
 
 from cluster.results.audit import Audit
 from cluster.results.collect import Collected
-
-
-def print_whole(console: Console, table: Table) -> None:
-    """Prints a table in its full width. On a narrow terminal lines wrap, but no number is cut."""
-    width = console.width
-    console.width = max(width, Measurement.get(console, console.options, table).maximum, 500)
-    console.print(table, soft_wrap=True)
-    console.width = width
-
-
-def number(value: float) -> str:
-    """Formats a number with about three digits. "0.0" stands for exactly zero and nothing else."""
-    if value == 0:
-        return "0.0"
-    if 0.001 <= value < 10_000:
-        return f"{value:.3g}" if value < 100 else f"{value:.0f}"
-    return f"{value:.1e}"
 
 
 def print_remarks(console: Console, collected: Collected) -> None:

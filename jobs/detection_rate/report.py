@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from cluster.results.collect import Collected
-from cluster.results.remarks import print_remarks, print_whole
+from cluster.results.remarks import print_remarks
+from cluster.results.terminal import numbers_table, print_whole
 from jobs.detection_rate.configuration import T_D
 from jobs.detection_rate.views import PAPER, Rates, by_factor, by_network, without_failed
 
@@ -38,7 +38,7 @@ def print_detection(console: Console, collected: Collected) -> None:
 
 
 def _table3(found: Sequence[Rates]) -> Table:
-    table = _grid("success, %", [f"t_d {t_d}" for t_d in T_D])
+    table = numbers_table("success, %", [f"t_d {t_d}" for t_d in T_D])
     table.add_row("paper, Table 3", *_cells(PAPER, T_D))
     for each in found:
         table.add_row(each.name, *_cells(each.success, T_D))
@@ -49,7 +49,7 @@ def _success(found: Sequence[Rates]) -> Table:
     """The success rates of all pairs of a neuron and a sample, and of those whose error at t = l is
     not zero."""
     heard = [f"eps not 0: t_d {t_d}" for t_d in SHOWN]
-    table = _grid("success, %", [*(f"t_d {t_d}" for t_d in SHOWN), *heard])
+    table = numbers_table("success, %", [*(f"t_d {t_d}" for t_d in SHOWN), *heard])
     table.add_row("paper, Table 3", *_cells(PAPER, SHOWN), *_cells(PAPER, SHOWN))
     for each in found:
         table.add_row(each.name, *_cells(each.success, SHOWN), *_cells(each.of_heard, SHOWN))
@@ -58,7 +58,7 @@ def _success(found: Sequence[Rates]) -> Table:
 
 def _failures(found: Sequence[Rates]) -> Table:
     names = ("missed, eps = 0", "missed, eps not 0", "early", "late", "of spikes")
-    table = _grid("%", [f"{name}, t_d {t_d}" for name in names for t_d in (1, 4)])
+    table = numbers_table("%", [f"{name}, t_d {t_d}" for name in names for t_d in (1, 4)])
     for each in found:
         shares = (each.missed_zero, each.missed_nonzero, each.early, each.late, each.precision)
         table.add_row(each.name, *(cell for share in shares for cell in _cells(share, (1, 4))))
@@ -79,11 +79,3 @@ def percent(value: float) -> str:
         if float(text) not in (0.0, 100.0) or float(text) == value:
             return text
     return text
-
-
-def _grid(corner: str, columns: Sequence[str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column(corner)
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table

@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.results.collect import Collected
-from cluster.results.remarks import number, print_remarks, print_whole
+from cluster.results.remarks import print_remarks
+from cluster.results.terminal import number, numbers_table, print_whole
 from jobs.imagenet_timing.views import (
     Run,
     by_steps,
@@ -95,7 +96,7 @@ def _weights(row: Row, bp: Row) -> Text:
 
 
 def _by_depth(found: Sequence[Run]) -> Table:
-    table = _grid("rule", [f"{name_in(run, found)}: {run.layers}" for run in found])
+    table = numbers_table("rule", [f"{name_in(run, found)}: {run.layers}" for run in found])
     ratios = [ratio_by_method(run) for run in found]
     for name in methods(found):
         each: list[Any] = [ratio(mine[name]) if name in mine else "" for mine in ratios]
@@ -105,19 +106,11 @@ def _by_depth(found: Sequence[Run]) -> Table:
 
 def _by_steps(found: Sequence[Run]) -> Table:
     steps = sorted({t for run in found for t, _ in by_steps(run)})
-    table = _grid("network \\ t", [*map(str, steps), "one more step"])
+    table = numbers_table("network \\ t", [*map(str, steps), "one more step"])
     for run in found:
         known, slope = dict(by_steps(run)), cost_of_a_step(run)
         each = [ratio(known[t]) if t in known else "" for t in steps]
         table.add_row(name_in(run, found), *each, "" if slope is None else ratio(slope))
-    return table
-
-
-def _grid(corner: str, columns: Sequence[str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column(corner)
-    for column in columns:
-        table.add_column(column, justify="right")
     return table
 
 

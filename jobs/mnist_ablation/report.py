@@ -6,7 +6,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.results.collect import Collected
-from cluster.results.remarks import number, print_remarks, print_whole
+from cluster.results.remarks import print_remarks
+from cluster.results.terminal import number, print_whole
 from jobs.mnist_ablation.panels import (
     MEASURES,
     Grid,
