@@ -12,7 +12,8 @@ import click
 
 from cluster.nodes.resources import ray_environment
 from cluster.preflight.before import find_out, print_verdicts
-from cluster.preflight.verdicts import failed, verdicts
+from cluster.preflight.checks import verdicts
+from cluster.preflight.verdicts import failed
 from jobs.experiments import EXPERIMENTS
 from jobs.options import console, help_text, main, preflight_options, resources_from
 from pcworker.store.store import open_store

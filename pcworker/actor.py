@@ -7,6 +7,7 @@ from typing import Any
 import ray
 from ray.util.metrics import Counter, Histogram
 
+from pcworker.machine.provenance import node_name
 from pcworker.trials.trial import Trial
 from pcworker.worker import Place, Report, Work, Worker
 
@@ -20,7 +21,8 @@ class WorkerActor:
     def __init__(self, work: Work, data: Any) -> None:
         """Raises InputError, which the driver shows, if this node cannot do the work."""
         node_id = ray.get_runtime_context().get_node_id()
-        self._worker = Worker(work, data, Place(_node_name(node_id), node_id, _gpus()))
+        name = node_name(socket.gethostname(), node_id, ray.nodes())
+        self._worker = Worker(work, data, Place(name, node_id, _gpus()))
         self._updates = Counter("zilsweep_updates", "Weight updates.", tag_keys=("sweep",))
         self._commit_seconds = Histogram(
             "zilsweep_commit_seconds",
@@ -53,10 +55,3 @@ class WorkerActor:
 def _gpus() -> int:
     """The number of GPUs that Ray assigned to this process."""
     return len(ray.get_gpu_ids())
-
-
-def _node_name(node_id: str) -> str:
-    """The host's name, with the node's id where several nodes are on this host."""
-    host = socket.gethostname()
-    here = [n for n in ray.nodes() if n["Alive"] and n["NodeManagerHostname"] == host]
-    return f"{host}/{node_id[:8]}" if len(here) > 1 else host

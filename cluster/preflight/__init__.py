@@ -1,1 +1,1 @@
-"""What would break an expensive run, found before it starts."""
+"""This room finds what would break an expensive run, before the run starts."""

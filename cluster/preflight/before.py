@@ -1,4 +1,4 @@
-"""The look before a sweep, as `jobs.preflight` and the jobs themselves take it."""
+"""The preflight as a whole, for `jobs.preflight` and for every job that is about to start."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +8,10 @@ from rich.console import Console
 
 from cluster.experiment import Experiment
 from cluster.nodes.resources import Resources
+from cluster.preflight.checks import verdicts
 from cluster.preflight.findings import Found, RayFound
 from cluster.preflight.node import versions
-from cluster.preflight.verdicts import RUN_ANYWAY, Verdict, failed, summary, verdicts
+from cluster.preflight.verdicts import RUN_ANYWAY, Verdict, failed, summary
 from cluster.sweeps.plan import Shard
 from pcworker.errors import DataError, InputError
 from pcworker.store.store import Store
@@ -24,14 +25,13 @@ _STYLES = {"FAIL": "red", "warn": "yellow"}
 def find_out(
     store: Store, needs: Resources, experiment: Experiment, data: Path | None, address: str | None
 ) -> Found:
-    """Looks at all there is, without a sweep.
+    """Finds out everything that can be known without a sweep.
 
-    experiment  says what `data` must be
-    address     as `ray_environment` returned it; None: a local Ray is started for it
+    experiment  knows what `data` must be
+    address     the address that `ray_environment` returned; None: a local Ray is started
     """
-    from cluster.nodes.connect import (
-        connected,  # these import ray, which reads its environment then
-    )
+    # Importing these imports ray, which reads its environment at that moment.
+    from cluster.nodes.connect import connected
     from cluster.preflight.look import look_at_ray, look_at_store
 
     what, images, no_data = "", None, None
@@ -50,7 +50,7 @@ def find_out(
 
 
 def print_verdicts(made: Sequence[Verdict], console: Console) -> None:
-    """A line each."""
+    """Prints each verdict as one line."""
     for verdict in made:
         console.print(str(verdict), style=_STYLES.get(verdict.status), soft_wrap=True)
 
@@ -64,16 +64,16 @@ def require_ready(
     data: Any,
     console: Console,
 ) -> None:
-    """Before a sweep: one line where all is well, else the lines that are not, and InputError if
-    it should not start.
+    """Prints one line if every check passes, and otherwise the verdicts that are not ok. Raises
+    InputError if the sweep should not start.
 
-    left  the shards to run
-    data  that was found for the workers
+    left  the shards that are to run
+    data  the data that were found for the workers
     """
     from cluster.preflight.look import look_at_ray, look_at_store
 
     images = experiment.images_of(data)
-    # the workers of a local Ray try this machine themselves, seconds later: `require_exact`
+    # A local Ray's workers test this machine themselves a few seconds later, by `require_exact`.
     ray = look_at_ray(cluster, needs, images=images, ask_nodes=not cluster.local)
     found = Found(
         look_at_store(store),

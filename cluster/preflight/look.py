@@ -1,6 +1,7 @@
-"""Looks before a sweep: at the store, at the cluster, at every node with room for a worker.
+"""Looks at the store, at the cluster, and at every node with room for a worker, before a sweep.
 
-Ray is imported here: `ray_environment` comes first. What is found is judged by `verdicts`.
+This module imports Ray, so `ray_environment` must be called before it is imported. It only finds
+facts: `cluster.preflight.checks` judges them.
 """
 
 import re
@@ -20,26 +21,30 @@ from cluster.nodes.connect import Connection, nodes
 from cluster.nodes.errors import cause_of, environment_error
 from cluster.nodes.resources import Resources, require_room, workers_that_fit
 from cluster.preflight.findings import DashboardFound, NodeFound, RayFound, StoreFound
-from cluster.preflight.node import disk, knock, look, look_at_device
+from cluster.preflight.node import device_facts, disk, host_facts, knock
 from pcworker.errors import InputError, OverwritingError, StoreError
+from pcworker.machine.provenance import node_name
 from pcworker.store.store import Store
 
 NODE_S = 60.0
-"""In which a node must answer: its Python starts, imports torch and perhaps compiles `fused.c`."""
+"""Seconds in which a node must answer. In this time its Python starts, imports torch and perhaps
+compiles `fused.c`."""
 CLOCK_S = 10.0
-"""In which the process that has answered must say what time it is."""
+"""Seconds in which a process that has already answered must say what time it is."""
 KNOCK_S = 5.0
+"""Seconds in which Ray must answer a request without a token."""
 DASHBOARD_S = 20.0
-"""For a process on the head to start and to try its dashboard."""
+"""Seconds in which a process on the head must start and try the dashboard there."""
 _FACTS = tuple(f.name for f in fields(NodeFound) if f.name not in ("name", "silent", "ahead_s"))
 _LACKING = re.compile(r"No module named '[\w.]+'")
 _SHIP = " (python -m jobs.submit ships the sources; libraries must be installed there)"
 _WITHOUT_TOKEN = "/ray.rpc.NodeInfoGcsService/CheckAlive"
-"""A harmless question that a Ray in token mode answers only to who has the token."""
+"""A harmless request. A Ray in token mode answers it only to clients that have the token."""
 
 
 def look_at_store(store: Store) -> StoreFound:
-    """What `Store.check` finds, told apart; the probe is gone afterwards."""
+    """Tries the store as `Store.check` does, and says which step failed. The probe object that it
+    writes is deleted again."""
     seen: dict[str, Any] = {"url": store.url}
     try:
         store.list("probe/")
@@ -67,10 +72,10 @@ def look_at_ray(
     ask_nodes: bool = True,
     node_s: float = NODE_S,
 ) -> RayFound:
-    """What there is of a cluster that this process is connected to.
+    """Looks at the cluster that this process is connected to.
 
-    images     a directory that every node must see
-    ask_nodes  False: not the nodes themselves, of a local Ray
+    images     a directory that every node must see; None: there is none
+    ask_nodes  False: the nodes themselves are not asked; this is for a local Ray
     node_s     seconds in which a node must answer
     """
     try:
@@ -92,15 +97,18 @@ def look_at_ray(
 
 
 def ahead(sent: float, there: float, received: float, tick: float = 0.0) -> float:
-    """By how many seconds another clock is surely ahead of this one: it said `there` at some time
-    between `sent` and `received`, in whole multiples of `tick`."""
+    """The seconds by which another clock is certainly ahead of this one; negative if it is behind.
+
+    sent, received  this clock before and after the other one was read
+    there           the time that the other clock gave, rounded down to a multiple of `tick`
+    """
     if there > received:
         return there - received
     return min(0.0, there + tick - sent)
 
 
 def demands_token(gcs: str) -> bool | None:
-    """Whether Ray refuses who has no token; None where it does not answer in plain gRPC."""
+    """True if Ray refuses clients without a token; None if it does not answer in plain gRPC."""
     with grpc.insecure_channel(gcs, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
             channel.unary_unary(_WITHOUT_TOKEN)(b"", timeout=KNOCK_S)
@@ -110,11 +118,13 @@ def demands_token(gcs: str) -> bool | None:
 
 
 def _ask_nodes(needs: Resources, images: str | None, node_s: float) -> tuple[NodeFound, ...]:
-    """What each node with room for a worker says, all asked at once."""
-    asked = {n["NodeID"]: n for n in _living() if workers_that_fit([n["Resources"]], needs)}
-    host = ray.remote(num_cpus=0, max_retries=0)(look)
-    device = ray.remote(num_cpus=0, num_gpus=needs.gpus, max_retries=0)(_look_at_device)
-    # a task that waits for a GPU which another sweep has waits for hours
+    """Asks each node with room for a worker, all at the same time."""
+    living = _living()
+    asked = {n["NodeID"]: n for n in living if workers_that_fit([n["Resources"]], needs)}
+    host = ray.remote(num_cpus=0, max_retries=0)(host_facts)
+    device = ray.remote(num_cpus=0, num_gpus=needs.gpus, max_retries=0)(_device_facts)
+    # Only nodes with a free GPU are asked about it. On the others the task would wait for as long
+    # as another sweep keeps the GPUs, which may be hours.
     idle = available_resources_per_node()
     free = [n for n in asked if idle.get(n, asked[n]["Resources"]).get("GPU", 0.0) >= needs.gpus]
     hosts = {(n, "host"): _on(host, n).remote(_folder(asked[n]), images) for n in asked}
@@ -124,7 +134,7 @@ def _ask_nodes(needs: Resources, images: str | None, node_s: float) -> tuple[Nod
     nobody = _Answer({"busy": "its GPUs are at work"}, None)
     return tuple(
         _node(
-            _name(node),
+            node_name(node["NodeManagerHostname"], key, living),
             said[key, "host"],
             said.get((key, "device"), nobody),
             clocks.get(key),
@@ -137,26 +147,29 @@ def _ask_nodes(needs: Resources, images: str | None, node_s: float) -> tuple[Nod
 def _node(
     name: str, host: "_Answer", device: "_Answer", ahead_s: float | None, gpus: float
 ) -> NodeFound:
-    """From what was said there."""
+    """Puts the answers of a node's tasks together."""
     if host.silence or (device.silence and not gpus):
         return NodeFound(name, host.silence or device.silence)
     facts = dict(host.value)
-    if device.late:  # perhaps another driver has been faster, which is no fault
+    if device.late:  # perhaps another driver took the GPU first, which is no fault
         facts["busy"] = f"no GPU was free, or none answered: {device.silence}"
     else:
         facts |= device.value or {"device_trouble": device.silence}
-    # of a node with other sources only what has a name here
+    # A node with other sources may answer with facts that are unknown here. They are left out.
     known = {fact: facts[fact] for fact in _FACTS if fact in facts}
     return NodeFound(name, ahead_s=ahead_s, gpus=gpus, **known)
 
 
-def _look_at_device(device: str, cpus: int) -> dict[str, Any]:
-    """On a node."""
-    return look_at_device(device, gpus=len(ray.get_gpu_ids()), cpus=cpus)
+def _device_facts(device: str, cpus: int) -> dict[str, Any]:
+    """Runs on a node, where Ray has assigned the GPUs."""
+    return device_facts(device, gpus=len(ray.get_gpu_ids()), cpus=cpus)
 
 
 def _clocks(asked: list[str]) -> dict[str, float]:
-    """By how much the clocks of nodes that have answered are ahead; their processes are warm."""
+    """The seconds by which the nodes' clocks are ahead of this one, by node id.
+
+    asked  the nodes that have answered before: their processes run already, so they answer fast
+    """
     task = ray.remote(num_cpus=0, max_retries=0)(_now)
     sent = time.time()
     said = _answers({node: _on(task, node).remote() for node in asked}, CLOCK_S)
@@ -165,12 +178,12 @@ def _clocks(asked: list[str]) -> dict[str, float]:
 
 
 def _now() -> float:
-    """On a node."""
+    """Runs on a node: the time there, in seconds since the epoch."""
     return time.time()
 
 
 def _dashboard(url: str) -> DashboardFound:
-    """Seen from the cluster's head, where it runs."""
+    """Tries the dashboard from the cluster's head, where it runs."""
     heads = [n["NodeID"] for n in _living() if "node:__internal_head__" in n["Resources"]]
     task = ray.remote(num_cpus=0, max_retries=0)(knock)
     said = _answers({head: _on(task, head).remote(url) for head in heads}, DASHBOARD_S)
@@ -179,15 +192,18 @@ def _dashboard(url: str) -> DashboardFound:
 
 
 class _Answer(NamedTuple):
-    """What a task has returned, or why it has not."""
+    """The result of a task, or the reason why there is none."""
 
     value: Any
     silence: str | None
+    """Why the task has returned nothing. None: it has returned `value`."""
     late: bool = False
+    """True if the task was not done in time."""
 
 
 def _answers(refs: Mapping[Any, Any], seconds: float) -> dict[Any, _Answer]:
-    """By the keys of `refs`; tasks that are not done within `seconds` are left behind."""
+    """The answers of the tasks `refs`, by their keys. A task that is not done within `seconds` is
+    cancelled."""
     if not refs:
         return {}
     ready, stuck = ray.wait(list(refs.values()), num_returns=len(refs), timeout=seconds)
@@ -210,7 +226,7 @@ def _get(ref: Any) -> _Answer:
 
 
 def _on(task: Any, node: str) -> Any:
-    """A task that runs on this node and nowhere else."""
+    """The task with the option that it runs on this node and nowhere else."""
     return task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
 
 
@@ -219,12 +235,5 @@ def _living() -> list[dict[str, Any]]:
 
 
 def _folder(node: Mapping[str, Any]) -> str:
-    """Of Ray's session on that node."""
+    """The folder of Ray's session on that node."""
     return str(Path(node["ObjectStoreSocketName"]).parent)
-
-
-def _name(node: Mapping[str, Any]) -> str:
-    """The host's name, with the node's id where several nodes are on that host."""
-    host = str(node["NodeManagerHostname"])
-    same = [other for other in _living() if other["NodeManagerHostname"] == host]
-    return f"{host}/{node['NodeID'][:8]}" if len(same) > 1 else host

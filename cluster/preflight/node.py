@@ -1,7 +1,7 @@
-"""What a node says of itself before a sweep: its versions, its disk, its device.
+"""Collects facts about a node before a sweep: its versions, its disk, its device.
 
-It runs on the node, and answers with plain values: a node with other sources than the driver's
-should be told from one that does not answer.
+This code runs on the node. It answers with plain values, so that the driver can also read the
+answer of a node that has other sources, and tell such a node from one that does not answer.
 """
 
 import http.client
@@ -18,30 +18,33 @@ from pcworker.machine.provenance import code_sha256, library_versions
 from pcworker.trials.trial import ENGINE_VERSION
 
 ANSWER_S = 5
+"""Seconds in which the dashboard must answer."""
 ANY_LOOPBACK = "127.255.255.254"
-"""On Linux an address of this machine, too: who listens at 127.0.0.1 alone is not found there, who
-listens at all addresses is."""
+"""Another address of this machine, on Linux. A server that listens on all addresses answers there;
+one that listens on 127.0.0.1 only does not."""
 
 
 def versions() -> dict[str, str]:
-    """All that must be equal wherever a sweep runs."""
+    """The versions that must be equal on all machines of a sweep, by name."""
     code = {"engine": str(ENGINE_VERSION), "code": code_sha256()[:12]}
     return {"python": platform.python_version(), **library_versions(), **code}
 
 
-def look(folder: str, images: str | None) -> dict[str, Any]:
-    """What there is on this node, but for its device.
+def host_facts(folder: str, images: str | None) -> dict[str, Any]:
+    """Everything about this node except its device, by the field names of `NodeFound`.
 
-    folder  on the disk that Ray writes to
-    images  a directory that the workers read, or None
+    folder  a folder on the disk that Ray writes to
+    images  the directory of images that the workers will read; None: they read none
     """
     facts: dict[str, Any] = {"versions": versions(), "disk": disk(folder)}
     return facts | {"lacks_images": images is not None and not Path(images).is_dir()}
 
 
-def look_at_device(device: str, *, gpus: int, cpus: int) -> dict[str, Any]:
-    """What the device is that `prepare_device` chooses, and does. The arguments are the same."""
-    from pcworker.kernels.exactness import try_exactness  # torch: only where something is computed
+def device_facts(device: str, *, gpus: int, cpus: int) -> dict[str, Any]:
+    """The device that `prepare_device` chooses for these arguments, and how exactly it computes, by
+    the field names of `NodeFound`."""
+    # This imports torch, which is wanted only where something is computed.
+    from pcworker.kernels.exactness import try_exactness
 
     facts: dict[str, Any] = {}
     try:
@@ -52,7 +55,7 @@ def look_at_device(device: str, *, gpus: int, cpus: int) -> dict[str, Any]:
 
 
 def disk(folder: str) -> tuple[int, int]:
-    """Bytes that are free, and bytes in all, on the disk that holds `folder`, or will hold it."""
+    """The free and the total bytes of the disk that holds `folder`, or will hold it."""
     path = Path(folder).absolute()
     while not path.exists():
         path = path.parent
@@ -61,7 +64,8 @@ def disk(folder: str) -> tuple[int, int]:
 
 
 def knock(url: str) -> dict[str, Any]:
-    """Asks the dashboard at `url` for its jobs without a token, on the machine where it runs."""
+    """Asks the dashboard at `url` for its jobs, without a token. This runs on the machine of the
+    dashboard, and answers with the field names of `DashboardFound`."""
     parts = urlsplit(f"//{url.rpartition('//')[2]}")
     host, port = parts.hostname or "", parts.port or 80
     connection = http.client.HTTPConnection(host, port, timeout=ANSWER_S)
@@ -76,7 +80,7 @@ def knock(url: str) -> dict[str, Any]:
 
 
 def _device(device: str, gpus: int, cpus: int) -> tuple[Any, str, int | None]:
-    """The device, its name, and the bytes of memory that are free there."""
+    """The chosen device, its name, and the bytes of its memory that are free."""
     import torch
 
     from pcworker.machine.device import device_name, prepare_device
@@ -87,7 +91,7 @@ def _device(device: str, gpus: int, cpus: int) -> tuple[Any, str, int | None]:
 
 
 def _free_memory() -> int | None:
-    """Bytes that a process could get without swapping; None where the system does not say so."""
+    """The bytes that a process could get without swapping; None if the system does not say it."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:

@@ -5,7 +5,7 @@ import platform
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -65,6 +65,16 @@ def provenance() -> dict[str, object]:
         "hostname": socket.gethostname(),
         "versions": {"python": platform.python_version(), **library_versions()},
     }
+
+
+def node_name(host: str, node_id: str, nodes: Iterable[Mapping[str, Any]]) -> str:
+    """The name of a Ray node: its host's name, followed by 8 digits of `node_id` if several living
+    nodes run on that host.
+
+    nodes  all nodes of the cluster, as `ray.nodes()` returns them
+    """
+    same = [node for node in nodes if node["Alive"] and node["NodeManagerHostname"] == host]
+    return f"{host}/{node_id[:8]}" if len(same) > 1 else host
 
 
 def result_fingerprint(where: Mapping[str, Any]) -> str:

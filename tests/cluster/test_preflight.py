@@ -27,10 +27,11 @@ from ray_clusters import free_ports
 from seaweed import S3Server
 
 from cluster.nodes.resources import Resources
+from cluster.preflight.checks import verdicts
 from cluster.preflight.findings import DashboardFound, Found, NodeFound, RayFound, StoreFound
 from cluster.preflight.look import ahead, demands_token, look_at_store
 from cluster.preflight.node import disk, knock
-from cluster.preflight.verdicts import failed, summary, verdicts
+from cluster.preflight.verdicts import failed, summary
 from cluster.sweeps.estimate import Estimate
 from cluster.sweeps.preview import cost_line
 from jobs.imagenet_timing.configuration import timing_configuration
