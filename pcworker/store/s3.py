@@ -18,13 +18,13 @@ from urllib.parse import urlsplit
 import boto3
 import botocore.session
 from boto3.s3.transfer import TransferConfig
-from botocore import exceptions as trouble
 from botocore.config import Config
-from botocore.parsers import ResponseParserError
+from botocore.exceptions import ClientError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from pcworker.errors import OverwritingError, StoreError, UnavailableError
 from pcworker.store.keys import key_parts
+from pcworker.store.s3_errors import S3_ERRORS, error_code, explained, http_status, may_pass
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -42,44 +42,7 @@ LONGEST_PAUSE_SECONDS = 20
 """The longest pause between two tries of the requests that we repeat ourselves."""
 
 BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
-TROUBLES = (trouble.ClientError, trouble.BotoCoreError, ResponseParserError)
-PASSING = (
-    trouble.ConnectionError,
-    trouble.HTTPClientError,
-    trouble.IncompleteReadError,
-    trouble.FlexibleChecksumError,
-)
-"""Errors that may pass: the server was not reached, did not answer in time, or its answer was
-damaged on the way."""
-PASSING_CODES = {"RequestTimeout", "SlowDown", "Throttling", "ThrottlingException"}
-PASSING_STATUSES = {409, 412, 429, 500, 502, 503, 504}
-"""HTTP statuses that may pass. 409 and 412 say that a conditional write met another write."""
-NO_CREDENTIALS = (
-    trouble.NoCredentialsError,
-    trouble.PartialCredentialsError,
-    trouble.CredentialRetrievalError,
-)
-GIVE_CREDENTIALS = (
-    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run where there is an "
-    "instance role"
-)
-SET_REGION = "set AWS_DEFAULT_REGION to the region of the bucket"
-LOG_IN = "log in again: the credentials are no longer valid"
-REMEDIES = {
-    "AccessDenied": "allow these credentials s3:GetObject, s3:PutObject, s3:DeleteObject and "
-    "s3:ListBucket there",
-    "AuthorizationHeaderMalformed": SET_REGION,
-    "ExpiredToken": LOG_IN,
-    "ExpiredTokenException": LOG_IN,
-    "InvalidAccessKeyId": "check AWS_ACCESS_KEY_ID or the profile",
-    "InvalidToken": LOG_IN,
-    "NoSuchBucket": "make the bucket, or correct the name of the store and the endpoint",
-    "NotImplemented": "use a store that honours conditional writes",
-    "PermanentRedirect": SET_REGION,
-    "RequestTimeTooSkewed": "set the clock of this machine right: it is minutes off",
-    "SignatureDoesNotMatch": "check AWS_SECRET_ACCESS_KEY or the profile",
-    "SlowDown": "wait, or use fewer workers",
-}
+"""The form of a bucket's name."""
 
 
 class S3Store:
@@ -122,8 +85,8 @@ class S3Store:
         def attempt() -> bytes | None:
             try:
                 answer = self._single.get_object(Bucket=self._bucket, Key=name)
-            except trouble.ClientError as error:
-                if _code(error) == "NoSuchKey":
+            except ClientError as error:
+                if error_code(error) == "NoSuchKey":
                     return None
                 raise
             return answer["Body"].read()  # it may be cut off, and boto3 does not repeat that
@@ -151,10 +114,10 @@ class S3Store:
             try:
                 self._single.put_object(Bucket=self._bucket, Key=name, Body=data, IfNoneMatch="*")
                 return True
-            except TROUBLES as error:
-                if _status(error) == 412 and not unclear:
+            except S3_ERRORS as error:
+                if http_status(error) == 412 and not unclear:
                     return False
-                if not _may_pass(error):
+                if not may_pass(error):
                     raise
                 unclear = True
                 found = self.get(key)
@@ -243,7 +206,7 @@ class S3Store:
         retrying = Retrying(
             stop=stop_after_attempt(self._attempts),
             wait=wait_random_exponential(multiplier=0.5, max=LONGEST_PAUSE_SECONDS),
-            retry=retry_if_exception(_may_pass),
+            retry=retry_if_exception(may_pass),
             reraise=True,
         )
         return retrying(attempt)
@@ -256,9 +219,9 @@ class S3Store:
         """
         try:
             yield
-        except TROUBLES as error:
-            kind = UnavailableError if _may_pass(error) else StoreError
-            what = _explained(error, self._server)
+        except S3_ERRORS as error:
+            kind = UnavailableError if may_pass(error) else StoreError
+            what = explained(error, self._server)
             raise kind(f"store {self.url}: cannot {action}: {what}") from error
 
 
@@ -289,47 +252,3 @@ def _checked_endpoint(endpoint: str) -> str:
     if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
         raise StoreError(f"the S3 endpoint is no URL of a server; {remedy}")
     return endpoint
-
-
-def _code(error: BaseException) -> str:
-    """The server's error code, such as NoSuchKey. It is empty if the error is no answer of the
-    server."""
-    if isinstance(error, trouble.ClientError):
-        return str(error.response.get("Error", {}).get("Code", ""))
-    return ""
-
-
-def _status(error: BaseException) -> int:
-    """The HTTP status of the server's answer. It is 0 if the error is no answer of the server."""
-    if isinstance(error, trouble.ClientError):
-        return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    return 0
-
-
-def _may_pass(error: BaseException) -> bool:
-    """Whether the same request may succeed later."""
-    if isinstance(error, trouble.SSLError):
-        return False  # a wrong certificate stays wrong
-    if isinstance(error, PASSING) or _code(error) in PASSING_CODES:
-        return True
-    return _status(error) in PASSING_STATUSES
-
-
-def _explained(error: Exception, server: str) -> str:
-    """Says in one line what went wrong and what to do. It repeats no URL of a request."""
-    if isinstance(error, trouble.ClientError):
-        code = _code(error) or "an error"
-        said = " ".join(str(error.response.get("Error", {}).get("Message", "")).split())
-        remedy = REMEDIES.get(code, "check the endpoint, the bucket and the credentials")
-        return f"{server} answered {code} to {error.operation_name} ({said[:200]}); {remedy}"
-    if isinstance(error, trouble.SSLError):
-        return f"no secure connection to {server}; check its certificate, or set AWS_CA_BUNDLE"
-    if isinstance(error, PASSING):
-        name = type(error).__name__
-        return f"{server} does not answer ({name}); check the endpoint, or wait until it is back"
-    if isinstance(error, NO_CREDENTIALS):
-        return f"there are no credentials ({type(error).__name__}); {GIVE_CREDENTIALS}"
-    if isinstance(error, ResponseParserError):
-        return f"{server} does not answer as S3 does; check the endpoint"
-    said = " ".join(str(error).split())
-    return f"{said[:200]}; check the AWS settings in the environment and the profile"
