@@ -1,7 +1,8 @@
-"""The engine of the detection runs: BP trains a network, and at each stage inference is watched.
+"""Trains a network by BP, and watches the inference of Fa-Z-IL at several stages of the training.
 
-The weights come to a stage by plain BP (torch.autograd), whose weights Z-IL's are. There a stack of
-Fa-Z-IL trials, one per t_d, runs the literal inference with copies of them on test digits.
+The training is plain BP (torch.autograd), which gives the same weights as Z-IL. At each stage, a
+stack of Fa-Z-IL trials, one for each t_d, runs literal inference on test digits, with copies of
+these weights.
 """
 
 import time
@@ -27,11 +28,11 @@ from pcworker.trials.digests import network_digest
 from pcworker.trials.trial import Trial
 
 Errors = dict[int, list[np.ndarray]]
-"""By t_d, eps^l by l: [steps, samples, n_l]."""
+"""The errors of all inference steps by t_d: for each l, eps^l [steps, samples, n_l]."""
 
 
 class DetectionEngine:
-    """One data set on one device, and what is watched on it."""
+    """Runs the shards of the detection runs on one device."""
 
     def __init__(self, digits: Digits, device: torch.device) -> None:
         self.data = DataSet(digits, device)
@@ -45,8 +46,10 @@ class DetectionEngine:
     ) -> DetectionResult:
         """Trains and watches the one trial of a shard.
 
-        report  is told the share of the work that is done, 0 to 1
-        Stacks and checkpoints, of which the other arguments tell, there are none.
+        report  it is called with the share of the work that is done, from 0 to 1
+        others  arguments about stacks and checkpoints, which this engine has no use for
+
+        Raises InputError if the test set is smaller than the configured minibatches.
         """
         del others
         started = time.monotonic()
@@ -74,11 +77,13 @@ class DetectionEngine:
         )
 
     def errors(self, trial: Trial[DetectionConfiguration], network: Backprop) -> Errors:
-        """The prediction errors of every inference step, of all minibatches; each begins with the
-        weights of `network`, which stay as they are."""
+        """The prediction errors of every inference step, for all minibatches.
+
+        Each minibatch begins with a copy of the weights of `network`, which does not change.
+        """
         config = trial.configuration
         learning = config.weights == "learning"
-        watched = T_D if learning else T_D[:1]  # still, the errors do not depend on t_d
+        watched = T_D if learning else T_D[:1]  # if weights are still, t_d does not matter
         stack = Stack([Trial(config.inference(t_d), trial.seed) for t_d in watched], self._device)
         seen: list[list[np.ndarray]] = []
 
@@ -102,7 +107,7 @@ class DetectionEngine:
         return self.data.device
 
     def _training(self, config: DetectionConfiguration, seed: int) -> Iterator[Batch]:
-        """The minibatches of BP, epoch after epoch."""
+        """Yields the minibatches of BP, epoch after epoch, without end."""
         for epoch in count_from(1):
             yield from self.data.batches(config.training, seed, epoch, noisy=False)
 

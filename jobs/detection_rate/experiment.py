@@ -1,4 +1,4 @@
-"""The detection runs of Table 3, as the service knows them."""
+"""Describes the detection runs of Table 3 to the service."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def detection_engine(digits: Digits, device: "torch.device") -> "Trains":
-    """An engine that watches phi on these digits."""
+    """Makes the engine that watches phi on these digits."""
     from jobs.detection_rate.engine import DetectionEngine
 
     return DetectionEngine(digits, device)
 
 
 def _find(directory: Path | None, trials: Trials) -> Digits:
-    """MNIST, whatever the trials are."""
+    """Finds MNIST, which all trials use."""
     return load_digits(directory)
 
 
@@ -33,7 +33,7 @@ def _name(data: Any) -> str:
 
 
 def _no_bytes(trials: Trials) -> float:
-    """Counts alone are kept, and no weights."""
+    """Returns 0, because a shard stores counts and no weights."""
     return 0.0
 
 

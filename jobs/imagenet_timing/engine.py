@@ -1,4 +1,4 @@
-"""The engine of the timing runs: one network on one device, its rules timed in turns."""
+"""Times the rules of one network on one device, in turns."""
 
 import copy
 import time
@@ -26,12 +26,14 @@ class TimingEngine:
     """Times the trials of a shard on one device."""
 
     def __init__(self, directory: str | None, device: torch.device) -> None:
-        """`directory`: of ImageNet; None: synthetic images."""
+        """
+        directory  a directory of images; None: synthetic images
+        """
         self._directory, self._device = directory, device
-        # torch would otherwise refuse AdaptiveAvgPool2d's gradient on a GPU, which adds atomically
-        # where windows overlap; in these networks they do not
+        # without warn_only, torch refuses the gradient of AdaptiveAvgPool2d on a GPU, because it
+        # adds atomically where windows overlap; in these networks they do not overlap
         torch.use_deterministic_algorithms(True, warn_only=True)
-        # a user's training does not fill what is about to be overwritten
+        # deterministic torch fills tensors before they are overwritten; usual training does not
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
     def run(
@@ -41,10 +43,13 @@ class TimingEngine:
         report: Callable[[float], None] = lambda share: None,
         **_: Any,
     ) -> TimingResult:
-        """Times `trials`, BP first: all rules of one network and seed.
+        """Times all rules of one network and seed.
 
-        report  is told the share of the work that is done, 0 to 1
-        Stacks and checkpoints, of which the other arguments tell, there are none.
+        trials  the trials of a shard, BP first
+        report  it is called with the share of the work that is done, from 0 to 1
+
+        The other arguments are about stacks and checkpoints, which this engine has no use for.
+        Raises InputError if the device is of another kind than the plan's.
         """
         started = time.monotonic()
         config, seed = trials[0].configuration, trials[0].seed
@@ -55,7 +60,7 @@ class TimingEngine:
             learner(trial.configuration, each) for trial, each in zip(trials, networks, strict=True)
         ]
         watch, batches = stopwatch(self._device), self._batches(config, seed)
-        # what libraries make at their first use, and keep, is no rule's own
+        # libraries keep memory that they take at their first use; it must not count for one rule
         learner(config, copy.deepcopy(network)).update(next(self._batches(config, seed)))
         updates = [each.update for each in learners]
         peaks = warm_up(watch.peak_bytes, updates, islice(batches, config.warmup))

@@ -1,4 +1,4 @@
-"""The timing runs of Table 4, as the service knows them."""
+"""Describes the timing runs of Table 4 to the service."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,26 +24,29 @@ MEMORY = {
     "glibc.malloc.arena_max=1",
     "THP_MEM_ALLOC_ENABLE": "1",
 }
-"""A process keeps what it frees, to use it again, and torch asks for huge pages.
+"""Environment variables of the workers: a process keeps the memory that it frees, and torch asks
+for huge pages.
 
-As it comes, glibc gives large blocks back to the kernel and takes them anew: 55,000 page faults an
-update of AlexNet (batch 2, 2 cores of a virtual machine), by which BP took 196 ms and not 122, and
-percentiles of ratios went from 0.8 to 2.1. Kept in small pages, Z-IL's ratio to BP was 1.09 in one
-process and 1.01 in another, by where its blocks happened to lie; in huge ones, 1.01."""
+By default, glibc returns large blocks to the kernel and asks for them again. An update of AlexNet
+(batch 2, 2 cores of a virtual machine) then made 55,000 page faults. BP took 196 ms instead of 122,
+and the percentiles of ratios reached from 0.8 to 2.1. With memory kept in small pages, the ratio of
+Z-IL to BP was 1.09 in one process and 1.01 in another, depending on where its blocks were. With
+huge pages it was 1.01."""
 
 
 def timing_engine(directory: str | None, device: "torch.device") -> "Trains":
-    """An engine that times rules on the images of a directory, or on synthetic ones (None)."""
+    """Makes the engine that times rules on the images of a directory, or on synthetic ones."""
     from jobs.imagenet_timing.engine import TimingEngine
 
     return TimingEngine(directory, device)
 
 
 def _find(directory: Path | None, trials: Trials) -> str | None:
-    """Looks over a directory of images; None, for synthetic images, where none was named.
+    """Checks the directory of images, and returns it. None stands for synthetic images.
 
-    It may have as many classes as the smallest output of the trials' networks; without trials, of
-    any network.
+    The directory may have as many classes as the smallest number of outputs of the trials'
+    networks. Without trials, the limit is the largest number of outputs of any known network.
+    Raises DataError for a directory that is not usable.
     """
     if directory is None:
         return None
@@ -63,7 +66,7 @@ def _name(directory: str | None) -> str:
 
 
 def _figures(tables: Mapping[str, pa.Table]) -> Mapping[str, bytes]:
-    """Table 4 as a figure, in files."""
+    """Draws Table 4 as a figure, and returns its files."""
     from jobs.imagenet_timing.figure import draw_table4  # matplotlib takes a while to import
 
     drawn = draw_table4(tables["timings"].to_pylist())

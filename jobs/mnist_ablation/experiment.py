@@ -1,4 +1,4 @@
-"""The ablations of Figure 3, as the service knows them."""
+"""Describes the ablations of Figure 3 to the service."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
 
 def ablation_engine(digits: Digits, device: "torch.device") -> "Trains":
-    """An engine that trains on these digits."""
+    """Makes the engine that trains on these digits."""
     from pcworker.training.engine import Engine
 
     return Engine(digits, device)
 
 
 def _find(directory: Path | None, trials: Trials) -> Digits:
-    """MNIST, whatever the trials are."""
+    """Finds MNIST, which all trials use."""
     return load_digits(directory)
 
 
 def _figures(tables: Mapping[str, pa.Table]) -> Mapping[str, bytes]:
-    """Figure 3 as files."""
+    """Draws Figure 3, and returns its files."""
     from jobs.mnist_ablation.figure import draw_figure3  # matplotlib takes half a second to import
 
     drawn = draw_figure3(tables["divergence"].to_pylist())
