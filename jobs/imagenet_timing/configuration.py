@@ -58,7 +58,7 @@ class TimingConfiguration:
     """The number of processes that load images in the loop with loading; None: that loop is not
     timed."""
     save_weights: bool
-    """Whether the values of large parameters are stored too. Otherwise only their sha256 is."""
+    """True if the values of large parameters are stored too. Otherwise only their sha256 is."""
 
     def __post_init__(self) -> None:
         facts(self.network)

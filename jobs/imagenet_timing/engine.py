@@ -138,8 +138,10 @@ def _counted(report: Callable[[float], None], steps: int) -> Callable[[], None]:
 
 
 def kept_parameters(network: nn.Sequential, everything: bool) -> list[Parameter]:
-    """What is kept of a network, in the order of layers, weight before bias; everything: the values
-    of large parameters, too."""
+    """The final parameters of a network, in the order of its layers, the weight before the bias.
+
+    everything  keep the values of large parameters, too, and not only their sha256
+    """
     found = []
     for l, layer in enumerate(named_parameters(network)):
         for name, parameter in layer:
@@ -163,7 +165,10 @@ def _shas(parameters: Sequence[Parameter]) -> list[str]:
 
 
 def _compare(network: nn.Sequential, bp: nn.Sequential, exact: bool) -> Comparison:
-    """`exact`: whether their parameters have the same sha256."""
+    """Compares the parameters of two networks.
+
+    exact  True if they have the same sha256
+    """
     if exact:
         return Comparison(exact=True, l2=0.0, maxabs=0.0)
     if not (_finite(network) and _finite(bp)):

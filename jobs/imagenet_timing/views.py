@@ -23,7 +23,7 @@ class Run:
     layers: int
     title: str
     rows: Sequence[Row]
-    """BP first."""
+    """The rows of the run, BP first."""
 
     @property
     def bp(self) -> Row:

@@ -22,7 +22,7 @@ class DataSet:
 
     @property
     def samples(self) -> int:
-        """Size of the training set."""
+        """The size of the training set."""
         return len(self._train_images)
 
     def batches(self, config: Configuration, seed: int, epoch: int, noisy: bool) -> Iterator[Batch]:

@@ -19,7 +19,7 @@ _LAYOUT = (
 
 @dataclass(frozen=True)
 class ImageFolderFacts:
-    """The facts about a directory of images that was checked."""
+    """Facts about a directory of images, found by `look_over`."""
 
     root: Path
     """The folder that holds the folders of the classes: the directory itself, or its `train`."""

@@ -24,7 +24,7 @@ Sample = tuple[Tensor, int]
 
 
 class Seen(Protocol):
-    """The shape of the data that a network takes. `pcworker.networks.catalogue.Facts` is such."""
+    """The shapes of a network's input and output, as in `pcworker.networks.catalogue.Facts`."""
 
     @property
     def classes(self) -> int:

@@ -11,8 +11,8 @@ from pcworker.errors import InputError
 from pcworker.machine.processor import processor_fingerprint
 
 FREE_MEMORY_BYTES = 2**30
-"""Free memory of a GPU that a worker needs: for its digits, its stacks and the library itself. A
-stack of 48 trials takes about 50 MB."""
+"""The free memory that a worker needs on a GPU: for its digits, its stacks and the library itself.
+A stack of 48 trials takes about 50 MB."""
 FREE_MEMORY_WAIT_S = 30.0
 """How long a worker waits for that memory."""
 

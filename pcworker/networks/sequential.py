@@ -57,7 +57,7 @@ def predictive(
 
 
 def _is_sequence(module: nn.Module) -> bool:
-    """Whether `module` calls its children one after the other, and does nothing else."""
+    """True if `module` calls its children one after the other, and does nothing else."""
     return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
 
 

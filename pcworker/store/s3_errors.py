@@ -63,7 +63,7 @@ def http_status(error: BaseException) -> int:
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether the same request may succeed later."""
+    """True if the same request may succeed later."""
     if isinstance(error, exceptions.SSLError):
         return False  # a wrong certificate stays wrong
     if isinstance(error, _PASSING) or error_code(error) in _PASSING_CODES:
