@@ -174,7 +174,7 @@ def test_a_plan_says_what_would_be_run_and_starts_nothing(tmp_path: Path) -> Non
 def test_planning_imports_neither_torch_nor_ray(tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "from jobs.mnist_ablation import command\n"
+        "from jobs.mnist_ablation.__main__ import command\n"
         f"arguments = ['--store', {str(tmp_path)!r}, '--plan']\n"
         "assert command(arguments, standalone_mode=False) == 0\n"
         "assert not {'torch', 'ray'} & set(sys.modules)\n"

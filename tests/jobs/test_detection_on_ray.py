@@ -89,7 +89,7 @@ def test_what_is_committed_is_not_run_again_and_can_be_collected(run: tuple[Path
 def test_a_plan_starts_nothing_and_imports_neither_torch_nor_ray(tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "from jobs.detection_rate import command\n"
+        "from jobs.detection_rate.__main__ import command\n"
         f"arguments = ['--store', {str(tmp_path)!r}, '--plan']\n"
         "assert command(arguments, standalone_mode=False) == 0\n"
         "assert not {'torch', 'ray'} & set(sys.modules)\n"

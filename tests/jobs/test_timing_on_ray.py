@@ -144,7 +144,7 @@ def test_a_broken_image_ends_the_run_in_one_line(tmp_path: Path) -> None:
 def test_a_plan_starts_nothing_and_imports_neither_torch_nor_ray(tmp_path: Path) -> None:
     code = (
         "import sys\n"
-        "from jobs.imagenet_timing import command\n"
+        "from jobs.imagenet_timing.__main__ import command\n"
         f"arguments = ['--store', {str(tmp_path)!r}, '--plan']\n"
         "assert command(arguments, standalone_mode=False) == 0\n"
         "assert not {'torch', 'ray', 'torchvision', 'PIL'} & set(sys.modules)\n"
