@@ -1,1 +1,1 @@
-"""What researchers run and copy: one declaration a file."""
+"""The commands that researchers run, and the experiments, one folder each, that they copy."""

@@ -1,6 +1,6 @@
-"""Recomputes the tables and the figure of a sweep, or of several, from what is stored.
+"""Recomputes the tables and the figure of one or more sweeps from the stored results.
 
-Runs at any time, also while the sweep runs (with --partial), and needs neither Ray nor torch.
+It can run at any time, even while the sweep runs (with --partial). It needs neither Ray nor torch.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,9 @@ from pcworker.store.store import open_store
 @click.command(help=help_text(__doc__), context_settings={"max_content_width": 100})
 @store_options
 @sweep_names
-@click.option("--partial", is_flag=True, help="Print tables with missing cells, and mark them.")
+@click.option(
+    "--partial", is_flag=True, help="Print tables even if cells are missing, and mark those."
+)
 def command(store: str, s3_endpoint: str | None, sweep: Sequence[str], partial: bool) -> int:
     """The command line: see the module's docstring."""
     opened = open_store(store, s3_endpoint)

@@ -1,8 +1,8 @@
-"""Deletes a sweep: its plan, results, checkpoints, tables and figures. There is no way back.
+"""Deletes a sweep: its plan, results, checkpoints, tables and figures. This cannot be undone.
 
-Asks first, and takes the sweep's name for an answer. Other sweeps, and files in its folder that
-this project did not write, stay. A sweep that a driver is at work on is refused. Interrupted, the
-same command deletes the rest.
+The command first asks for the sweep's name. Other sweeps stay, and so do files in the sweep's
+folder that this project did not write. A sweep on which a driver is at work is not deleted. If the
+command is interrupted, the same command deletes the rest.
 """
 
 import sys
@@ -23,7 +23,8 @@ from pcworker.store.store import Store, open_store
 @click.option("--sweep", required=True, help="Name of the sweep; A+B: the tables of both together.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def command(store: str, s3_endpoint: str | None, sweep: str, yes: bool) -> int:
-    """The command line: see the module's docstring. Returns 1 if something appeared meanwhile."""
+    """The command line: see the module's docstring. Returns 1 if new objects appeared during the
+    deletion."""
     opened = open_store(store, s3_endpoint)
     found = doomed(opened, sweep, EXPERIMENTS)
     console.print(f"Sweep {sweep} in {opened.url}: {found.described}", soft_wrap=True)

@@ -1,7 +1,9 @@
-"""The experiments that there are: an experiment is a folder beside this file, and a line here."""
+"""The registry of experiments. An experiment is a folder beside this file, and an entry below."""
 
 from jobs.detection_rate.experiment import DETECTION
 from jobs.imagenet_timing.experiment import TIMING
 from jobs.mnist_ablation.experiment import ABLATION
 
 EXPERIMENTS = {experiment.name: experiment for experiment in (ABLATION, TIMING, DETECTION)}
+DEFAULT_EXPERIMENT = ABLATION.name
+"""The experiment that a command takes if the user names none."""

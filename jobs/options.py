@@ -1,6 +1,7 @@
-"""The words that every job's command line shares, and how a job ends: exit codes, one-line errors.
+"""The options that the jobs' command lines share, and how a job ends: exit codes, one-line errors.
 
-0 done    1 some shards failed    2 the user's input or environment    130 interrupted
+Exit codes: 0 done, 1 some shards failed, 2 a mistake in the user's input or environment,
+130 interrupted.
 """
 
 import signal
@@ -19,7 +20,7 @@ from pcworker.errors import IncompleteError, InputError
 from pcworker.store.patient import INTERRUPTED
 from pcworker.trials.configuration import CHOICES
 
-# no markup: paths and messages may contain brackets
+# Markup is off because paths and messages may contain brackets.
 console = Console(
     width=None if sys.stdout.isatty() else 1000, markup=False, highlight=False, emoji=False
 )
@@ -27,13 +28,13 @@ errors = Console(stderr=True, markup=False, highlight=False, emoji=False)
 
 
 class Listed(click.ParamType[Any]):
-    """Values with commas between them: `1,2,3`."""
+    """An option's type: a list of values with commas between them, such as `1,2,3`."""
 
     def __init__(self, parse: Callable[[str], object], name: str) -> None:
         self._parse, self.name = parse, name
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[object, ...]:
-        """A tuple of the parsed values."""
+        """Returns the parsed values as a tuple."""
         if isinstance(value, tuple):
             return value
         try:
@@ -48,11 +49,11 @@ TEXTS = Listed(str, "NAMES")
 STEPS = Listed(lambda text: None if text == "l" else int(text), "STEPS")
 
 MNIST_NETWORKS = "784-32-10,784-32-32-10,784-32-32-32-10"
-"""The paper's: one, two and three hidden layers."""
+"""The paper's networks, with one, two and three hidden layers."""
 
 
 def mnist_network(network: str) -> str:
-    """`network`, if it has MNIST's inputs and outputs; otherwise InputError."""
+    """Returns `network` if it has MNIST's inputs and outputs. Otherwise raises InputError."""
     if not (network.startswith("784-") and network.endswith("-10")):
         raise InputError(f"network {network!r}: MNIST needs 784 inputs and 10 outputs: 784-...-10")
     return network
@@ -65,22 +66,22 @@ _STORE = [
     ),
     click.option(
         "--s3-endpoint", metavar="URL",
-        help="Of an S3 server that is not AWS's.  [default: boto3's, as AWS_ENDPOINT_URL_S3]",
+        help="URL of an S3 server other than AWS.  [default: boto3's, as AWS_ENDPOINT_URL_S3]",
     ),
 ]  # fmt: skip
 sweep_names = click.option(
-    "--sweep", required=True, type=TEXTS, help="Name of the sweep, or several with commas."
+    "--sweep", required=True, type=TEXTS, help="Name of the sweep, or several names with commas."
 )
 
 
 def help_text(docstring: str | None) -> str:
-    """A module's docstring for --help: indented paragraphs keep their lines."""
+    """Prepares a module's docstring for --help, so that indented paragraphs keep their lines."""
     paragraphs = (docstring or "").split("\n\n")
     return "\n\n".join("\b\n" + p if p.startswith("    ") else p for p in paragraphs)
 
 
 def choice(name: str, default: str | None, text: str) -> Callable[[Any], Any]:
-    """An option whose values a configuration limits."""
+    """An option that takes only the values that a configuration allows for the field `name`."""
     return click.option(
         f"--{name}", default=default, show_default=True, type=click.Choice(CHOICES[name]), help=text
     )
@@ -88,59 +89,62 @@ def choice(name: str, default: str | None, text: str) -> Callable[[Any], Any]:
 
 _WHERE = [
     click.option("--data", type=click.Path(path_type=Path), help="Directory of the data set."),
-    click.option("--workers", type=click.IntRange(1), help="Workers.  [default: as many as fit]"),
+    click.option(
+        "--workers", type=click.IntRange(1), help="Number of workers.  [default: as many as fit]"
+    ),
     click.option(
         "--cpus-per-worker", type=float, default=1.0,
-        show_default=True, help="CPU cores, and threads, of a worker.",
+        show_default=True, help="CPU cores, and threads, of each worker.",
     ),
     click.option(
         "--gpus-per-worker", type=float, default=0.0, show_default=True,
-        help="GPUs of a worker; fractions share one.",
+        help="GPUs of each worker; a fraction means that workers share one.",
     ),
     click.option(
         "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
-        help="auto: the GPU that Ray assigned to the worker, else its CPU cores.",
+        help="auto: the GPU that Ray assigned to the worker, or else its CPU cores.",
     ),
     click.option(
         "--address",
-        help="Ray cluster: auto or HOST:PORT.  [default: RAY_ADDRESS, else a local Ray]",
+        help="Address of the Ray cluster: auto or HOST:PORT.  [default: RAY_ADDRESS, else a local "
+        "Ray]",
     ),
 ]  # fmt: skip
 _RUN = [
     *_STORE,
-    click.option("--sweep", help="Name of the sweep.  [default: from the set of trials]"),
+    click.option("--sweep", help="Name of the sweep.  [default: made from the set of trials]"),
     *_WHERE,
     click.option(
         "--no-preflight", is_flag=True,
-        help="Start without a look at what would break it (python -m jobs.preflight).",
+        help="Start without first making the checks of python -m jobs.preflight.",
     ),
     click.option(
         "--plan", "plan_only", is_flag=True,
-        help="Check everything, print the plan, start nothing.",
+        help="Check everything and print the plan, but start nothing.",
     ),
     click.option(
         "--price-per-gpu-hour", type=float, metavar="X",
-        help="With --plan: estimates the cost, too; in any currency.",
+        help="With --plan: also estimate the cost. The currency does not matter.",
     ),
 ]  # fmt: skip
 checkpoint_option = click.option(
     "--checkpoint-every", type=click.IntRange(0), default=1, show_default=True,
-    help="Epochs between two checkpoints inside a shard; 0: none.",
+    help="Epochs between two checkpoints of a shard; 0: no checkpoints.",
 )  # fmt: skip
 
 
 def store_options(command: Any) -> Any:
-    """The options that say where results are: `open_store` takes them."""
+    """Adds the options that say where results are kept. `open_store` takes their values."""
     return _with(_STORE, command)
 
 
 def run_options(command: Any) -> Any:
-    """The options of every job that runs a sweep; `RunOptions` are made of them by `split`."""
+    """Adds the options of every job that runs a sweep. `split` turns them into `RunOptions`."""
     return _with(_RUN, command)
 
 
 def preflight_options(command: Any) -> Any:
-    """The options of a job that only looks: `resources_from` takes some of them."""
+    """Adds the options of `jobs.preflight`. `resources_from` takes some of their values."""
     return _with([*_STORE, *_WHERE], command)
 
 
@@ -151,7 +155,7 @@ def _with(options: Sequence[Any], command: Any) -> Any:
 
 
 def split(given: dict[str, Any]) -> RunOptions:
-    """Takes the run options out of a command's arguments."""
+    """Takes the run options out of a command's arguments, and removes them there."""
     resources = resources_from(given)
     every = given.pop("checkpoint_every", 0)  # a job without that option has no checkpoints
     named = {f.name: given.pop(f.name) for f in fields(RunOptions) if f.name in given}
@@ -159,7 +163,7 @@ def split(given: dict[str, Any]) -> RunOptions:
 
 
 def resources_from(given: dict[str, Any]) -> Resources:
-    """Takes what a worker needs out of a command's arguments."""
+    """Takes a worker's needs out of a command's arguments, and removes them there."""
     return Resources(
         workers=given.pop("workers"),
         cpus=given.pop("cpus_per_worker"),
@@ -169,8 +173,8 @@ def resources_from(given: dict[str, Any]) -> Resources:
 
 
 def main(command: click.Command) -> NoReturn:
-    """Runs a command and exits. A user's mistake is one line, never a traceback."""
-    for stop in (signal.SIGINT, signal.SIGTERM):  # a stopped job ends as by Ctrl-C
+    """Runs a command and exits. A user's mistake is reported in one line, without a traceback."""
+    for stop in (signal.SIGINT, signal.SIGTERM):  # SIGTERM, too, ends a job as Ctrl-C does
         signal.signal(stop, _interrupt)
     try:
         code = command(standalone_mode=False)

@@ -1,8 +1,9 @@
-"""Looks for what would break an expensive run, before it starts: in seconds, and without training.
+"""Finds what would break an expensive run before it starts, in seconds and without training.
 
-A line for each check: ok, warn, FAIL with what to do, or skip where it could not be looked at.
-Exit codes: 0 nothing failed, 2 something did. Jobs look by themselves before they start;
---no-preflight skips that. Without --address it is the local Ray that a job would start.
+It prints a line for each check: ok, warn, FAIL (with what to do), or skip if it could not be made.
+The exit code is 0 if no check failed, and 2 otherwise. Every job makes these checks itself before
+it starts, unless it is given --no-preflight. Without --address, the checks are made on the local
+Ray that a job would start.
 """
 
 from pathlib import Path
@@ -14,7 +15,7 @@ from cluster.nodes.resources import ray_environment
 from cluster.preflight.before import find_out, print_verdicts
 from cluster.preflight.checks import verdicts
 from cluster.preflight.verdicts import failed
-from jobs.experiments import EXPERIMENTS
+from jobs.experiments import DEFAULT_EXPERIMENT, EXPERIMENTS
 from jobs.options import console, help_text, main, preflight_options, resources_from
 from pcworker.store.store import open_store
 
@@ -23,9 +24,9 @@ from pcworker.store.store import open_store
 @click.option(
     "--experiment",
     type=click.Choice(list(EXPERIMENTS)),
-    default=next(iter(EXPERIMENTS)),
+    default=DEFAULT_EXPERIMENT,
     show_default=True,
-    help="Whose data to look for: timing takes a directory of images, the others MNIST.",
+    help="Experiment whose data must be found; --data says where they are.",
 )
 @preflight_options
 def command(

@@ -1,6 +1,6 @@
-"""Shows how a sweep stands: what is done, running, failed and missing, and what to do next.
+"""Shows how a sweep stands: which shards are done, running, failed or missing, and what to do next.
 
-Reads the store alone, from any machine that sees it, and needs neither Ray nor torch.
+It reads only the store, so it works on any machine that sees the store, without Ray and torch.
 """
 
 import time
@@ -16,25 +16,29 @@ from jobs.options import console, help_text, main, store_options
 from pcworker.store.store import open_store
 
 REFRESH_S = 3.0
+"""Seconds between two readings with --watch."""
 
 
 @click.command(help=help_text(__doc__), context_settings={"max_content_width": 100})
 @store_options
 @click.option("--sweep", required=True, help="Name of the sweep.")
-@click.option("--watch", is_flag=True, help="Follow it until there is nothing left to wait for.")
+@click.option(
+    "--watch", is_flag=True, help="Follow the sweep until there is nothing left to wait for."
+)
 def command(store: str, s3_endpoint: str | None, sweep: str, watch: bool) -> int:
     """The command line: see the module's docstring. Returns 1 if a shard has failed."""
     opened = open_store(store, s3_endpoint)
     (plan,) = stored_plans(opened, [sweep], EXPERIMENTS)
     collect = f"python -m jobs.collect {opened.options} --sweep {sweep}"
     view = StatusView(console, opened, first_command(opened, sweep), collect)
-    look = Lookout(opened, plan).look
+    lookout = Lookout(opened, plan)
     if not watch:
-        status = look()
+        status = lookout.status()
         view.show(status)
         return 1 if status.broken else 0
     try:
-        return 1 if view.follow(look, lambda: time.sleep(REFRESH_S)).broken else 0
+        status = view.follow(lookout.status, lambda: time.sleep(REFRESH_S))
+        return 1 if status.broken else 0
     except KeyboardInterrupt:
         return 130
 

@@ -1,8 +1,9 @@
-"""Submits a job to a Ray cluster: the checks that Ray does not make, then `ray job submit`.
+"""Submits a job to a Ray cluster: it makes some checks that Ray does not make, then calls
+`ray job submit`.
 
     python -m jobs.submit -- jobs.mnist_ablation --store s3://bucket/results --seeds 1,2,3
 
-The job's driver runs on the cluster and keeps nothing: submit the same again, and it goes on.
+The job's driver runs on the cluster and keeps nothing there. Submit the same job again to continue.
 """
 
 import os
@@ -22,8 +23,11 @@ from pcworker.machine.provenance import ROOT
     help=help_text(__doc__),
     context_settings={"max_content_width": 100, "allow_interspersed_args": False},
 )
-@click.option("--address", help="The dashboard's.  [default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS]")
-@click.option("--no-wait", is_flag=True, help="Don't follow the job's output.")
+@click.option(
+    "--address",
+    help="Address of the cluster's dashboard.  [default: RAY_API_SERVER_ADDRESS, else RAY_ADDRESS]",
+)
+@click.option("--no-wait", is_flag=True, help="Do not follow the job's output.")
 @click.argument("job", nargs=-1, required=True, metavar="JOB [OPTIONS]...")
 def command(address: str | None, no_wait: bool, job: tuple[str, ...]) -> None:
     """The command line: see the module's docstring."""

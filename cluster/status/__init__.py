@@ -1,1 +1,1 @@
-"""How a sweep stands."""
+"""This room tells how a sweep stands, from what is in its store."""

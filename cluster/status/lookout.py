@@ -1,4 +1,5 @@
-"""Looks at the store of a sweep, again and again: what never changes is read once."""
+"""Reads the status of a sweep from its store, as often as asked. It reads each object that never
+changes only once."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -17,7 +18,7 @@ _T = TypeVar("_T")
 
 
 class Lookout:
-    """Sees how a sweep stands."""
+    """Watches the store of one sweep."""
 
     def __init__(self, store: Store, plan: Plan) -> None:
         self._store, self._plan, self._keys = store, plan, plan.keys
@@ -25,11 +26,11 @@ class Lookout:
         self._commits = _Kept[Commit](lambda id: read_shard_commit(store, plan, shards[id]))
         self._failures = _Kept[Record](partial(read_failure, store))
 
-    def look(self) -> Status:
-        """How it stands now.
+    def status(self) -> Status:
+        """Reads how the sweep stands now.
 
-        Drivers are read before commits: one that ends meanwhile has then committed everything, and
-        none of its shards seems missing.
+        Drivers are read before commits. If a driver ends in between, all of its commits are seen,
+        and none of its shards seems to be missing.
         """
         drivers, now = read_drivers(self._store, self._plan.name), time.time()
         self._failures.refresh(self._store.list(self._keys.failures))
@@ -46,16 +47,16 @@ class Lookout:
 
 
 class _Kept(Generic[_T]):
-    """Objects that do not change once they are there, by name."""
+    """Objects that never change once they exist, by name."""
 
     def __init__(self, read: Callable[[str], _T | None]) -> None:
         self._read = read
         self.values: dict[str, _T] = {}
         self.damaged: dict[str, str] = {}
-        """What is wrong with those that cannot be read; they are tried again every time."""
+        """Why an object cannot be read, by its name. Such an object is tried again every time."""
 
     def refresh(self, there: Iterable[str]) -> None:
-        """Reads those of `there` that are new, and forgets those that are gone."""
+        """Reads the objects named in `there` that are new, and forgets those that are gone."""
         names = list(there)
         new = [name for name in names if name not in self.values]
         read = dict(zip(new, read_all(self._read, new), strict=True))

@@ -1,6 +1,6 @@
 """How a sweep stands: a pure function of its plan and of what was found in its store.
 
-What is true is in the commits; what drivers say of themselves is advice, some seconds old at times.
+Only the commits are certain. What drivers say of themselves is a hint that may be some seconds old.
 """
 
 from collections import Counter
@@ -14,22 +14,22 @@ from cluster.sweeps.plan import Plan
 from pcworker.store.commit import Commit
 
 ShardState = Literal["done", "running", "failed", "damaged", "missing"]
-"""done: committed; running: a living driver says so; failed: quarantined, and nobody is at work on
-it; damaged: its commit cannot be read; missing: none of these."""
+"""done: the shard is committed. running: a living driver says that it runs. failed: the shard is
+quarantined and nobody works on it. damaged: its commit cannot be read. missing: none of these."""
 
 
 @dataclass(frozen=True)
 class StoredSweep:
-    """What is in the store of a sweep."""
+    """Everything in the store of a sweep that its status depends on."""
 
     commits: Mapping[str, Commit]
-    """By shard id."""
+    """The commits, by shard id."""
     damaged_shards: frozenset[str]
-    """Those whose commit cannot be read."""
+    """The ids of the shards whose commit cannot be read."""
     damaged: tuple[str, ...]
-    """What is wrong with which object, one line each."""
+    """A line for each damaged object: its place, and what is wrong with it."""
     failures: Sequence[Mapping[str, Any]]
-    """Rows of the table `failures`."""
+    """The rows of the table `failures`."""
     drivers: Sequence[Driver]
 
 
@@ -39,42 +39,44 @@ class RunningShard:
 
     shard_id: str
     share: float
-    """Of it that is done."""
+    """The share of its work that is done, from 0 to 1."""
     hostname: str
-    """Of the worker that has it."""
+    """The host of the worker that runs it."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The workers of one host that have the same device."""
+    """The workers on one host that have the same device."""
 
     hostname: str
     device: str
     workers: int
-    """Of living drivers."""
+    """The number of workers of living drivers."""
     committed: int
-    """Shards."""
+    """The number of shards that were committed from there."""
 
 
 @dataclass(frozen=True)
 class FirstError:
-    """The first failed attempt: of a shard that has failed, if there is one."""
+    """The first failed attempt of the shards that have failed; if none has, of all shards."""
 
     shard_id: str
     kind: str
     error: str
     key: str
-    """Of its record, with the traceback."""
+    """The key of the attempt's record, which holds the traceback."""
 
 
 @dataclass(frozen=True)
 class Drivers:
-    """Hosts of the drivers that are alive, and how many others there were."""
+    """The drivers that have worked on a sweep."""
 
     alive: tuple[str, ...]
+    """The host of each driver that is alive."""
     ended: int
+    """The number of drivers that have ended in order."""
     silent: int
-    """Neither alive nor ended: killed, most likely."""
+    """The number of drivers that are neither alive nor ended. Most likely they were killed."""
 
 
 @dataclass(frozen=True)
@@ -82,46 +84,50 @@ class Status:
     """How a sweep stands."""
 
     sweep: str
+    """The sweep's name."""
     trials: int
+    """The number of its trials."""
     states: Mapping[str, ShardState]
-    """By shard id."""
+    """The state of each shard, by shard id."""
     running: tuple[RunningShard, ...]
     failures: Mapping[str, int]
-    """Failed attempts by kind."""
+    """The number of failed attempts, by kind of failure."""
     first_error: FirstError | None
     updates_per_second: float | None
-    """Weight updates of all workers that are at work; None if it cannot be known yet."""
+    """Weight updates per second of all workers that are at work; None if it is not known yet."""
     eta_seconds: float | None
-    """None without workers, or with nothing to do for them."""
+    """Seconds until everything is done; None without workers, or if nothing is left to do."""
     calibrated: bool
-    """Whether the ETA goes by the time that commits took, or by the cost table alone."""
+    """True if the ETA goes by the time that committed shards took; False if it goes by the cost
+    table only."""
     drivers: Drivers
     machines: tuple[Machine, ...]
     damaged: tuple[str, ...]
+    """A line for each damaged object: its place, and what is wrong with it."""
 
     def count(self, state: ShardState) -> int:
-        """How many shards are in a state."""
+        """The number of shards in this state."""
         return sum(found == state for found in self.states.values())
 
     @property
     def done(self) -> bool:
-        """Whether every shard is committed."""
+        """True if every shard is committed."""
         return self.count("done") == len(self.states)
 
     @property
     def broken(self) -> bool:
-        """Whether there are shards that nobody will finish unless somebody does something."""
+        """True if there are shards that nobody will finish unless the user does something."""
         return self.count("failed") + self.count("damaged") > 0
 
     @property
     def over(self) -> bool:
-        """Whether there is nothing left to wait for."""
+        """True if there is nothing left to wait for."""
         waiting = self.count("missing") + self.count("running")
         return self.done or not (waiting or self.drivers.alive)
 
 
 def status_of(plan: Plan, found: StoredSweep, now: float) -> Status:
-    """How the sweep stands at the time `now`, in seconds since the epoch."""
+    """Works out how the sweep stands at the time `now`, in seconds since the epoch."""
     alive = [driver for driver in found.drivers if driver.alive(now)]
     ended = sum(driver.ended for driver in found.drivers)
     states = _states(plan, found, alive)
@@ -152,7 +158,7 @@ def status_of(plan: Plan, found: StoredSweep, now: float) -> Status:
 
 def _states(plan: Plan, found: StoredSweep, alive: Sequence[Driver]) -> dict[str, ShardState]:
     running = {shard_id for driver in alive for shard_id in driver.running}
-    # a living driver tries anew what was quarantined before it began
+    # A living driver tries again the shards that were quarantined before it started.
     since = min((_iso(driver.started) for driver in alive), default="")
     quarantined = {
         row["shard_id"] for row in found.failures if row["quarantined"] and row["time"] >= since
@@ -171,7 +177,7 @@ def _states(plan: Plan, found: StoredSweep, alive: Sequence[Driver]) -> dict[str
 
 
 def _iso(seconds: float) -> str:
-    """As the records of failures have it."""
+    """The time in the form that the records of failures have."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
@@ -186,7 +192,8 @@ def _first_error(
 
 
 def _updates_per_second(commits: Mapping[str, Commit], alive: Sequence[Driver]) -> float | None:
-    """What a worker has made of a second so far, times the workers that have a shard."""
+    """Weight updates per second: the mean rate of one worker so far, times the number of workers
+    that run a shard. None if nothing is committed yet, or nothing runs."""
     seconds = sum(commit.wall_seconds for commit in commits.values())
     at_work = sum(len(driver.running) for driver in alive)
     if not (seconds and at_work):
@@ -200,8 +207,8 @@ def _eta_seconds(
     states: Mapping[str, ShardState],
     alive: Sequence[Driver],
 ) -> float | None:
-    """Until every shard that is running or missing is done, by all living workers; at least as
-    long as the longest of them takes."""
+    """Seconds until the living workers have done every running and missing shard. It is never less
+    than the longest of these shards takes. None without workers, or if nothing is left to do."""
     costs = {s.shard_id: plan.experiment.seconds(s.trials) for s in plan.shards}
     shares = {shard: at.share for driver in alive for shard, at in driver.running.items()}
     left = [

@@ -1,4 +1,4 @@
-"""What a person sees of how a sweep stands: once, or followed until it is over."""
+"""Shows on the terminal how a sweep stands: once, or again and again until it is over."""
 
 from collections.abc import Callable, Iterator
 
@@ -19,44 +19,46 @@ STYLES: dict[ShardState, str] = {
     "missing": "yellow",
 }
 LABEL = 12
+"""The width of the column of labels, in characters."""
 
 
 class StatusView:
-    """Shows how a sweep stands, and what to do next."""
+    """Shows how a sweep stands, and what the user can do next."""
 
     def __init__(self, console: Console, store: Store, again: str | None, collect: str) -> None:
         """
-        again    the command line that goes on with the sweep, if it is known
-        collect  the command line that makes its tables
+        again    the command line that continues the sweep; None if it is not known
+        collect  the command line that makes the sweep's tables
         """
         self._console, self._store = console, store
         self._again, self._collect = again, collect
 
     def show(self, status: Status) -> None:
-        """Prints everything."""
+        """Prints the status."""
         for part in self._parts(status):
-            # a path or a command is one line, to be copied; the terminal wraps it
+            # A path or a command stays one line, so that it can be copied: the terminal wraps it.
             self._console.print(part, soft_wrap=isinstance(part, Text))
 
-    def follow(self, look: Callable[[], Status], wait: Callable[[], object]) -> Status:
-        """Shows how the sweep stands until it is over: in place on a terminal, else a line per
-        change. Returns how it stands then.
+    def follow(self, read: Callable[[], Status], wait: Callable[[], object]) -> Status:
+        """Shows how the sweep stands until it is over, and returns its last status. A terminal is
+        redrawn in place; elsewhere a line is printed for each change.
 
-        wait  is called between two looks
+        read  reads how the sweep stands now
+        wait  is called between two readings
         """
         if not self._console.is_terminal:
-            return self._follow_lines(look, wait)
+            return self._follow_lines(read, wait)
         with Live(console=self._console, auto_refresh=False) as live:
             while True:
-                status = look()
+                status = read()
                 live.update(Group(*self._parts(status)), refresh=True)
                 if status.over:
                     return status
                 wait()
 
-    def _follow_lines(self, look: Callable[[], Status], wait: Callable[[], object]) -> Status:
+    def _follow_lines(self, read: Callable[[], Status], wait: Callable[[], object]) -> Status:
         line = ""
-        while not (status := look()).over:
+        while not (status := read()).over:
             if line != (line := _line(status)):
                 self._console.print(line, soft_wrap=True)
             wait()
@@ -102,7 +104,8 @@ def _labelled(label: str, text: Text) -> Text:
 
 
 def _counts(status: Status) -> Text:
-    """Every state, with its colour where there is something in it; damage only where there is."""
+    """The number of shards in each state, coloured if it is not 0. Damaged shards are named only if
+    there are some."""
     text = Text().append(f"{status.count('done')}/{len(status.states)} done", STYLES["done"])
     for state in ("running", "failed", "damaged", "missing"):
         count = status.count(state)
@@ -160,7 +163,7 @@ def _running(status: Status) -> Table:
 
 
 def _line(status: Status) -> str:
-    """What changes now and then, and not at every look."""
+    """A line of those facts that change only now and then, not at every reading."""
     return (
         f"{_counts(status).plain}; {_failures(status)}; {len(status.drivers.alive)} driver(s) "
         f"alive, {_workers(status)} worker(s)"

@@ -284,7 +284,7 @@ def test_what_is_damaged_is_named_and_the_rest_is_counted(store: LocalStore, pla
     record_failure(store, plan, plan.shards[2], attempt_id="good")
     bad = KEYS.failure(plan.shards[2].shard_id, "bad")
     store.put(bad, b"[]")
-    status = Lookout(store, plan).look()
+    status = Lookout(store, plan).status()
     assert (status.count("done"), status.count("damaged")) == (4, 2)
     assert status.failures == {"error": 1}
     named = [KEYS.commit(truncated.shard_id), KEYS.commit(foreign.shard_id), bad]
@@ -299,12 +299,12 @@ def test_what_does_not_change_is_read_once(store: LocalStore, plan: Plan) -> Non
     failed = record_failure(store, plan, plan.shards[5])
     commit(store, plan, plan.shards[0])
     first = [KEYS.commit(plan.shards[0].shard_id), failed]
-    assert lookout.look().count("done") == 1
+    assert lookout.status().count("done") == 1
     assert sorted(counting.read) == sorted(first)
     commit(store, plan, plan.shards[1])
-    assert lookout.look().count("done") == 2
+    assert lookout.status().count("done") == 2
     assert counting.read[2:] == [KEYS.commit(plan.shards[1].shard_id)]
-    assert lookout.look().failures == {"error": 1}
+    assert lookout.status().failures == {"error": 1}
     assert len(counting.read) == 3
 
 
@@ -316,10 +316,10 @@ def test_a_commit_that_is_deleted_is_missed_and_one_that_is_mended_is_seen(
     one, other = (KEYS.commit(shard_id) for shard_id in ids(plan.shards)[:2])
     whole = store.get(other) or b""
     store.put(other, whole[:-1])
-    assert (lookout.look().count("done"), lookout.look().count("damaged")) == (5, 1)
+    assert (lookout.status().count("done"), lookout.status().count("damaged")) == (5, 1)
     store.put(other, whole)
     store.delete(one)
-    status = lookout.look()
+    status = lookout.status()
     assert (status.count("done"), status.count("missing"), status.damaged) == (5, 1, ())
 
 
@@ -343,7 +343,7 @@ def followed(store: LocalStore, plan: Plan, terminal: bool) -> str:
     waiting = list(rest)
 
     def wait() -> None:
-        """Between two looks something happens; the driver ends after the last commit."""
+        """Between two readings something happens; the driver ends after the last commit."""
         if waiting:
             commit(store, plan, waiting.pop(0))
         else:
@@ -352,7 +352,7 @@ def followed(store: LocalStore, plan: Plan, terminal: bool) -> str:
 
     beat(store, {last.shard_id: 0.5})
     view = StatusView(console, store, "AGAIN", "COLLECT")
-    status = view.follow(Lookout(store, plan).look, wait)
+    status = view.follow(Lookout(store, plan).status, wait)
     assert (status.count("done"), status.count("failed"), status.over) == (5, 1, True)
     return sink.getvalue()
 
@@ -376,15 +376,15 @@ def test_on_a_terminal_the_last_picture_stays(store: LocalStore, plan: Plan) -> 
 
 def test_nothing_is_shown_while_nothing_changes(store: LocalStore, plan: Plan) -> None:
     commit_all(store, plan)
-    whole, looks = Lookout(store, plan).look(), []
+    whole, readings = Lookout(store, plan).status(), []
     missing = replace(whole, states=whole.states | {plan.shards[0].shard_id: "missing"})
 
-    def look() -> Status:
-        looks.append(1)
-        return missing if len(looks) < 4 else whole
+    def read() -> Status:
+        readings.append(1)
+        return missing if len(readings) < 4 else whole
 
     sink = io.StringIO()
-    StatusView(Console(file=sink, width=80), store, None, "COLLECT").follow(look, lambda: None)
+    StatusView(Console(file=sink, width=80), store, None, "COLLECT").follow(read, lambda: None)
     assert sink.getvalue().count("5/6 done") == 1
 
 
