@@ -23,7 +23,7 @@ from jobs.options import INTEGERS, TEXTS, choice, console, help_text, main, run_
 from pcworker.networks.catalogue import NETWORKS
 
 SYNTHETIC = "No --data: the images are synthetic, normals of the shape of normalised real ones."
-"""This is printed before a sweep without --data."""
+"""This is printed after the plan of a sweep without --data."""
 
 
 @click.command(
@@ -61,9 +61,10 @@ def command(**given: Any) -> int:
         given["loaders"] = None
     data = "imagenet" if options.data else "synthetic"
     sweep = imagenet_timing(**given, **device_of(options.resources), data=data)
-    if options.data is None:
+    code = run_sweep(TIMING, sweep, options, console)
+    if options.data is None and options.plan_only:
         console.print(SYNTHETIC)
-    return run_sweep(TIMING, sweep, options, console)
+    return code
 
 
 if __name__ == "__main__":
