@@ -1,1 +1,1 @@
-"""How long a weight update takes here, and in other libraries."""
+"""This job measures how long a weight update takes here and in other libraries."""

@@ -1,15 +1,16 @@
-"""How long does a weight update take here, and elsewhere?
+"""How long does a weight update take here, and in other libraries?
 
-Times weight updates on MNIST on one core, all contenders in one run, a short block each in turn:
+This job times weight updates on MNIST on one core. All contenders are timed in the same run; each
+of them learns a short block of minibatches in turn:
 
-    ours               stacks of trials by the fast path, with the making of their batches
+    ours               stacks of trials by our fast kernel; the time includes making the batches
     torch operations   the same trials by plain torch, alone and in the widest stack, likewise
     torch autograd     torch.nn.Linear, autograd and SGD, on batches that are ready
     pcx, FabricPC      in an environment of their own (make peers), on batches that are ready
 
 Every contender has the same initial weights, batches and rates: sigmoid hidden layers, a linear
-output, no bias, batches of 20, targets 0 and 1, 1/2 sum of squares, alpha 0.001, gamma 0.1 (Z-IL:
-1). Ratios are taken within each round. Times are this machine's; the ratios are what counts.
+output, no bias, batches of 20, targets 0 and 1, 1/2 sum of squares, alpha 0.001, gamma 0.1 (1 for
+Z-IL). Ratios are taken within each round. The times hold for this machine only; compare the ratios.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,7 +29,7 @@ from jobs.benchmark.contenders import (
     Supply,
     autograd,
     distance_apart,
-    needed_work,
+    needed_arithmetic,
     orders_for,
     stack,
     torch_stack,
@@ -48,11 +49,13 @@ from pcworker.trials.trial import Trial
 SEED = 1482555873
 GAMMA = 0.1
 CoreRates = Sequence[tuple[float, float]]
+"""The rates that the core reached in each round: GFLOP/s, and nanoseconds per sigmoid."""
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+"""The Python of the environment that `make peers` makes."""
 
 
 def trials(network: str) -> dict[str, Trial]:
-    """What is trained, by rule."""
+    """The trial that is trained with each rule."""
 
     def trial(rule: str, **values: Any) -> Trial:
         return Trial(configuration(network=network, rule=rule, **values), SEED)
@@ -68,7 +71,7 @@ def trials(network: str) -> dict[str, Trial]:
 def contenders(
     by_rule: dict[str, Trial], widths: Sequence[int], supply: Supply, rate: float
 ) -> list[Contender]:
-    """Those in this process, by rule."""
+    """The contenders that run in this process, rule by rule."""
     orders = orders_for(list(by_rule.values()), supply, rate)
     made = []
     for rule, trial in by_rule.items():
@@ -85,7 +88,8 @@ def contenders(
 def found_peers(
     wanted: bool, python: Path | None, trial: Trial, supply: Supply, rate: float
 ) -> Iterator[PeersProcess | None]:
-    """The peers' process, or None and a line that says why."""
+    """Starts the peers' process. Without peers it gives None, and prints why unless they were not
+    wanted."""
     if not wanted:
         yield None
     elif python is None and not PEERS_PYTHON.exists():
@@ -101,31 +105,38 @@ def found_peers(
 def print_tables(
     rows: Sequence[SpeedRow], by_rule: dict[str, Trial], supply: Supply, rates: CoreRates
 ) -> None:
-    """Prints the tables."""
+    """Prints all tables of the benchmark."""
     ours = [row.times for row in rows if row.times.who == OURS]
     (bp,) = (row.times for row in rows if row.times.who == AUTOGRAD)
     console.print(speed_table(rows, bp))
     console.print(width_table(ours))
     best = {rule: fastest([row for row in ours if row.rule == rule]) for rule in by_rule}
-    needed = {rule: needed_work(trial, supply) for rule, trial in by_rule.items()}
+    needed = {rule: needed_arithmetic(trial, supply) for rule, trial in by_rule.items()}
     gflops, sigmoids = (spread(values) for values in zip(*rates, strict=True))
     console.print(floor_table(best, needed, gflops, sigmoids))
     console.print(quoted_table())
 
 
 @click.command(help=help_text(__doc__), context_settings={"max_content_width": 100})
-@click.option("--rounds", type=click.IntRange(1), default=20, show_default=True)
 @click.option(
-    "--updates", type=click.IntRange(1, CHUNK), default=CHUNK, show_default=True,
-    help="Weight updates of a block; a worker makes 100 batches at a time.",
+    "--rounds", type=click.IntRange(1), default=20, show_default=True,
+    help="Rounds, in each of which every contender learns one block.",
 )  # fmt: skip
 @click.option(
-    "--network", default="784-32-32-10", show_default=True, help="From 784 pixels to 10 classes."
-)
+    "--updates", type=click.IntRange(1, CHUNK), default=CHUNK, show_default=True,
+    help="Weight updates in a block; a worker makes 100 batches at a time.",
+)  # fmt: skip
 @click.option(
-    "--widths", type=INTEGERS, default="1,4,16,48", show_default=True, help="Trials in our stacks."
+    "--network", default="784-32-32-10", show_default=True,
+    help="Widths of the layers, from 784 pixels to 10 classes.",
+)  # fmt: skip
+@click.option(
+    "--widths", type=INTEGERS, default="1,4,16,48", show_default=True,
+    help="Numbers of trials in our stacks.",
+)  # fmt: skip
+@click.option(
+    "--peers/--no-peers", default=True, show_default=True, help="Also time pcx and FabricPC."
 )
-@click.option("--peers/--no-peers", default=True, show_default=True, help="pcx and FabricPC, too.")
 @click.option(
     "--peers-python", type=click.Path(path_type=Path),
     help="Python of the peers' environment.  [default: .venv-peers/bin/python, by make peers]",
@@ -151,7 +162,7 @@ def command(
         )
 
     def say(done: int) -> None:
-        if console.is_terminal:  # no bar: what draws it would draw while something is timed
+        if console.is_terminal:  # not a progress bar: it would be redrawn while something is timed
             console.print(f"round {done} of {rounds}", end="\r")
 
     supply = Supply(config, load_digits(data), SEED, updates)
@@ -163,8 +174,8 @@ def command(
         )
         if process:
             every += process.contenders(updates)
-        core, blocks = Core(), [contender.block for contender in every]
-        take_rounds(blocks, 1, core, lambda done: None)  # warms up, and compiles
+        core, blocks = Core(), [contender.run_block for contender in every]
+        take_rounds(blocks, 1, core, lambda done: None)  # a first round warms up and compiles
         learnt = {c.rule: c.weights() for c in every if c.who == OURS}
         off = [distance_apart(learnt[c.rule], c.weights()) for c in every]
         times, rates = take_rounds(blocks, rounds, core, say)

@@ -1,8 +1,8 @@
-"""What the benchmark makes of its times: pure functions, so that they can be tested by hand.
+"""Evaluates the times of the benchmark. All functions are pure, so their tests can count by hand.
 
-Every round times each contender once, for a short block of updates, the order rotated by one from
-round to round: whatever changes on the machine meanwhile hits all alike. A ratio is taken within a
-round, and the median over rounds is given, with the 10th and 90th percentile.
+Every round times each contender once, for a short block of updates. The order is rotated by one
+place from round to round, so that changes on the machine affect all contenders alike. Ratios are
+taken within a round. The tables give their median over rounds, and the 10th and 90th percentiles.
 """
 
 from collections.abc import Sequence
@@ -16,18 +16,18 @@ _T = TypeVar("_T")
 
 
 def rotated(items: Sequence[_T], places: int) -> list[_T]:
-    """The items from place `places` on, and then those before it."""
+    """Rotates the items: those from index `places` on come first, then those before it."""
     first = places % max(1, len(items))
     return [*items[first:], *items[:first]]
 
 
 class Times(NamedTuple):
-    """Of one block."""
+    """The times of one block of weight updates."""
 
     batches: float
-    """Seconds in which its batches were made; 0 where they were ready."""
+    """Seconds in which the block's batches were made; 0 if they were ready before."""
     learning: float
-    """Seconds of its weight updates."""
+    """Seconds that the weight updates took."""
 
 
 @dataclass(frozen=True)
@@ -37,43 +37,52 @@ class Measured:
     who: str
     rule: str
     width: int
-    """Trials that share a block, and its batches."""
+    """The number of trials that share a block and its batches."""
     batches: tuple[float, ...]
+    """The time in which the batches were made, by round."""
     learning: tuple[float, ...]
+    """The time of the weight updates, by round."""
 
     @property
     def total(self) -> list[float]:
-        """With the batches' making, where it is part of the block."""
+        """The time of an update including its batch, by round."""
         return [a + b for a, b in zip(self.batches, self.learning, strict=True)]
 
     @property
     def median(self) -> float:
+        """The median of `total` over the rounds."""
         return spread(self.total).median
 
 
 def measured_blocks(
     who: str, rule: str, width: int, blocks: Sequence[Times], updates: int
 ) -> Measured:
-    """From the times of blocks of so many updates of each of `width` trials."""
+    """Makes a contender's times from those of its blocks.
+
+    blocks   the times of each block, by round
+    updates  the weight updates of each of the `width` trials in a block
+    """
     share = 1000 / (updates * width)
     batches = tuple(times.batches * share for times in blocks)
     return Measured(who, rule, width, batches, tuple(times.learning * share for times in blocks))
 
 
 def compared(ours: Measured, other: Measured) -> Spread:
-    """How many times as long as the other's an update of ours takes."""
+    """The time of an update of `ours`, divided by that of `other` in the same round."""
     return spread(ratios(ours.total, other.total))
 
 
 def fastest(rows: Sequence[Measured]) -> Measured:
-    """By the median."""
+    """The row with the smallest median."""
     return min(rows, key=lambda row: row.median)
 
 
 def full_speed_from(rows: Sequence[Measured], tolerance: float) -> int | None:
-    """The smallest width from which on every stack of these is as fast as the fastest, up to a
-    share of `tolerance` of its time (medians of ratios within rounds); None if the widest is not:
-    speed falls."""
+    """The smallest width at and beyond which every stack is within `tolerance` of the fastest.
+    None if the widest stack is not: then speed falls again.
+
+    tolerance  a share of the fastest stack's time, compared with the median of ratios in rounds
+    """
     best, found = fastest(rows), None
     for row in sorted(rows, key=lambda row: -row.width):
         if compared(row, best).median > 1 + tolerance:
@@ -82,21 +91,27 @@ def full_speed_from(rows: Sequence[Measured], tolerance: float) -> int | None:
     return found
 
 
-class Needed(NamedTuple):
-    """What arithmetic a weight update cannot do without."""
+class NeededArithmetic(NamedTuple):
+    """The arithmetic that a weight update needs at least."""
 
     multiply_adds: float
+    """The number of multiply-adds in its matrix products."""
     sigmoids: float
+    """The number of sigmoids, one for each hidden unit and sample where it is activated."""
 
 
-def work(program: Program, widths: Sequence[int], batch: int, entries: float) -> Needed:
-    """Of a trial's operations on one minibatch.
+def count_needed(
+    program: Program, widths: Sequence[int], batch: int, entries: float
+) -> NeededArithmetic:
+    """Counts the multiply-adds and sigmoids of one weight update of one trial.
 
-    program  operations, each of a layer l
-    widths   by l
-    batch    samples
-    entries  pixels of the minibatch that are multiplied: all, or only those that are not 0
-    Products alone are counted: what is done once for each unit (subtracting, adding) is not.
+    program  the operations of the update, each of a layer l
+    widths   the number of units of each layer, by l
+    batch    the number of samples in the minibatch
+    entries  the number of the minibatch's pixels that are multiplied: all, or those that are not 0
+
+    Only matrix products count as multiply-adds. Subtractions and additions, done once for each
+    unit, are left out.
     """
     total = sigmoids = 0.0
     inputs = len(widths) - 1
@@ -108,12 +123,17 @@ def work(program: Program, widths: Sequence[int], batch: int, entries: float) ->
             total += batch * widths[l] * widths[l - 1]
         elif operation == "activate":
             sigmoids += batch * widths[l]
-    return Needed(total, sigmoids)
+    return NeededArithmetic(total, sigmoids)
 
 
-def floor_ms(needed: Needed, gflops: float, ns_per_sigmoid: float) -> float:
-    """Milliseconds of an update in which a core does nothing but its multiply-adds, at the rate of
-    a large product (two operations each), and then its sigmoids."""
+def floor_ms(needed: NeededArithmetic, gflops: float, ns_per_sigmoid: float) -> float:
+    """The milliseconds that a core needs for the multiply-adds and then the sigmoids of an update,
+    if it does nothing else.
+
+    gflops          the core's rate in a large product, in 1e9 operations per second; a multiply-add
+                    is two operations
+    ns_per_sigmoid  the core's time for one sigmoid
+    """
     return 1e3 * (2 * needed.multiply_adds / (gflops * 1e9)) + 1e-6 * (
         needed.sigmoids * ns_per_sigmoid
     )

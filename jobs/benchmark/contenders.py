@@ -1,4 +1,5 @@
-"""What the benchmark times in this process: our stacks, the same by plain torch, and autograd."""
+"""The contenders that are timed in this process: our stacks, the same trials by plain torch, and
+torch's autograd."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jobs.benchmark.arithmetic import Needed, Times, work
-from jobs.benchmark.rounds import TimedBlock
+from jobs.benchmark.arithmetic import NeededArithmetic, Times, count_needed
+from jobs.benchmark.rounds import RunBlock
 from pcworker.data.batches import Batch, Chunk, pixels, target_values
 from pcworker.data.mnist import Digits
 from pcworker.data.randomness import batch_order
@@ -27,23 +28,26 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Contender:
-    """Somebody who trains a number of trials."""
+    """An implementation that trains one or more trials by one rule."""
 
     who: str
+    """The name of the implementation, as the tables print it."""
     rule: str
     width: int
-    """Trials."""
-    block: TimedBlock
-    """Of all trials."""
+    """The number of trials that are trained together."""
+    run_block: RunBlock
+    """Trains all of its trials on the next block."""
     weights: Callable[[], Sequence[np.ndarray]]
-    """theta^{l+1} of one trial, l = 0 .. l_max - 1."""
+    """The current weights of one trial: theta^{l+1} [n_l, n_{l+1}] for l = 0 .. l_max - 1."""
 
 
 class Supply:
-    """The blocks of minibatches that every contender learns, over and over again, made anew each
-    time from the digits' bytes in a seed's order, as `pcworker.data.batches.epoch_chunks` does."""
+    """The blocks of minibatches that every contender learns, again and again. A block is made anew
+    each time, from the digits' bytes in a seed's order, as `pcworker.data.batches.epoch_chunks`
+    does it."""
 
     BLOCKS = 5
+    """The number of different blocks."""
 
     def __init__(self, config: Configuration, digits: Digits, seed: int, updates: int) -> None:
         self._config, self._updates = config, updates
@@ -53,7 +57,7 @@ class Supply:
         self._order = batch_order(seed, 1, self.samples)
 
     def chunk(self, block: int) -> Chunk:
-        """The minibatches of a block, from 0."""
+        """The minibatches of a block. Blocks are numbered from 0 and repeat after BLOCKS."""
         config, samples = self._config, self._updates * self._config.batch_size
         places = torch.arange(samples) + block % self.BLOCKS * samples
         chosen = self._order[places % self.samples]
@@ -65,13 +69,13 @@ class Supply:
         )
 
     def all(self) -> Chunk:
-        """All blocks as one."""
+        """All blocks as one chunk."""
         inputs, targets, _ = zip(*map(self.chunk, range(self.BLOCKS)), strict=True)
         return Chunk(torch.cat(inputs), torch.cat(targets), [])
 
 
 class _Blocks:
-    """A contender's blocks one after the other, with a clock."""
+    """Runs a contender's blocks one after the other, and times them."""
 
     def __init__(
         self,
@@ -82,9 +86,9 @@ class _Blocks:
         before: Callable[[], object] = lambda: None,
     ) -> None:
         """
-        learn   makes of a chunk what is to be run
-        ready   whether that is done before the clock starts
-        before  is done before it, too
+        learn   prepares a chunk, and returns a function that trains on it
+        ready   True if the time of preparing a chunk does not count
+        before  is called before each block, and is not timed
         """
         self._supply, self._learn, self._ready, self._before = supply, learn, ready, before
         self._next = 0
@@ -100,9 +104,10 @@ class _Blocks:
 
 
 def orders_for(trials: Sequence[Trial], supply: Supply, rate: float) -> Orders:
-    """How `fused.c` is to train these trials of one seed, after it has been tried against torch.
+    """The orders of summation with which `fused.c` trains these trials of one seed. A short
+    training compares it with torch first.
 
-    Raises InputError where it may not be used.
+    Raises InputError if `fused.c` may not be used for them.
     """
     config = trials[0].configuration
     some = {trials[0].seed: list(supply.chunk(0).batches())[:3]}
@@ -119,17 +124,19 @@ def orders_for(trials: Sequence[Trial], supply: Supply, rate: float) -> Orders:
 def stack(
     rule: str, trial: Trial, width: int, supply: Supply, orders: Orders, rate: float
 ) -> Contender:
-    """Our trials: so many of one seed, which share the batches and what is listed of them."""
+    """Our fast kernel: `width` trials of one seed, which share their batches and the lists that are
+    made of these."""
     made = FusedStack([trial] * width, orders)
     some = supply.chunk(0)
     first = Chunk(some.inputs[:1], some.targets[:1], [])
 
     def anew() -> None:
-        """Other memory, with the initial weights: by where a trial's lies, it may be 10 % slower,
-        and otherwise that would be the luck of the whole run."""
+        """Starts again from the initial weights, in other memory. A trial may be 10 % slower for
+        the place of its memory, and without this one place would decide the whole run."""
         nonlocal made
         made = FusedStack([trial] * width, orders)
-        made.train({trial.seed: Gathered(first, orders.block)}, 0.0)  # its pages are there now
+        # An update at rate 0 touches the memory, so that the timed updates find its pages there.
+        made.train({trial.seed: Gathered(first, orders.block)}, 0.0)
 
     def learn(chunk: Chunk) -> Callable[[], object]:
         gathered = {trial.seed: Gathered(chunk, orders.block)}
@@ -141,7 +148,7 @@ def stack(
 
 
 def torch_stack(rule: str, trial: Trial, width: int, supply: Supply, rate: float) -> Contender:
-    """The same trials by torch's batched operations, as where `fused.c` cannot be had."""
+    """The same trials by torch's batched operations, which train where `fused.c` cannot be used."""
     made = Stack([trial] * width, CPU)
 
     def learn(chunk: Chunk) -> Callable[[], object]:
@@ -154,7 +161,7 @@ def torch_stack(rule: str, trial: Trial, width: int, supply: Supply, rate: float
 
 
 def autograd(trial: Trial, supply: Supply, rate: float) -> Contender:
-    """torch.nn.Linear, torch.autograd and torch.optim.SGD, on batches that are ready."""
+    """BP by torch.nn.Linear, torch.autograd and torch.optim.SGD, on batches that are ready."""
     made = Backprop(trial, CPU)
 
     def learn(chunk: Chunk) -> Callable[[], object]:
@@ -167,15 +174,17 @@ def autograd(trial: Trial, supply: Supply, rate: float) -> Contender:
 
 
 def distance_apart(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> float:
-    """The largest difference of a weight."""
+    """The largest absolute difference of a weight."""
     return max(float(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True))
 
 
-def needed_work(trial: Trial, supply: Supply) -> tuple[Needed, Needed]:
-    """Of one of the trial's updates: with all pixels, and without those that are 0."""
+def needed_arithmetic(trial: Trial, supply: Supply) -> tuple[NeededArithmetic, NeededArithmetic]:
+    """The arithmetic of one update of the trial: with all pixels, and without those that are 0."""
     config, inputs = trial.configuration, supply.all().inputs
     entries = (inputs[0].numel(), int(torch.count_nonzero(inputs)) / len(inputs))
-    every, some = (work(program(trial), config.widths, config.batch_size, n) for n in entries)
+    every, some = (
+        count_needed(program(trial), config.widths, config.batch_size, n) for n in entries
+    )
     return every, some
 
 

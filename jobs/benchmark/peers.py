@@ -1,16 +1,21 @@
-"""Other libraries' weight updates, timed in a process of their own: `jobs.benchmark` runs this file
-by the Python of the peers' environment, and nothing of the project is imported here.
+"""Times weight updates of other libraries, in a process of their own.
 
-    python peers.py TASK.npz                 says what it can run, then obeys, in lines of JSON:
+`jobs.benchmark` runs this file with the Python of the peers' environment, so this file imports
+nothing of the project.
+
+    python peers.py TASK.npz
+
+It first prints which peers it can run. Then it answers requests, each a line of JSON:
 
     {"run": "pcx Z-IL", "updates": 100}         ->  {"seconds": 0.05}
     {"weights": "pcx Z-IL", "to": "PATH"}       ->  {"weights": "PATH"}, an .npz of w0, w1, ...
 
-TASK.npz holds the initial weights w0, w1, ... [n_l, n_{l+1}] from the output layer to the input's,
-the batches x [K, B, pixels] and y [K, B, classes], and the rates alpha (of a sum over the batch)
-and gamma. Every peer is driven as its own documentation does: pcx by one jit with the steps
-unrolled (its tutorials 0 and 6), FabricPC by one jit around the step that it makes for one's own
-loop. Batches are on the device before the clock starts; it stops when the last weights are there.
+TASK.npz holds the initial weights w0, w1, ... [n_l, n_{l+1}] from the output layer to the input
+layer, the batches x [K, B, pixels] and y [K, B, classes], and the rates alpha (for a sum over the
+batch) and gamma. Every peer is driven as its own documentation does it: pcx by one jit with the
+steps unrolled (its tutorials 0 and 6), FabricPC by one jit around the training step that it makes
+for a user's own loop. Batches are on the device before the clock starts. The clock stops when the
+last weights have been computed.
 """
 
 import gc
@@ -22,7 +27,7 @@ import time
 from itertools import pairwise
 from typing import Any
 
-# one core: no threads to share work with, and none to hand it to
+# The benchmark uses one core, so XLA may start no threads to share work with or to hand work to.
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 os.environ["JAX_PLATFORMS"] = "cpu"
 
@@ -34,17 +39,17 @@ import optax
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 INFERENCE_STEPS = {"IL, 20 steps": 20, "IL, 64 steps": 64}
-"""Updates of the activities before the weights move."""
+"""The number of inference steps before the weights change, by rule."""
 
 
 class Task:
-    """What all peers learn."""
+    """The task that all peers learn: initial weights, batches and rates."""
 
     def __init__(self, path: str) -> None:
         with np.load(path, allow_pickle=False) as given:
             layers = sum(name[0] == "w" for name in given.files)
             self.weights = [given[f"w{l}"] for l in reversed(range(layers))]
-            """From the input's layer to the output's, [n_l, n_{l+1}]."""
+            """The weights from the input layer to the output layer, each [n_l, n_{l+1}]."""
             x, y = given["x"], given["y"]
             self.alpha, self.gamma = float(given["alpha"]), float(given["gamma"])
         self.batches = [(jnp.asarray(a), jnp.asarray(b)) for a, b in zip(x, y, strict=True)]
@@ -52,7 +57,7 @@ class Task:
 
 
 def pcx_network(task: Task) -> Any:
-    """mu = W f(x), as ours: the input enters without f."""
+    """A network of pcx with mu = W f(x), like ours: the input enters without f."""
     import pcx.nn as pxnn
     import pcx.predictive_coding as pxc
 
@@ -78,7 +83,8 @@ def pcx_network(task: Task) -> Any:
 
 
 def pcx_passes() -> tuple[Any, Any]:
-    """How inference starts, and the slope of the energy along what a mask says."""
+    """Returns two functions: one starts inference, the other computes the gradient of the energy
+    with respect to the parameters that a mask selects."""
     import pcx.functional as pxf
     import pcx.predictive_coding as pxc
     import pcx.utils as pxu
@@ -111,7 +117,7 @@ def pcx_passes() -> tuple[Any, Any]:
 
 
 def pcx_il(steps: int) -> Any:
-    """A weight update of IL, by one jit."""
+    """A weight update of IL after `steps` inference steps, in one jit."""
     import pcx.functional as pxf
     import pcx.nn as pxnn
     import pcx.predictive_coding as pxc
@@ -133,8 +139,8 @@ def pcx_il(steps: int) -> Any:
 
 
 def pcx_zil() -> Any:
-    """A weight update of Z-IL, by one jit: at step t only one layer's weights and the activity
-    below them are looked at."""
+    """A weight update of Z-IL, in one jit. At step t only the weights of one layer and the activity
+    that they are applied to are updated."""
     import pcx.functional as pxf
     import pcx.nn as pxnn
     import pcx.utils as pxu
@@ -159,7 +165,7 @@ def pcx_zil() -> Any:
 
 
 class Pcx:
-    """A network of pcx with its optimisers."""
+    """A network of pcx and its optimisers."""
 
     def __init__(self, task: Task, rule: str) -> None:
         import pcx.nn as pxnn
@@ -175,7 +181,7 @@ class Pcx:
         def sgd_h() -> Any:
             return optax.sgd(1.0 if exact else task.gamma)
 
-        if exact:  # a step leaves most parameters without a gradient: an optimiser for each
+        if exact:  # a step gives most parameters no gradient, so each has an optimiser of its own
             self._step = pcx_zil()
             self._optim_w = pxu.OptimTree(sgd_w, lambda x: isinstance(x, pxnn.Layer), weights)
             self._optim_h = pxu.OptimTree(sgd_h, lambda x: isinstance(x, pxc.Vode))
@@ -187,12 +193,12 @@ class Pcx:
         self._step(x, y, model=self._model, optim_w=self._optim_w, optim_h=self._optim_h)
 
     def weights(self) -> list[Any]:
-        """From the input's layer to the output's, [n_l, n_{l+1}]."""
+        """The weights from the input layer to the output layer, each [n_l, n_{l+1}]."""
         return [layer.nn.weight.get() for layer in self._model.layers]
 
 
 def fabricpc_graph(task: Task, steps: int) -> Any:
-    """mu = f(W x), the only form that it has."""
+    """A graph of FabricPC with mu = f(W x), the only form that FabricPC has."""
     from fabricpc.core.activations import IdentityActivation, SigmoidActivation
     from fabricpc.core.inference import InferenceSGD
     from fabricpc.core.topology import Edge
@@ -214,25 +220,26 @@ def fabricpc_graph(task: Task, steps: int) -> Any:
 
 
 class FabricPC:
-    """A graph of FabricPC with its step; its backpropagation is the mode of that name."""
+    """A graph of FabricPC and its training step. For BP it is FabricPC's mode "backprop"."""
 
     def __init__(self, task: Task, rule: str) -> None:
         from fabricpc.graph_initialization import initialize_params
         from fabricpc.training.trainer import make_train_step
 
         structure = fabricpc_graph(task, INFERENCE_STEPS.get(rule, 1))
-        self._key = jax.random.PRNGKey(0)  # states start from the predictions: nothing is drawn
+        # States start from the predictions, so nothing is drawn with this key.
+        self._key = jax.random.PRNGKey(0)
         self._params = initialize_params(structure, self._key)
         for i, w in enumerate(task.weights):
             own = self._params.nodes[f"layer{i}"].weights
             (edge,) = own
             own[edge] = jnp.asarray(w.T)
-        # it divides gradients by the batch's size
+        # FabricPC divides gradients by the batch size, which this rate undoes.
         optimiser = optax.sgd(task.alpha * task.batch_size)
         algorithm: Any = "backprop" if rule == "BP" else "pc"
         step = make_train_step(structure, optimiser, algorithm=algorithm)
         self._state = optimiser.init(self._params)
-        # without the final state, which nobody looks at, and in the memory of the old weights
+        # The final state is not needed, and the new weights may take the memory of the old ones.
         self._step = jax.jit(lambda *given: step(*given)[:2], donate_argnums=(0, 1))
         self._layers = range(len(task.weights))
 
@@ -241,7 +248,7 @@ class FabricPC:
         self._params, self._state = self._step(self._params, self._state, batch, self._key)
 
     def weights(self) -> list[Any]:
-        """From the input's layer to the output's, [n_l, n_{l+1}]."""
+        """The weights from the input layer to the output layer, each [n_l, n_{l+1}]."""
         nodes = self._params.nodes
         return [w.T for i in self._layers for w in nodes[f"layer{i}"].weights.values()]
 
@@ -250,10 +257,12 @@ PEERS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "pcx": (Pcx, ("Z-IL", *INFERENCE_STEPS)),
     "fabricpc": (FabricPC, (*INFERENCE_STEPS, "BP")),
 }
+"""The class and the rules of each peer, by the name of its package."""
 
 
 def seconds(runner: Any, task: Task, places: range) -> float:
-    """In which it learns the batches at these places, over and over again."""
+    """The seconds in which `runner` learns the batches at these places. Places beyond the last
+    batch start again at the first."""
     batches = [task.batches[place % len(task.batches)] for place in places]
     started = time.perf_counter()
     for x, y in batches:
@@ -263,7 +272,8 @@ def seconds(runner: Any, task: Task, places: range) -> float:
 
 
 def main() -> None:
-    """Answers on the standard output, which libraries may not use."""
+    """Answers requests on the standard output. Whatever the libraries print goes to the standard
+    error."""
     answers, sys.stdout = sys.stdout, sys.stderr
     task = Task(sys.argv[1])
     runners, versions, failed = {}, {}, {}
@@ -272,7 +282,7 @@ def main() -> None:
             versions[peer] = importlib.metadata.version(peer)
             for rule in rules:
                 runners[f"{peer} {rule}"] = make(task, rule)
-        except Exception as error:  # one peer that does not work leaves the others
+        except Exception as error:  # if one peer does not work, the others still run
             failed[peer] = f"{type(error).__name__}: {error}"
     versions["jax"] = jax.__version__
 
@@ -282,7 +292,7 @@ def main() -> None:
     say({"peers": {p: r for p, (_, r) in PEERS.items()}, "versions": versions, "failed": failed})
     places = dict.fromkeys(runners, 0)
     gc.collect()
-    gc.disable()  # a collection would be some peer's bad luck
+    gc.disable()  # a garbage collection would slow down only the peer that is timed at that moment
     for line in sys.stdin:
         request = json.loads(line)
         if name := request.get("run"):

@@ -1,4 +1,4 @@
-"""The process in which other libraries are timed: it runs `peers.py` by their own Python."""
+"""The process in which other libraries are timed: it runs `peers.py` with their own Python."""
 
 import json
 import subprocess
@@ -20,18 +20,22 @@ SCRIPT = Path(__file__).with_name("peers.py")
 
 
 class PeersProcess:
-    """Answers a request at a time."""
+    """A running peers' process, which answers one request at a time."""
 
     def __init__(self, process: "subprocess.Popen[str]", folder: Path, python: Path) -> None:
         self._process, self._folder, self._python = process, folder, python
         hello = self._answer()
         self.failed: dict[str, str] = hello["failed"]
-        """By peer: why it cannot be run."""
+        """Why a peer cannot be run, by peer."""
         self.versions: dict[str, str] = hello["versions"]
+        """The version of each peer, and of jax."""
         self._rules: dict[str, list[str]] = hello["peers"]
 
     def contenders(self, updates: int) -> list[Contender]:
-        """All that runs, in blocks of so many updates."""
+        """A contender for each peer and rule that can be run.
+
+        updates  the weight updates in a block
+        """
 
         def contender(peer: str, rule: str) -> Contender:
             name = f"{peer} {rule}"
@@ -74,9 +78,13 @@ class PeersProcess:
 def peers_process(
     python: Path, trial: Trial, supply: Supply, rate: float, gamma: float
 ) -> Iterator[PeersProcess]:
-    """Started with the initial weights of `trial` and all the batches, ended on leaving.
+    """Starts the peers' process with the initial weights of `trial` and all batches of `supply`,
+    and ends it when the context is left.
 
-    Raises InputError if it cannot start.
+    rate   the learning rate alpha, for a sum over the batch
+    gamma  the integration step of IL
+
+    Raises InputError if the process cannot be started.
     """
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
@@ -85,7 +93,7 @@ def peers_process(
         batches = supply.all()
         task |= {"x": batches.inputs.numpy(), "y": batches.targets.numpy()}
         np.savez(folder / "task.npz", **task, alpha=rate, gamma=gamma)
-        # -P: the modules beside the script are not libraries
+        # With -P, Python does not take the modules beside the script for libraries.
         command = [str(python), "-P", str(SCRIPT), str(folder / "task.npz")]
         with (folder / "errors").open("w") as errors:
             try:
@@ -104,5 +112,5 @@ def peers_process(
         try:
             yield PeersProcess(process, folder, python)
         finally:
-            process.kill()  # it keeps nothing
+            process.kill()  # it keeps nothing that could be lost
             process.communicate()

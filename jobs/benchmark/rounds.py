@@ -1,4 +1,4 @@
-"""Rounds of a benchmark on one core: who is timed when, and what the core itself can do."""
+"""The rounds of a benchmark on one core: the order of the contenders, and the core's own speed."""
 
 import os
 import time
@@ -11,18 +11,19 @@ from pcworker.clock.turns import without_garbage_collection
 from pcworker.machine.device import device_name
 
 PRODUCT = 768
-"""Rows and columns of the product by which the core's rate is found."""
+"""The number of rows and of columns of the matrices whose product measures the core's rate."""
 CACHED = 4096
-"""float32 numbers that lie in a core's first cache, 16 KiB."""
+"""The number of float32 values in 16 KiB, which fit in a core's first cache."""
 SIGMOIDS = 500
-"""Times that they are all put through a sigmoid."""
+"""How many times these values are all put through a sigmoid."""
 
-TimedBlock = Callable[[], Times]
-"""Somebody's next block of weight updates."""
+RunBlock = Callable[[], Times]
+"""A function that runs a contender's next block of weight updates and returns its times."""
 
 
 def one_core() -> str:
-    """Leaves torch one thread, and this process and those that it starts one core: its name."""
+    """Limits torch to one thread, and this process and those that it starts to one core. Returns
+    the core's name."""
     torch.set_num_threads(1)
     name = device_name(torch.device("cpu"))
     if not hasattr(os, "sched_setaffinity"):
@@ -33,7 +34,7 @@ def one_core() -> str:
 
 
 class Core:
-    """What this core can do at best, as far as torch shows it."""
+    """The best speed of this core that torch reaches."""
 
     def __init__(self) -> None:
         self._a, self._b = torch.rand(PRODUCT, PRODUCT), torch.rand(PRODUCT, PRODUCT)
@@ -41,13 +42,14 @@ class Core:
         self._cached = torch.rand(CACHED)
 
     def gflops(self) -> float:
-        """10^9 operations per second in a large product; a multiply-add is two."""
+        """The rate in a large product, in 1e9 operations per second. A multiply-add is two
+        operations."""
         started = time.perf_counter()
         torch.mm(self._a, self._b, out=self._out)
         return 2e-9 * PRODUCT**3 / (time.perf_counter() - started)
 
     def ns_per_sigmoid(self) -> float:
-        """Of numbers in the first cache."""
+        """The nanoseconds that a sigmoid takes for values in the first cache."""
         started = time.perf_counter()
         for _ in range(SIGMOIDS):
             self._cached.sigmoid_()
@@ -55,10 +57,16 @@ class Core:
 
 
 def take_rounds(
-    blocks: Sequence[TimedBlock], rounds: int, core: Core, report: Callable[[int], None]
+    blocks: Sequence[RunBlock], rounds: int, core: Core, report: Callable[[int], None]
 ) -> tuple[list[list[Times]], list[tuple[float, float]]]:
-    """The times of every block, by round; and by round what the core can do: GFLOP/s, and
-    nanoseconds per sigmoid. `report` is told how many rounds are done, while nothing is timed."""
+    """Times every contender's next block in each round.
+
+    blocks  the contenders' blocks
+    report  is called after each round with the number of rounds done, while nothing is timed
+
+    Returns the times of every contender, by round, and the rates of the core in each round: GFLOP/s
+    and nanoseconds per sigmoid.
+    """
     times: list[list[Times]] = [[] for _ in blocks]
     rates = []
     with without_garbage_collection():

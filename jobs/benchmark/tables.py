@@ -1,4 +1,4 @@
-"""What the benchmark prints."""
+"""The tables that the benchmark prints."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -6,25 +6,36 @@ from typing import NamedTuple
 from rich.table import Table
 from rich.text import Text
 
-from jobs.benchmark.arithmetic import Measured, Needed, compared, fastest, floor_ms, full_speed_from
+from jobs.benchmark.arithmetic import (
+    Measured,
+    NeededArithmetic,
+    compared,
+    fastest,
+    floor_ms,
+    full_speed_from,
+)
 from jobs.benchmark.contenders import OURS
 from pcworker.clock.turns import Spread, spread
 
 TOLERANCE = 0.02
-"""Stacks whose times differ by less are as fast as each other: the noise of a quiet core."""
+"""Stacks whose times differ by a smaller share than this count as equally fast. It is the noise of
+a quiet core."""
 
 
 class Quoted(NamedTuple):
-    """A peer's milliseconds per update, at another time: exactly BP's update, IL, IL."""
+    """A peer's milliseconds per update, from an earlier measurement."""
 
     peer: str
     exact: float | None
+    """The time of an update that is exactly BP's; None if the peer has none."""
     il20: float | None
+    """The time of IL with 20 inference steps."""
     il64: float | None
+    """The time of IL with 64 inference steps."""
 
 
 QUOTED_BP = 0.60
-"""torch autograd's, then and there."""
+"""The milliseconds of torch's autograd in that earlier measurement."""
 QUOTED_NOTE = (
     "NOT measured in this run: 23 November 2026, one core of a virtual machine (AMD EPYC), torch "
     "2.14.1, the same network, batches and rates but alpha = 0.01; each update timed alone, the "
@@ -46,14 +57,16 @@ QUOTED = (
 
 
 class SpeedRow(NamedTuple):
-    """A contender's times, and how far its weights were from ours after the first block."""
+    """A contender's row in the table of speeds."""
 
     times: Measured
     off: float
+    """The largest difference of one of its weights from ours after the first block."""
 
 
 def speed_table(rows: Sequence[SpeedRow], bp: Measured) -> Table:
-    """All contenders, by rule; beside each, autograd's BP and the fastest of ours of its rule."""
+    """The table of all contenders, by rule. Each is compared with BP by autograd, and with our
+    fastest stack of the same rule."""
     table = _table(
         "Time of a weight update of one trial",
         *("rule", "who", "trials", "ms/update per trial", "of which batches"),
@@ -75,7 +88,7 @@ def speed_table(rows: Sequence[SpeedRow], bp: Measured) -> Table:
 
 
 def width_table(rows: Sequence[Measured]) -> Table:
-    """Weight updates per second of a core, by rule and width of our stacks."""
+    """The table of weight updates per second of one core, by rule and by width of our stacks."""
     widths = sorted({row.width for row in rows})
     table = _table(
         "Our weight updates per second of one core, by the width of the stack",
@@ -92,13 +105,14 @@ def width_table(rows: Sequence[Measured]) -> Table:
 
 def floor_table(
     best: Mapping[str, Measured],
-    needed: Mapping[str, tuple[Needed, Needed]],
+    needed: Mapping[str, tuple[NeededArithmetic, NeededArithmetic]],
     gflops: Spread,
     ns_per_sigmoid: Spread,
 ) -> Table:
-    """Our fastest stack of each rule beside what its arithmetic takes at the least.
+    """The table that compares our fastest stack of each rule with the least time that its
+    arithmetic takes.
 
-    needed  by rule: with all pixels; without those that are 0
+    needed  the arithmetic of each rule: with all pixels, and without those that are 0
     """
     title = (
         f"The floor of this core: {_spread(gflops)} GFLOP/s in a large torch.mm; "
@@ -125,7 +139,7 @@ def floor_table(
 
 
 def quoted_table() -> Table:
-    """The peers that are not installed by `make peers`, from another day."""
+    """The table of the peers that `make peers` does not install, measured on another day."""
     table = _table(
         f"Other peers: {QUOTED_NOTE}",
         *("peer", "exact: ms (x autograd BP)", "IL, 20 steps", "IL, 64 steps"),
@@ -136,7 +150,7 @@ def quoted_table() -> Table:
 
 
 def _table(title: str, *columns: str) -> Table:
-    # not markup: an error's text or a path may contain brackets
+    # Text is used instead of markup, because a title may contain brackets.
     table = Table(title=Text(title), title_justify="left")
     for place, column in enumerate(columns):
         table.add_column(column, justify="left" if place == 0 else "right")
@@ -148,7 +162,7 @@ def _spread(values: Spread) -> str:
 
 
 def _short(value: float) -> str:
-    """Three digits."""
+    """Formats a number with three digits; from 100 on, as a whole number."""
     return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
 

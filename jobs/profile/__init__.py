@@ -1,1 +1,1 @@
-"""Where the time of Figure 3 goes."""
+"""This job measures where the time of Figure 3 goes."""

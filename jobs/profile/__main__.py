@@ -1,8 +1,9 @@
 """Where does the time of Figure 3 go?
 
-Times a weight update of every trial of a seed by itself on one core, and what trials share, and
-adds them up for the whole sweep: core-seconds by network and inference steps. Beside them, what
-its products and sigmoids alone would take at the rate of a large product and of cached sigmoids.
+This job times a weight update of every trial of one seed by itself on one core, and also the work
+that trials share. It adds these times up for the whole sweep, and prints core-seconds by network
+and inference steps. The last row is a lower bound: the time of the products and sigmoids alone, at
+the rates of a large product and of cached sigmoids.
 """
 
 from collections import defaultdict
@@ -14,7 +15,7 @@ import click
 import torch
 from rich.table import Table
 
-from jobs.benchmark.arithmetic import floor_ms, work
+from jobs.benchmark.arithmetic import count_needed, floor_ms
 from jobs.benchmark.rounds import Core, one_core
 from jobs.mnist_ablation.cost import trial_updates
 from jobs.mnist_ablation.packs import packs
@@ -26,7 +27,7 @@ from jobs.mnist_ablation.sweep import (
     mnist_ablation,
 )
 from jobs.options import INTEGERS, MNIST_NETWORKS, NUMBERS, STEPS, TEXTS, console, help_text, main
-from jobs.profile.network import NetworkProfile, profile_network
+from jobs.profile.network import NetworkTimes, time_network
 from pcworker.clock.turns import spread
 from pcworker.data.dataset import DataSet
 from pcworker.data.mnist import load_digits
@@ -35,56 +36,65 @@ from pcworker.trials.configuration import Configuration
 from pcworker.trials.trial import Trial
 
 MOST_ROUNDS = 29
-"""Full blocks of 100 updates in an epoch."""
+"""The number of full blocks of 100 updates in an epoch."""
 COPIES, BATCHES, MEASURING = "copies of BP", "batches, noise", "after epochs"
 FLOOR = "products and sigmoids alone"
 CoreSeconds = defaultdict[tuple[str, str], float]
-"""By row of the seconds_table and network."""
+"""Core-seconds, by the name of a row of `seconds_table` and by network."""
 
 
 def row_of(config: Configuration) -> str:
-    """Where a trial's time stands in the seconds_table."""
+    """The name of the row of `seconds_table` that holds a trial's time."""
     return f"IL, t = {config.t}" if config.rule == "IL" else config.rule
 
 
-def core_seconds(trials: Iterable[Trial], profiles: dict[str, NetworkProfile]) -> CoreSeconds:
-    """What the trials take, packed as a sweep is, with the copies of BP that its shards keep."""
+def core_seconds(trials: Iterable[Trial], by_network: dict[str, NetworkTimes]) -> CoreSeconds:
+    """The core-seconds of the trials if they are packed as in a sweep, including the copies of BP
+    that shards train.
+
+    by_network  the measured times of each network
+    """
     seconds: CoreSeconds = defaultdict(float)
     for shard in packs(trials):
         config = shard[0].configuration
-        network, profile = config.network, profiles[config.network]
+        network, times = config.network, by_network[config.network]
         updates = trial_updates(config) / 1e6
         seeds = {trial.seed for trial in shard}
         copies = {trial.twin for trial in shard} - set(shard)
         noisy = any(trial.configuration.noisy for trial in shard)
         for trial in shard:
-            each = profile.update[trial.configuration]
+            each = times.update[trial.configuration]
             seconds[row_of(trial.configuration), network] += each * updates
-        seconds[COPIES, network] += profile.copy * updates * len(copies)
-        making = profile.noisy_batch if noisy else profile.batch
+        seconds[COPIES, network] += times.copy * updates * len(copies)
+        making = times.noisy_batch if noisy else times.batch
         seconds[BATCHES, network] += making * updates * len(seeds)
         measured = len(shard) + len(copies)
-        seconds[MEASURING, network] += profile.epoch * config.epochs * measured / 1e6
+        seconds[MEASURING, network] += times.epoch * config.epochs * measured / 1e6
     return seconds
 
 
 def floor_seconds(
-    trials: Iterable[Trial], profiles: dict[str, NetworkProfile], gflops: float, ns: float
+    trials: Iterable[Trial], by_network: dict[str, NetworkTimes], gflops: float, ns: float
 ) -> CoreSeconds:
-    """What their arithmetic takes, pixels of 0 left out; of trials that stay finite."""
+    """The core-seconds that the arithmetic of the trials takes alone, without the pixels that are
+    0. Trials whose weights do not stay finite are left out.
+
+    gflops  the rate of a large product, in 1e9 operations per second
+    ns      the nanoseconds of a cached sigmoid
+    """
     seconds: CoreSeconds = defaultdict(float)
     for trial in trials:
         config = trial.configuration
-        profile = profiles[config.network]
-        needed = work(program(trial), config.widths, config.batch_size, profile.pixels)
-        if profile.update[config]:
+        times = by_network[config.network]
+        needed = count_needed(program(trial), config.widths, config.batch_size, times.pixels)
+        if times.update[config]:
             each = floor_ms(needed, gflops, ns) / 1000
             seconds[FLOOR, config.network] += each * trial_updates(config)
     return seconds
 
 
 def seconds_table(seconds: CoreSeconds, floor: CoreSeconds) -> Table:
-    """Core-seconds: rows by what is done, columns by network, a sum of each."""
+    """The table of core-seconds: a row for each kind of work, a column for each network."""
     networks = list(dict.fromkeys(network for _, network in seconds))
     made = Table(title="Core-seconds of the whole sweep", title_justify="left")
     made.add_column("")
@@ -106,7 +116,7 @@ def seconds_table(seconds: CoreSeconds, floor: CoreSeconds) -> Table:
 
 
 def _place(row: str) -> tuple[int, int]:
-    """IL by its steps, the other rules, what trials share."""
+    """The sorting key of a row: IL by its steps, then the other rules, then shared work."""
     steps = row.removeprefix("IL, t = ")
     others = ("Z-IL", "Fa-Z-IL", "BP", COPIES, BATCHES, MEASURING)
     return (0, int(steps)) if row != steps else (1, others.index(row))
@@ -121,7 +131,7 @@ def _place(row: str) -> tuple[int, int]:
 @click.option("--sigma", type=NUMBERS, default=SIGMAS, show_default=True)
 @click.option(
     "--rounds", type=click.IntRange(1, MOST_ROUNDS), default=10, show_default=True,
-    help="Blocks of 100 weight updates of each trial.",
+    help="Number of blocks, of 100 weight updates each, that every trial is timed for.",
 )  # fmt: skip
 @click.option("--data", type=click.Path(path_type=Path), help="Directory of the data set.")
 def command(rounds: int, data: Path | None, **axes: Any) -> None:
@@ -131,18 +141,18 @@ def command(rounds: int, data: Path | None, **axes: Any) -> None:
     console.print(f"{one_core()}; torch {torch.__version__}; {len(sweep.trials)} trials")
     known, core = DataSet(digits, torch.device("cpu")), Core()
     rates = [(core.gflops(), core.ns_per_sigmoid()) for _ in range(10)]
-    profiles = {}
+    by_network = {}
     for network in axes["networks"]:
         one = [
             trial
             for trial in sweep.trials
             if (trial.configuration.network, trial.seed) == (network, axes["seeds"][0])
         ]
-        profiles[network] = profile_network(one, known, rounds)
+        by_network[network] = time_network(one, known, rounds)
     gflops, ns = (spread(values).median for values in zip(*rates, strict=True))
-    floor = floor_seconds(sweep.trials, profiles, gflops, ns)
+    floor = floor_seconds(sweep.trials, by_network, gflops, ns)
     console.print(f"At {gflops:.0f} GFLOP/s and {ns:.2f} ns per sigmoid:")
-    console.print(seconds_table(core_seconds(sweep.trials, profiles), floor))
+    console.print(seconds_table(core_seconds(sweep.trials, by_network), floor))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a core does with its time in a sweep: each trial of a network by itself, with a clock."""
+"""Times the work of a sweep on one core: each trial of a network by itself, and shared work."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,46 +25,47 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class NetworkProfile:
-    """Microseconds of one core, medians over rounds."""
+class NetworkTimes:
+    """The times of one network, in microseconds of one core; each is a median over rounds."""
 
     update: dict[Configuration, float]
-    """A weight update of a trial; 0 of one that leaves after its first, as it is not finite."""
+    """The time of a weight update, by configuration. It is 0 for a trial that leaves its stack
+    after the first update, because its weights are not finite."""
     copy: float
-    """A weight update of a copy of BP."""
+    """The time of a weight update of a copy of BP."""
     batch: float
-    """Making a seed's batch."""
+    """The time of making a batch for one seed."""
     noisy_batch: float
-    """The same, with the noise of condition C1."""
+    """The time of making a batch and the noise of condition C1 for one seed."""
     epoch: float
-    """Measuring a trial after an epoch."""
+    """The time of measuring a trial after an epoch."""
     pixels: float
-    """Of a batch, that are not 0."""
+    """Not a time: the mean number of pixels of a batch that are not 0."""
 
 
 class Clock:
-    """Takes the time of many things, each many times."""
+    """Times many kinds of work, each of them many times."""
 
     def __init__(self) -> None:
         self._taken: dict[object, list[float]] = {}
 
     def of(self, what: object, work: Callable[P, _T], *given: P.args, **named: P.kwargs) -> _T:
-        """Does the work, and notes how long it takes."""
+        """Calls `work` with the given arguments, and notes its time under `what`."""
         started = time.perf_counter()
         done = work(*given, **named)
         self._taken.setdefault(what, []).append(time.perf_counter() - started)
         return done
 
     def median(self, what: object) -> float:
-        """Microseconds; 0 if it was never done."""
+        """The median time of `what`, in microseconds; 0 if it was never done."""
         return 1e6 * spread(self._taken[what]).median if what in self._taken else 0.0
 
 
-def profile_network(trials: Sequence[Trial], data: DataSet, rounds: int) -> NetworkProfile:
-    """Of trials of one network and seed: `rounds` blocks of 100 weight updates of each, in turns,
-    from one epoch.
+def time_network(trials: Sequence[Trial], data: DataSet, rounds: int) -> NetworkTimes:
+    """Times trials of one network and one seed. In each round, every trial in turn makes 100 weight
+    updates, with the batches of one epoch.
 
-    Raises InputError where `fused.c` cannot train them.
+    Raises InputError if `fused.c` cannot train the trials.
     """
     shard = Training(data, trials, None)
     config, orders, twin, rate = shard.config, shard.orders, trials[0].twin, shard.config.alpha
@@ -77,7 +78,7 @@ def profile_network(trials: Sequence[Trial], data: DataSet, rounds: int) -> Netw
     copy, backprop = FusedTrial(twin, orders), Backprop(twin, data.device)
     test, clock, pixels = FusedTest(data, config, orders), Clock(), 0.0
     plain, noisy = (data.chunks(config, twin.seed, 1, noise) for noise in (False, True))
-    next(plain)  # an epoch's first chunk is of one update
+    next(plain)  # the first chunk of an epoch holds only one update
     first = Gathered(next(noisy), orders.block)
     for member in members:
         member.train(first, rate)
@@ -101,7 +102,7 @@ def profile_network(trials: Sequence[Trial], data: DataSet, rounds: int) -> Netw
             clock.of("copy", copy.train, batches, rate)
             clock.of(config, backprop.train, chunk, rate)
             clock.of("epoch", measure, copy.parameters())
-    return NetworkProfile(
+    return NetworkTimes(
         {trial.configuration: clock.median(trial.configuration) / CHUNK for trial in trials},
         copy=clock.median("copy") / CHUNK,
         batch=clock.median("batch") / CHUNK,

@@ -15,15 +15,15 @@ import torch
 from jobs.benchmark.__main__ import PEERS_PYTHON, SEED, command, trials
 from jobs.benchmark.arithmetic import (
     Measured,
-    Needed,
+    NeededArithmetic,
     Times,
     compared,
+    count_needed,
     fastest,
     floor_ms,
     full_speed_from,
     measured_blocks,
     rotated,
-    work,
 )
 from jobs.benchmark.contenders import Supply, orders_for
 from jobs.benchmark.peers_process import peers_process
@@ -95,18 +95,18 @@ def test_products_and_sigmoids_of_a_program_are_counted() -> None:
         *(("compare", 0), ("pull_back", 1), ("learn", 0), ("learn", 1)),
     )
     # 5 pixels, of which 7 in the 4 samples are not 0; 3 hidden units; 2 outputs
-    found = work(operations, (2, 3, 5), 4, 7)
-    assert found == Needed(7 * 3 + 4 * 3 * 2 + 4 * 3 * 2 + 4 * 3 * 2 + 7 * 3, 4 * 3)
+    found = count_needed(operations, (2, 3, 5), 4, 7)
+    assert found == NeededArithmetic(7 * 3 + 4 * 3 * 2 + 4 * 3 * 2 + 4 * 3 * 2 + 7 * 3, 4 * 3)
 
 
 def test_the_counts_of_the_papers_network() -> None:
     by_rule = {
-        rule: work(program(trial), trial.configuration.widths, 20, 20 * 784)
+        rule: count_needed(program(trial), trial.configuration.widths, 20, 20 * 784)
         for rule, trial in trials("784-32-32-10").items()
     }
     once = 20 * (784 * 32 + 32 * 32 + 32 * 10)  # forwards, and as much for the weights
     back = 20 * (32 * 32 + 32 * 10)
-    assert by_rule["BP"] == by_rule["Z-IL"] == Needed(2 * once + back, 20 * 64)
+    assert by_rule["BP"] == by_rule["Z-IL"] == NeededArithmetic(2 * once + back, 20 * 64)
     further = (by_rule["IL, 64 steps"], by_rule["IL, 20 steps"])
     # a step predicts and pulls back in all but the input's layer, and activates 64 units
     assert further[0].multiply_adds - further[1].multiply_adds == 44 * 2 * back
@@ -115,7 +115,7 @@ def test_the_counts_of_the_papers_network() -> None:
 
 def test_the_floor_is_products_and_then_sigmoids() -> None:
     # 10^8 multiply-adds are 2 x 10^8 operations: 2 ms at 100 GFLOP/s; 10^6 sigmoids of 3 ns: 3 ms
-    assert floor_ms(Needed(1e8, 1e6), 100.0, 3.0) == pytest.approx(5.0)
+    assert floor_ms(NeededArithmetic(1e8, 1e6), 100.0, 3.0) == pytest.approx(5.0)
 
 
 def test_blocks_are_the_batches_of_a_trial_in_the_seeds_order(digits: Digits) -> None:
@@ -167,7 +167,7 @@ def test_a_peer_is_asked_for_a_block_at_a_time(tmp_path: Path, digits: Digits) -
         assert process.failed == {"fabricpc": "none here"}
         (made,) = process.contenders(4)
         assert (made.who, made.rule, made.width) == ("pcx 0.1", "Z-IL", 1)
-        assert made.block() == Times(0.0, 0.5)
+        assert made.run_block() == Times(0.0, 0.5)
         weights, shape = made.weights()
     assert weights.shape == (10, 16)
     assert np.array_equal(shape, [Supply.BLOCKS * 2, 20, 784])
@@ -213,7 +213,7 @@ def test_the_command_prints_every_contender_and_all_tables() -> None:
     rules = ["Z-IL", "IL, 20 steps", "IL, 64 steps", "BP"]
     assert [cells[1] for cells in lines if len(cells) == 6][:4] == rules  # by width
     assert [cells[1] for cells in lines if len(cells) == 12] == rules  # the floor
-    assert "NOT measured_blocks in this run" in done.stdout
+    assert "NOT measured in this run" in done.stdout
 
 
 @pytest.mark.parametrize(

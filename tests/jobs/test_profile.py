@@ -8,7 +8,7 @@ import pytest
 
 from jobs.mnist_ablation.cost import TRAINING_SAMPLES
 from jobs.profile.__main__ import BATCHES, COPIES, FLOOR, MEASURING, core_seconds, floor_seconds
-from jobs.profile.network import Clock, NetworkProfile
+from jobs.profile.network import Clock, NetworkTimes
 from pcworker.trials.configuration import Configuration, configuration
 from pcworker.trials.trial import Trial
 
@@ -17,8 +17,8 @@ NETWORK = "784-32-10"
 UPDATES = TRAINING_SAMPLES // 20
 
 
-def profile(update: dict[Configuration, float]) -> NetworkProfile:
-    return NetworkProfile(update, copy=2.0, batch=5.0, noisy_batch=9.0, epoch=1000.0, pixels=3000.0)
+def profile(update: dict[Configuration, float]) -> NetworkTimes:
+    return NetworkTimes(update, copy=2.0, batch=5.0, noisy_batch=9.0, epoch=1000.0, pixels=3000.0)
 
 
 def test_a_sweeps_core_seconds_are_its_shards_trials_and_what_they_share() -> None:
