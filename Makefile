@@ -4,7 +4,7 @@ VENV := .venv
 PEERS := .venv-peers
 RUN := $(VENV)/bin/python -m
 
-.PHONY: help mnist figure3 table3 table4 benchmark peers store test test-faults check \
+.PHONY: help mnist figure3 table3 table4 benchmark peers store test test-faults test-long check \
 	constraints clean
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make store    an S3 server on this machine, for trying things by hand"
 	@echo "make test     the tests        make check   format, lint, types, import rules"
 	@echo "make test-faults   what is lost when workers, nodes, drivers and stores fail (nothing)"
+	@echo "make test-long     proofs, full lengths, other builds: what CI does not run"
 
 mnist: $(VENV)/installed
 	$(RUN) jobs.mnist_ablation --store results --sweep mnist
@@ -49,7 +50,11 @@ test: $(VENV)/installed
 
 # without a compiler torch trains, the same bits ten times slower: there is time to kill something
 test-faults: $(VENV)/installed
-	CC=no-compiler $(RUN) pytest -m faults
+	CC=no-compiler $(RUN) pytest -m 'faults and not long'
+
+# not run by CI: before an issue is resolved
+test-long: $(VENV)/installed
+	$(RUN) pytest -m long
 
 check: $(VENV)/installed
 	$(RUN) ruff format --check .

@@ -1,18 +1,28 @@
-"""What the numeric tests share: the real digits, and engines on all or on some of them."""
+"""Fixtures that many tests use, and the state of the process with which every test begins."""
 
 from collections.abc import Iterator
 
+import process_state
 import pytest
 import torch
 from seaweed import Seaweed, seaweed
 
-from cluster.nodes.resources import ray_environment
 from pcworker.data.mnist import Digits, load_digits
-from pcworker.machine.device import prepare_device
 from pcworker.training.engine import Engine
 
-# Ray reads its variables when it is imported, which any file's tests may do in this process
-ray_environment(None)
+process_state.begin()
+
+
+@pytest.fixture(autouse=True)
+def _state_of_a_test_is_its_own() -> Iterator[None]:
+    with process_state.kept():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _state_of_a_files_fixtures_is_its_own() -> Iterator[None]:
+    with process_state.kept():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -23,19 +33,19 @@ def digits() -> Digits:
 
 @pytest.fixture(scope="session")
 def cpu() -> torch.device:
-    """One thread and deterministic algorithms, as in a worker."""
-    return prepare_device("cpu", gpus=0, cpus=1)
+    """The CPU, with one thread and deterministic algorithms as in a worker."""
+    return torch.device("cpu")
 
 
 @pytest.fixture(scope="session")
 def engine(digits: Digits, cpu: torch.device) -> Engine:
-    """On all digits."""
+    """An engine on all digits."""
     return Engine(digits, cpu)
 
 
 @pytest.fixture(scope="session")
 def small_engine(digits: Digits, cpu: torch.device) -> Engine:
-    """On the first 1,000 training digits and the first 500 test digits."""
+    """An engine on the first 1,000 training digits and the first 500 test digits."""
     train, test = slice(0, 1000), slice(0, 500)
     return Engine(
         Digits(
@@ -50,7 +60,7 @@ def small_engine(digits: Digits, cpu: torch.device) -> Engine:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
-    """An S3 server, and in the environment what boto3 needs to find it."""
+    """An S3 server for the tests of a file, and in the environment what boto3 needs to find it."""
     with seaweed(tmp_path_factory.mktemp("seaweed")) as server, pytest.MonkeyPatch.context() as to:
         for name, value in server.server.environment().items():
             to.setenv(name, value)

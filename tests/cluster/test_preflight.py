@@ -237,19 +237,22 @@ def test_the_textbook_arithmetic_is_found_inexact(cpu: torch.device) -> None:
 
 
 def test_two_threads_take_trials_one_by_one() -> None:
-    try:
-        assert try_exactness(prepare_device("cpu", gpus=0, cpus=2)).packing == "alone"
-    finally:
-        prepare_device("cpu", gpus=0, cpus=1)
+    assert try_exactness(prepare_device("cpu", gpus=0, cpus=2)).packing == "alone"
 
 
 # ---------------------------------------------------------------- ten faults: the store
 
 
 @pytest.fixture(scope="module")
-def moto() -> Iterator[S3Server]:
+def running_moto() -> Iterator[S3Server]:
     with moto_server() as running:
         yield running
+
+
+@pytest.fixture
+def moto(running_moto: S3Server) -> S3Server:
+    """A server with an empty bucket for one test."""
+    return running_moto.with_new_bucket()
 
 
 @pytest.fixture
@@ -262,29 +265,30 @@ def proxy(moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyPro
         yield running
 
 
-def looked(endpoint: str) -> dict[str, str]:
+def looked(endpoint: str, bucket: str) -> dict[str, str]:
     """The lines on a store and on clocks, all else being well."""
-    found = replace(WELL, store=look_at_store(open_store("s3://results/deep/prefix", endpoint)))
+    store = open_store(f"s3://{bucket}/deep/prefix", endpoint)
+    found = replace(WELL, store=look_at_store(store))
     return {verdict.check: str(verdict) for verdict in verdicts(found)}
 
 
 def test_a_store_that_works_passes_and_keeps_no_probe(proxy: FaultyProxy, moto: S3Server) -> None:
-    assert bad(looked(proxy.endpoint)) == {}
+    assert bad(looked(proxy.endpoint, moto.bucket)) == {}
     assert "Contents" not in moto.client().list_objects_v2(Bucket=moto.bucket)
 
 
-def test_fault_1_a_store_that_cannot_be_reached(proxy: FaultyProxy) -> None:
+def test_fault_1_a_store_that_cannot_be_reached(proxy: FaultyProxy, moto: S3Server) -> None:
     [port] = free_ports(1)
-    lines = bad(looked(f"http://127.0.0.1:{port}"))
+    lines = bad(looked(f"http://127.0.0.1:{port}", moto.bucket))
     assert list(lines) == ["store reachable", "store writable", "conditional writes"]
     assert lines["store reachable"].startswith("FAIL ")
     assert "does not answer" in lines["store reachable"]
     assert "check the endpoint" in lines["store reachable"]
 
 
-def test_fault_2_a_store_that_may_only_be_read(proxy: FaultyProxy) -> None:
+def test_fault_2_a_store_that_may_only_be_read(proxy: FaultyProxy, moto: S3Server) -> None:
     proxy.inject("access denied", "PUT", times=9)
-    lines = bad(looked(proxy.endpoint))
+    lines = bad(looked(proxy.endpoint, moto.bucket))
     assert list(lines) == ["store writable", "conditional writes"]
     assert lines["store writable"].startswith("FAIL ")
     assert "AccessDenied" in lines["store writable"]
@@ -293,16 +297,16 @@ def test_fault_2_a_store_that_may_only_be_read(proxy: FaultyProxy) -> None:
 
 def test_fault_3_a_store_that_ignores_if_none_match(proxy: FaultyProxy, moto: S3Server) -> None:
     proxy.inject("forget condition", "PUT", times=9)
-    lines = bad(looked(proxy.endpoint))
+    lines = bad(looked(proxy.endpoint, moto.bucket))
     assert list(lines) == ["conditional writes"]
     assert lines["conditional writes"].startswith("FAIL ")
     assert "use a store that honours conditional writes" in lines["conditional writes"]
     assert "Contents" not in moto.client().list_objects_v2(Bucket=moto.bucket)
 
 
-def test_fault_4_a_server_whose_clock_is_an_hour_ahead(proxy: FaultyProxy) -> None:
+def test_fault_4_a_server_whose_clock_is_an_hour_ahead(proxy: FaultyProxy, moto: S3Server) -> None:
     proxy.inject("clock ahead", "GET", times=9)
-    lines = bad(looked(proxy.endpoint))
+    lines = bad(looked(proxy.endpoint, moto.bucket))
     assert list(lines) == ["clocks"]
     [seconds] = re.findall(r"FAIL +clocks +the store's server is (\d+) s ahead", lines["clocks"])
     assert AHEAD_SECONDS - 3 < int(seconds) <= AHEAD_SECONDS

@@ -219,26 +219,26 @@ def environment(worker: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("environment")
 def test_on_a_real_server_the_role_is_enough_for_all_that_the_store_does() -> None:
-    store = S3Store("s3://results/zilsweep")
+    store, keys = S3Store("s3://results/zilsweep"), SweepKeys("enough")
     store.check()
-    assert store.get(KEYS.commit("s1")) is None
-    for key in (KEYS.data("s1", "a1", "trials"), KEYS.checkpoint("s1", "a1", 1)):
+    assert store.get(keys.commit("s1")) is None
+    for key in (keys.data("s1", "a1", "trials"), keys.checkpoint("s1", "a1", 1)):
         store.put(key, b"data")
-    assert store.put_if_absent(KEYS.commit("s1"), b"first")
-    assert not store.put_if_absent(KEYS.commit("s1"), b"second")
-    store.delete(KEYS.checkpoint("s1", "a1", 1))
-    assert store.list(KEYS.shards) == [KEYS.data("s1", "a1", "trials"), KEYS.commit("s1")]
+    assert store.put_if_absent(keys.commit("s1"), b"first")
+    assert not store.put_if_absent(keys.commit("s1"), b"second")
+    store.delete(keys.checkpoint("s1", "a1", 1))
+    assert store.list(keys.shards) == [keys.data("s1", "a1", "trials"), keys.commit("s1")]
 
 
 @pytest.mark.usefixtures("environment")
 def test_on_a_real_server_a_worker_deletes_no_commit_and_reaches_no_other_prefix() -> None:
-    store = S3Store("s3://results/zilsweep")
-    store.put_if_absent(KEYS.commit("s2"), b"first")
+    store, keys = S3Store("s3://results/zilsweep"), SweepKeys("little-else")
+    store.put_if_absent(keys.commit("s2"), b"first")
     with pytest.raises(StoreError, match="AccessDenied"):
-        store.delete(KEYS.commit("s2"))
-    assert store.get(KEYS.commit("s2")) == b"first"
+        store.delete(keys.commit("s2"))
+    assert store.get(keys.commit("s2")) == b"first"
     other = S3Store("s3://results/other")
     with pytest.raises(StoreError, match="AccessDenied"):
-        other.put(KEYS.plan, b"x")
+        other.put(keys.plan, b"x")
     with pytest.raises(StoreError, match="AccessDenied"):
-        other.get(KEYS.plan)
+        other.get(keys.plan)

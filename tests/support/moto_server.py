@@ -10,14 +10,17 @@ from seaweed import HOST, S3Server
 
 @contextmanager
 def moto_server() -> Iterator[S3Server]:
-    """A running server with its bucket made. It takes any credentials."""
+    """A running server with an empty bucket. It takes any credentials.
+
+    All of moto's servers in one process have the same buckets, also those that came before: the
+    bucket's name is new.
+    """
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else a line per request
     running = ThreadedMotoServer(HOST, 0, verbose=False)
     running.start()
     try:
         host, port = running.get_host_and_port()
         server = S3Server(f"http://{host}:{port}", "access", "secret-of-moto")
-        server.client().create_bucket(Bucket=server.bucket)
-        yield server
+        yield server.with_new_bucket()
     finally:
         running.stop()

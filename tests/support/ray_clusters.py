@@ -7,7 +7,6 @@ in their environment, so that a killed node leaves nothing behind.
 
 import json
 import os
-import random
 import secrets
 import shutil
 import signal
@@ -197,10 +196,10 @@ def clean_environment(home: Path) -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Below those that Ray and outgoing connections get."""
+    """Free ports below those that Ray and outgoing connections get."""
     found: list[int] = []
     while len(found) < count:
-        port = random.randrange(22_000, 32_000)
+        port = secrets.SystemRandom().randrange(22_000, 32_000)
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("", port))
             found.append(port)

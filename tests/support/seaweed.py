@@ -6,7 +6,6 @@ By hand: python tests/support/seaweed.py [DIRECTORY] [--port 8333]
 import argparse
 import json
 import os
-import random
 import secrets
 import shlex
 import shutil
@@ -15,9 +14,10 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +54,12 @@ class S3Server:
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_EC2_METADATA_DISABLED": "true",
         }
+
+    def with_new_bucket(self) -> "S3Server":
+        """The same server with an empty bucket that nobody else knows."""
+        made = replace(self, bucket=f"bucket-{uuid.uuid4().hex}")
+        made.client().create_bucket(Bucket=made.bucket)
+        return made
 
     def client(self) -> "S3Client":
         """A client that tries once and waits for little."""
@@ -171,8 +177,11 @@ def _is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """One where a server fits; all it takes lie below those that outgoing connections get."""
-    while taken_ports(port := random.randrange(10_000, 22_000, len(SERVERS))):
+    """A port at which a server fits; all that it takes lie below those of outgoing connections.
+
+    The system's own generator chooses it: two processes with equal seeds would choose the same.
+    """
+    while taken_ports(port := secrets.SystemRandom().randrange(10_000, 22_000, len(SERVERS))):
         pass
     return port
 
