@@ -15,6 +15,7 @@ from cluster.results.publish import print_next, publish, require_complete
 from cluster.sweeps.plan import Plan
 from jobs.detection_rate.configuration import T_D
 from jobs.detection_rate.counts import Counts
+from jobs.detection_rate.experiment import DETECTION
 from jobs.detection_rate.report import percent
 from jobs.detection_rate.results import Detected, DetectionResult
 from jobs.detection_rate.sweep import detection_rate
@@ -41,7 +42,7 @@ def detection_plan(store: Store) -> Plan[Any]:
         arithmetics=["textbook"], gammas=[1.0, 0.5], weights=["learning"], stages=[0, 10],
         horizons=[None, 8], tolerances=[0.0, 1e-4],
     )  # fmt: skip
-    return planned(store, declared, "a")
+    return planned(store, declared, "a", DETECTION)
 
 
 def result(trial: Trial[Any]) -> DetectionResult:

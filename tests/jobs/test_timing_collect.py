@@ -19,6 +19,7 @@ from cluster.results.collect import Collected, collect, stored_plans, write_tabl
 from cluster.results.publish import print_next, publish, require_complete
 from cluster.sweeps.plan import Plan, Shard
 from jobs.experiments import EXPERIMENTS
+from jobs.imagenet_timing.experiment import TIMING
 from jobs.imagenet_timing.figure import draw_table4
 from jobs.imagenet_timing.results import Comparison, Parameter, TimingResult, TrialTiming
 from jobs.imagenet_timing.sweep import imagenet_timing
@@ -54,7 +55,7 @@ def timing_plan(store: Store, name: str = "a", **changes: Any) -> Plan[Any]:
         "t": [10, 20],
         "updates": len(TURNS),
     }
-    return planned(store, imagenet_timing(**(values | changes)), name)
+    return planned(store, imagenet_timing(**(values | changes)), name, TIMING)
 
 
 def timed(trial: Trial[Any], times_bp: float, exact: bool) -> TrialTiming:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from cluster.experiment import Experiment
 from cluster.results.collect import Collected, collect, stored_plans
 from cluster.sweeps.plan import Plan, Shard, make_plan, store_plan
 from cluster.sweeps.sweep import Sweep
@@ -141,9 +142,9 @@ def paper_drift(trial: Trial) -> float | None:
     return 0.0 if config.rule == "Z-IL" and config.sigma == 0 else 0.125
 
 
-def planned(store: Store, sweep: Sweep, name: str) -> Plan:
+def planned(store: Store, sweep: Sweep, name: str, experiment: Experiment = ABLATION) -> Plan[Any]:
     """A sweep's plan, stored."""
-    plan = make_plan(ABLATION, sweep, name)
+    plan = make_plan(experiment, sweep, name)
     store_plan(store, plan, {})
     return plan
 
