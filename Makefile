@@ -1,4 +1,5 @@
-# Everything a user or a developer does, in one word each. Needs Python >= 3.11 with venv and pip.
+# One target for each thing that a user or a developer does. It needs Python >= 3.11 with venv and
+# pip.
 PYTHON ?= python3
 VENV := .venv
 PEERS := .venv-peers
@@ -34,7 +35,8 @@ table4: $(VENV)/installed
 benchmark: $(VENV)/installed
 	$(RUN) jobs.benchmark
 
-# other libraries of predictive coding, for the benchmark alone: they need versions of their own
+# Other libraries of predictive coding. Only the benchmark uses them. They get an environment of
+# their own, because they need other versions of libraries than this project.
 peers: $(PEERS)/installed
 
 $(PEERS)/installed: infra/peers.txt
@@ -48,7 +50,8 @@ store: $(VENV)/installed
 test: $(VENV)/installed
 	$(RUN) pytest
 
-# without a compiler torch trains, the same bits ten times slower: there is time to kill something
+# Without a C compiler torch trains: it gives the same bits, but ten times slower. That leaves the
+# tests the time to kill something while it trains.
 test-faults: $(VENV)/installed
 	CC=no-compiler $(RUN) pytest -m 'faults and not long'
 
@@ -69,7 +72,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(RUN) pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-# the versions that were tried together: what a fresh environment resolves to today
+# Writes constraints.txt: the versions that a fresh environment gets today. They are then the
+# versions that are tested together.
 constraints:
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)

@@ -1,8 +1,9 @@
-"""Asks the cluster's autoscaler for so many GPUs, from now on: spot, or on demand where that fails.
+"""Asks the cluster's autoscaler for a number of GPUs, until another number is asked for.
 
     ray submit infra/aws/cluster.yaml infra/aws/workers.py 8       # and 0 when the sweep is done
 
-The driver gives work to nodes that join, but asks for none.
+The autoscaler starts spot instances, or on-demand instances where that fails. The driver of a sweep
+gives work to nodes that join the cluster, but it does not ask for nodes.
 """
 
 import sys
