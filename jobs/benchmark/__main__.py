@@ -41,6 +41,7 @@ from jobs.options import INTEGERS, console, help_text, main
 from pcworker.clock.turns import spread
 from pcworker.data.batches import CHUNK
 from pcworker.data.mnist import load_digits
+from pcworker.equations.rules import BP, IL, Z_IL, Rule
 from pcworker.errors import InputError
 from pcworker.machine.provenance import ROOT
 from pcworker.trials.configuration import configuration
@@ -57,14 +58,14 @@ PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 def trials(network: str) -> dict[str, Trial]:
     """The trial that is trained with each rule."""
 
-    def trial(rule: str, **values: Any) -> Trial:
-        return Trial(configuration(network=network, rule=rule, **values), SEED)
+    def trial(rule: Rule, **values: Any) -> Trial:
+        return Trial(configuration(network=network, rule=rule.name, **values), SEED)
 
     return {
-        "Z-IL": trial("Z-IL"),
-        "IL, 20 steps": trial("IL", t=20, gamma=GAMMA),
-        "IL, 64 steps": trial("IL", t=64, gamma=GAMMA),
-        "BP": trial("BP"),
+        Z_IL.name: trial(Z_IL),
+        "IL, 20 steps": trial(IL, t=20, gamma=GAMMA),
+        "IL, 64 steps": trial(IL, t=64, gamma=GAMMA),
+        BP.name: trial(BP),
     }
 
 
@@ -76,7 +77,7 @@ def contenders(
     made = []
     for rule, trial in by_rule.items():
         made += [stack(rule, trial, width, supply, orders, rate) for width in widths]
-        if rule == "BP":
+        if rule == BP.name:
             made.append(autograd(trial, supply, rate))
         else:
             both = sorted({1, max(widths)})
@@ -153,7 +154,7 @@ def command(
 ) -> None:
     """The command line: see the module's docstring."""
     by_rule = trials(network)
-    config = by_rule["BP"].configuration
+    config = by_rule[BP.name].configuration
     if (config.widths[-1], config.widths[0]) != (784, 10):
         raise InputError(f"network {network}: MNIST needs one from 784 to 10, as 784-32-32-10")
     if min(widths) < 1 or len(set(widths)) < len(widths):
@@ -170,7 +171,7 @@ def command(
     with ExitStack() as context:
         every = contenders(by_rule, widths, supply, config.alpha)
         process = context.enter_context(
-            found_peers(peers, peers_python, by_rule["BP"], supply, config.alpha)
+            found_peers(peers, peers_python, by_rule[BP.name], supply, config.alpha)
         )
         if process:
             every += process.contenders(updates)

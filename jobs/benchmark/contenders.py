@@ -14,6 +14,7 @@ from jobs.benchmark.rounds import RunBlock
 from pcworker.data.batches import Batch, Chunk, pixels, target_values
 from pcworker.data.mnist import Digits
 from pcworker.data.randomness import batch_order
+from pcworker.equations.rules import BP
 from pcworker.errors import InputError
 from pcworker.kernels.backprop import Backprop
 from pcworker.kernels.fused.agreement import choose_fused
@@ -169,7 +170,7 @@ def autograd(trial: Trial, supply: Supply, rate: float) -> Contender:
         return lambda: _each(lambda batch: made.update(batch, rate), batches)
 
     return Contender(
-        AUTOGRAD, "BP", 1, _Blocks(supply, learn, ready=True), lambda: _arrays(made.parameters())
+        AUTOGRAD, BP.name, 1, _Blocks(supply, learn, ready=True), lambda: _arrays(made.parameters())
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
+from pcworker.equations.rules import BP, FA_Z_IL
 from pcworker.errors import InputError
 from pcworker.trials.configuration import Configuration, configuration, require_at_least
 
@@ -23,7 +24,7 @@ class DetectionConfiguration:
 
     epochs: ClassVar[int] = 1
     """A shard has no checkpoints, and one digest of the weights that it trained."""
-    rule: ClassVar[str] = "Fa-Z-IL"
+    rule: ClassVar[str] = FA_Z_IL.name
 
     network: str
     activation: str
@@ -51,7 +52,7 @@ class DetectionConfiguration:
                 f"weights {self.weights!r} is unknown; allowed: {', '.join(WEIGHT_CHOICES)}"
             )
         require_at_least("minibatches", self.minibatches, 1)
-        least = self.training.l_max - 1
+        least = FA_Z_IL.last_step(self.training.l_max)
         for name, text, kind, low in (
             ("stages", self.stages, int, 0),
             ("horizons", self.horizons, int, least),
@@ -80,11 +81,11 @@ class DetectionConfiguration:
     @property
     def training(self) -> Configuration:
         """The configuration of BP that trains the weights of the stages."""
-        return self._of("BP")
+        return self._of(BP.name)
 
     def inference(self, t_d: int) -> Configuration:
         """The configuration of literal Fa-Z-IL that is watched, up to the largest horizon."""
-        return self._of("Fa-Z-IL", t_d=t_d, horizon=self.horizon_list[-1], schedule="literal")
+        return self._of(FA_Z_IL.name, t_d=t_d, horizon=self.horizon_list[-1], schedule="literal")
 
     def twin(self) -> "DetectionConfiguration":
         """One configuration that stands for all with the same training. They train the same
@@ -124,7 +125,7 @@ def detection_configuration(
 
     Raises InputError that says what is wrong and what is allowed.
     """
-    last = network.count("-") - 1
+    last = FA_Z_IL.last_step(network.count("-"))
     return DetectionConfiguration(
         network=network,
         activation=activation,

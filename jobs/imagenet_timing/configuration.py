@@ -1,11 +1,12 @@
 """Defines a configuration of the timing runs (the paper's Table 4)."""
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from pcworker.equations.rules import BP, FA_Z_IL, IL, rule_named
 from pcworker.errors import InputError
 from pcworker.networks.catalogue import facts
-from pcworker.trials.configuration import CHOICES, require_at_least
+from pcworker.trials.configuration import require_at_least, require_choices
 
 LEARNING_RATE = 1e-4
 """The learning rate, for a sum over the batch. No cost depends on it, but with 0.001 the weights of
@@ -62,14 +63,7 @@ class TimingConfiguration:
 
     def __post_init__(self) -> None:
         facts(self.network)
-        if self.rule not in CHOICES["rule"]:
-            allowed = ", ".join(CHOICES["rule"])
-            raise InputError(f"rule {self.rule!r} is unknown; allowed: {allowed}")
-        for name in ("schedule", "arithmetic"):
-            value = getattr(self, name)
-            if value not in CHOICES[name] and not (value is None and self.rule == "BP"):
-                allowed = ", ".join(CHOICES[name])
-                raise InputError(f"{name} {value!r} is unknown; allowed: {allowed}")
+        require_choices(self)
         for name, least in (("t", 0), ("batch_size", 1), ("threads", 1), ("loaders", 1)):
             require_at_least(name, getattr(self, name), least)
         for name in ("warmup", "updates", "block"):
@@ -98,9 +92,7 @@ class TimingConfiguration:
 
     def twin(self) -> "TimingConfiguration":
         """The configuration of BP on the same network, device and minibatches."""
-        names = ("t", "t_d", "horizon", "gamma", "schedule", "arithmetic")
-        unused: dict[str, Any] = dict.fromkeys(names)
-        return replace(self, rule="BP", **unused)
+        return replace(self, rule=BP.name, **BP.unused(self))
 
 
 def timing_configuration(
@@ -124,15 +116,15 @@ def timing_configuration(
 
     Raises InputError that says what is wrong and what is allowed.
     """
-    if rule == "IL" and t is None:
-        raise InputError("rule IL needs t, the inference step at which it moves the weights")
+    chosen = rule_named(rule)
+    chosen.require_t(t)
     everything = TimingConfiguration(
         network=network,
         rule=rule,
-        t=t if rule == "IL" else None,
-        t_d=_T_D if rule == "Fa-Z-IL" else None,
-        horizon=facts(network).layers - 1 if rule == "Fa-Z-IL" else None,
-        gamma=GAMMA_OF_IL if rule == "IL" else 1.0,
+        t=t,
+        t_d=_T_D,
+        horizon=FA_Z_IL.last_step(facts(network).layers),
+        gamma=GAMMA_OF_IL if chosen is IL else 1.0,
         schedule=schedule,
         arithmetic=arithmetic,
         alpha=LEARNING_RATE,
@@ -146,4 +138,4 @@ def timing_configuration(
         loaders=loaders,
         save_weights=save_weights,
     )
-    return everything.twin() if rule == "BP" else everything
+    return replace(everything, **chosen.unused(everything))

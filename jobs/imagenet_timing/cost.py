@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from cluster.sweeps.estimate import BYTES_PER_WEIGHT
 from jobs.imagenet_timing.configuration import KEPT, TimingConfiguration
+from pcworker.equations.rules import RULES
 from pcworker.networks.catalogue import facts
 from pcworker.trials.trial import Trial
 
@@ -33,13 +34,14 @@ def update_seconds(config: TimingConfiguration) -> float:
     calls = network.layers * _CALLS_S
     backprop = learning + 3 * predicting + 3 * calls
     step = 2 * predicting + network.parameters / _READ_PER_S + 3 * calls
-    if config.rule == "IL":
+    rule = RULES[config.rule]
+    if config.t is not None:
         # until the errors have reached all layers, on average half of the layers have no work
-        return backprop + step * max(0.0, (config.t or 0) - network.layers / 2)
+        return backprop + step * max(0.0, config.t - network.layers / 2)
     if config.schedule == "literal":
-        learns = 0.6 * learning + 0.8 * predicting if config.rule == "Fa-Z-IL" else 0.0
+        learns = 0.6 * learning + 0.8 * predicting if rule.gated else 0.0
         return backprop + network.layers * (step + learns)
-    return backprop * (1.05 if config.rule == "Fa-Z-IL" else 1.0) + calls
+    return backprop * (1.05 if rule.gated else 1.0) + calls
 
 
 def timing_seconds(trials: Sequence[Trial[TimingConfiguration]]) -> float:
@@ -80,4 +82,4 @@ def _place(trial: Trial[TimingConfiguration]) -> tuple[bool, float, str]:
     """The place of a trial in its shard. Cheap rules follow BP directly, so that little time passes
     between the two times of their ratio."""
     config = trial.configuration
-    return config.rule != "BP", update_seconds(config), trial.trial_id
+    return RULES[config.rule].infers, update_seconds(config), trial.trial_id

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from jobs.imagenet_timing.configuration import TimingConfiguration
 from pcworker.data.images import Minibatch
+from pcworker.equations.rules import RULES
 from pcworker.networks.method import Method
 from pcworker.networks.sequential import predictive
 
@@ -56,7 +57,7 @@ class PredictiveLearner:
 
 def learner(config: TimingConfiguration, network: nn.Sequential) -> Learner:
     """Makes the learner of a configuration, which moves the weights of `network`."""
-    if config.rule == "BP":
+    if not RULES[config.rule].infers:
         return BackpropLearner(network, config.alpha)
     method = Method(
         rule=config.rule,

@@ -22,6 +22,7 @@ from jobs.imagenet_timing.views import (
     ratio_by_method,
     runs,
 )
+from pcworker.equations.rules import BP
 from pcworker.store.result import Row
 
 
@@ -86,7 +87,7 @@ def _weights(row: Row, bp: Row) -> Text:
     """Says how far the final weights are from BP's."""
     if row["status"] == "nonfinite":
         return Text("non-finite", style="red")
-    if row["rule"] == "BP":
+    if row["rule"] == BP.name:
         return Text("")
     if row["exact"]:
         return Text("BP's, bit for bit", style="bold green")

@@ -6,8 +6,8 @@ from typing import Any
 from cluster.nodes.resources import Resources
 from cluster.sweeps.sweep import Cell, Sweep, declare
 from jobs.imagenet_timing.configuration import TimingConfiguration, timing_configuration
-from pcworker.errors import InputError
-from pcworker.trials.configuration import CHOICES
+from pcworker.equations.rules import BP, FA_Z_IL, IL, Z_IL
+from pcworker.trials.configuration import require_choice
 
 
 def imagenet_timing(
@@ -30,13 +30,12 @@ def imagenet_timing(
     `timing_configuration` refuses.
     """
     for name, given in (("rule", rules), ("schedule", schedules)):
-        if unknown := set(given) - set(CHOICES[name]):
-            allowed = ", ".join(CHOICES[name])
-            raise InputError(f"{name} {sorted(unknown)[0]!r} is unknown; allowed: {allowed}")
+        for value in sorted(set(given)):
+            require_choice(name, value)
     cells = (
         cell for network in networks for cell in _cells(schedules, t, network=network, **settings)
     )
-    wanted = {*rules, "BP"}
+    wanted = {*rules, BP.name}
     return declare((cell for cell in cells if cell.configuration.rule in wanted), seeds)
 
 
@@ -44,12 +43,12 @@ def _cells(
     schedules: Sequence[str], t: Sequence[int], **settings: Any
 ) -> Iterator[Cell[TimingConfiguration]]:
     """Yields the cells of one network."""
-    yield _cell("BP", **settings)
-    for rule in ("Z-IL", "Fa-Z-IL"):
+    yield _cell(BP.name, **settings)
+    for rule in (Z_IL, FA_Z_IL):
         for schedule in schedules:
-            yield _cell(rule, schedule=schedule, **settings)
+            yield _cell(rule.name, schedule=schedule, **settings)
     for steps in t:
-        yield _cell("IL", schedule=schedules[0], t=steps, **settings)
+        yield _cell(IL.name, schedule=schedules[0], t=steps, **settings)
 
 
 def _cell(rule: str, **settings: Any) -> Cell[TimingConfiguration]:

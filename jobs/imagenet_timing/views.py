@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pcworker.equations.rules import BP, FA_Z_IL, IL, Z_IL, label
 from pcworker.store.result import Row
 
 PAPER_MS = {
-    "cpu": {"BP": 3.1, "IL": 19.2, "Z-IL": 3.6, "Fa-Z-IL": 3.6},
-    "cuda": {"BP": 3.7, "IL": 56.3, "Z-IL": 4.1, "Fa-Z-IL": 4.2},
+    "cpu": {BP.name: 3.1, IL.name: 19.2, Z_IL.name: 3.6, FA_Z_IL.name: 3.6},
+    "cuda": {BP.name: 3.7, IL.name: 56.3, Z_IL.name: 4.1, FA_Z_IL.name: 4.2},
 }
 """The milliseconds per weight update of Table 4, by device and rule. The paper states neither the
 network, nor the batch size, nor the machine."""
@@ -50,7 +51,7 @@ def runs(rows: Sequence[Row]) -> list[Run]:
 
 def method(row: Row) -> str:
     """The name of a row's method: its rule, and what else distinguishes it in its run."""
-    name = f"IL, t = {row['t']}" if row["rule"] == "IL" else str(row["rule"])
+    name = label(row["rule"], row["t"])
     return f"{name}, literal" if row["schedule"] == "literal" else name
 
 
@@ -61,12 +62,12 @@ def methods(found: Sequence[Run]) -> list[str]:
 
 def paper(row: Row) -> Paper | None:
     """The figures of Table 4 for a row, or None if the row cannot be compared with them."""
-    if row["rule"] == "IL" and row["t"] != PAPER_T:
+    if row["t"] not in (None, PAPER_T):
         return None
     if row["schedule"] == "literal":  # the literal schedule costs too much to be what they timed
         return None
     times = PAPER_MS[row["device_kind"]]
-    return Paper(times[row["rule"]], times[row["rule"]] / times["BP"])
+    return Paper(times[row["rule"]], times[row["rule"]] / times[BP.name])
 
 
 def ratio_by_method(run: Run) -> dict[str, float]:
@@ -77,7 +78,7 @@ def ratio_by_method(run: Run) -> dict[str, float]:
 def by_steps(run: Run) -> list[tuple[int, float]]:
     """The pairs (t, ratio to BP) of IL, in the order of t. A single pair is left out."""
     points = sorted(
-        (row["t"], row["ratio_to_bp_median"]) for row in run.rows if row["rule"] == "IL"
+        (row["t"], row["ratio_to_bp_median"]) for row in run.rows if row["t"] is not None
     )
     return points if len(points) > 1 else []
 
@@ -130,4 +131,4 @@ def _data(row: Row) -> str:
 
 def _place(row: Row) -> tuple[bool, bool, bool, bool, int]:
     rule, literal = row["rule"], row["schedule"] == "literal"
-    return rule != "BP", rule == "IL", literal, rule == "Fa-Z-IL", row["t"] or 0
+    return rule != BP.name, rule == IL.name, literal, rule == FA_Z_IL.name, row["t"] or 0

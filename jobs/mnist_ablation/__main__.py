@@ -35,6 +35,7 @@ from jobs.options import (
     run_options,
     split,
 )
+from pcworker.equations.rules import RULES
 
 
 @click.command(help=help_text(__doc__), context_settings={"max_content_width": 100})
@@ -47,7 +48,7 @@ from jobs.options import (
 )
 @click.option("--epochs", type=int, default=1, show_default=True, help="The paper: 64.")
 @click.option("--networks", type=TEXTS, default=MNIST_NETWORKS, show_default=True)
-@click.option("--rules", type=TEXTS, default="BP,IL,Z-IL,Fa-Z-IL", show_default=True)
+@click.option("--rules", type=TEXTS, default=",".join(RULES), show_default=True)
 @click.option("--t", type=STEPS, default=STEPS_OF_THE_PAPER, show_default=True)
 @click.option("--gamma", type=NUMBERS, default=GAMMAS, show_default=True)
 @click.option("--sigma", type=NUMBERS, default=SIGMAS, show_default=True)

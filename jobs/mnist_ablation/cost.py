@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from cluster.sweeps.estimate import BYTES_PER_WEIGHT
+from pcworker.equations.rules import RULES
 from pcworker.kernels.fused.shape import fused_knows
 from pcworker.trials.configuration import Configuration
 from pcworker.trials.trial import Trial
@@ -61,7 +62,7 @@ after the first update, and it leaves its stack."""
 
 def trial_cost(config: Configuration, speeds: Speeds = TABLE) -> float:
     """Microseconds per weight update of one trial among many; BP is trained by torch.autograd."""
-    if config.rule == "BP":
+    if not RULES[config.rule].infers:
         return speeds.backprop
     kernel = _kernel(config, speeds)
     widths = config.widths

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from pcworker.equations.rules import RULES
 from pcworker.trials.configuration import Configuration, stack_key
 from pcworker.trials.trial import Trial
 
@@ -24,9 +25,9 @@ def packs(trials: Iterable[Trial]) -> list[list[Trial]]:
     """
     groups: dict[Group, list[Trial]] = {}
     homes: dict[Group, Group] = {}
-    for trial in sorted(trials, key=lambda trial: trial.configuration.rule == "BP"):
+    for trial in sorted(trials, key=lambda trial: not RULES[trial.configuration.rule].infers):
         config = trial.configuration
-        if config.rule == "BP":
+        if not RULES[config.rule].infers:
             group = homes.get((config, trial.seed), (config, trial.seed))
         else:
             group = stack_key(config), None if config.last_step >= LONG else trial.seed

@@ -63,7 +63,7 @@ def _rules(collected: Collected) -> Table:
     for variant, rows in variants(collected.rows("divergence"), "rule"):
         for row in rows:
             rule = row["rule"]
-            if rule == "Fa-Z-IL":
+            if row["t_d"] is not None:
                 rule += f" (t_d {row['t_d']}, T {row['horizon']}, {row['schedule']})"
             table.add_row(
                 variant, rule, *(_cell(cell_value(row, m)) for m in MEASURES), str(row["exact"])

@@ -16,6 +16,7 @@ import torch
 from pcworker.data.batches import Chunk
 from pcworker.data.dataset import DataSet
 from pcworker.data.mnist import Digits
+from pcworker.equations.rules import IL, Z_IL
 from pcworker.kernels.backprop import Backprop
 from pcworker.kernels.fused.agreement import find_orders
 from pcworker.kernels.fused.evaluation import FusedTest
@@ -40,7 +41,7 @@ def measure() -> dict[str, object]:
     """Measures the fields of `cost.Speeds`, in microseconds."""
     device = prepare_device("cpu", gpus=0, cpus=1)
     data = DataSet(_digits(), device)
-    short = Trial(configuration(network=_NETWORK, rule="Z-IL"), 0)
+    short = Trial(configuration(network=_NETWORK, rule=Z_IL.name), 0)
     config, twin = short.configuration, short.twin
     plain = _chunk(data, config, noisy=False)
     updates = len(plain.inputs)
@@ -80,7 +81,7 @@ def _kernel(seconds: Callable[[Trial], float]) -> dict[str, float]:
 
     seconds  gives the seconds per weight update of a trial
     """
-    cells = ({"rule": "Z-IL"}, {"rule": "IL", "t": 64, "gamma": 0.1})
+    cells = ({"rule": Z_IL.name}, {"rule": IL.name, "t": 64, "gamma": 0.1})
     short, long = (Trial(configuration(network=_NETWORK, **cell), 0) for cell in cells)
     low, high = 1e6 * seconds(short), 1e6 * seconds(long)
     widths = short.configuration.widths

@@ -5,8 +5,8 @@ from typing import Any
 
 from cluster.sweeps.sweep import Cell, Sweep, declare
 from jobs.options import mnist_network
-from pcworker.errors import InputError
-from pcworker.trials.configuration import CHOICES, configuration
+from pcworker.equations.rules import BP, FA_Z_IL, IL, Z_IL, rule_named
+from pcworker.trials.configuration import configuration
 
 PAPER_SEEDS = "1482555873,698841058,2283198659"
 STEPS_OF_THE_PAPER = "l,0,1,2,3,4,16,64"
@@ -34,15 +34,14 @@ def mnist_ablation(
     If t, gamma and sigma have a single value each, the sweep has that one cell in their place.
     Raises InputError for an unknown rule, and for values that `configuration` refuses.
     """
-    if unknown := set(rules) - set(CHOICES["rule"]):
-        allowed = ", ".join(CHOICES["rule"])
-        raise InputError(f"rule {sorted(unknown)[0]!r} is unknown; allowed: {allowed}")
+    for rule in sorted(set(rules)):
+        rule_named(rule)
     cells = (
         cell
         for network in networks
         for cell in _cells(t, gamma, sigma, network=mnist_network(network), **settings)
     )
-    wanted = {*rules, "BP"}
+    wanted = {*rules, BP.name}
     return declare((cell for cell in cells if cell.configuration.rule in wanted), seeds)
 
 
@@ -52,17 +51,17 @@ def _cells(
     """Yields the cells of one network, panel by panel."""
     single = len(t) == len(gamma) == len(sigma) == 1
     for step in t:
-        rule = "Z-IL" if step is None else "IL"
+        rule = (Z_IL if step is None else IL).name
         for g in gamma:
             for s in sigma if single else (0.0,):
                 yield _cell("t-gamma", rule, t=step, gamma=g, sigma=s, **settings)
     if not single:
         for s in sigma:
-            yield _cell("sigma", "Z-IL", sigma=s, **settings)
-        yield _cell("rule", "Fa-Z-IL", **settings)
-    yield _cell("rule", "BP", **settings)
+            yield _cell("sigma", Z_IL.name, sigma=s, **settings)
+        yield _cell("rule", FA_Z_IL.name, **settings)
+    yield _cell("rule", BP.name, **settings)
 
 
 def _cell(panel: str, rule: str, gamma: float = 1.0, **settings: Any) -> Cell:
     made = configuration(rule=rule, gamma=gamma, **settings)
-    return Cell(panel, made, None if rule == "BP" else gamma)  # BP has no gamma at all
+    return Cell(panel, made, None if rule == BP.name else gamma)  # BP has no gamma at all

@@ -31,6 +31,7 @@ from jobs.profile.network import NetworkTimes, time_network
 from pcworker.clock.turns import spread
 from pcworker.data.dataset import DataSet
 from pcworker.data.mnist import load_digits
+from pcworker.equations.rules import BP, FA_Z_IL, IL, RULES, Z_IL, label
 from pcworker.kernels.fused.trial import program
 from pcworker.trials.configuration import Configuration
 from pcworker.trials.trial import Trial
@@ -45,7 +46,7 @@ CoreSeconds = defaultdict[tuple[str, str], float]
 
 def row_of(config: Configuration) -> str:
     """The name of the row of `seconds_table` that holds a trial's time."""
-    return f"IL, t = {config.t}" if config.rule == "IL" else config.rule
+    return label(config.rule, config.t)
 
 
 def core_seconds(trials: Iterable[Trial], by_network: dict[str, NetworkTimes]) -> CoreSeconds:
@@ -117,8 +118,8 @@ def seconds_table(seconds: CoreSeconds, floor: CoreSeconds) -> Table:
 
 def _place(row: str) -> tuple[int, int]:
     """The sorting key of a row: IL by its steps, then the other rules, then shared work."""
-    steps = row.removeprefix("IL, t = ")
-    others = ("Z-IL", "Fa-Z-IL", "BP", COPIES, BATCHES, MEASURING)
+    steps = row.removeprefix(f"{IL.name}, t = ")
+    others = (Z_IL.name, FA_Z_IL.name, BP.name, COPIES, BATCHES, MEASURING)
     return (0, int(steps)) if row != steps else (1, others.index(row))
 
 
@@ -136,7 +137,7 @@ def _place(row: str) -> tuple[int, int]:
 @click.option("--data", type=click.Path(path_type=Path), help="Directory of the data set.")
 def command(rounds: int, data: Path | None, **axes: Any) -> None:
     """The command line: see the module's docstring."""
-    sweep = mnist_ablation(rules=("BP", "IL", "Z-IL", "Fa-Z-IL"), **axes)
+    sweep = mnist_ablation(rules=tuple(RULES), **axes)
     digits = load_digits(data)
     console.print(f"{one_core()}; torch {torch.__version__}; {len(sweep.trials)} trials")
     known, core = DataSet(digits, torch.device("cpu")), Core()

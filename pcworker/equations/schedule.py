@@ -1,12 +1,16 @@
-"""Who computes what at which inference step: pure functions on integers, no tensors.
+"""Which operation takes place for which layer at which inference step: pure functions on integers.
 
-A stack is a row of trials; a *block* is a run of neighbours that share a rule, its last step and
-whether they are noisy. For every step t the schedule says, per operation, which layers of which
-trials take part. `literal` is the paper's text: every neuron at every step. `layerwise` leaves out
-what cannot reach a weight update any more, and what is known to be unchanged: without noise
-eps^l_t is exactly 0 for t < l (the paper's Lemma A3), and x^l first moves at t = l - 1. Both give
-the same bits for IL and Z-IL, and gamma is not looked at. Fa-Z-IL's layerwise schedule looks at phi
-of layer l only up to t = l, and misses what fires later.
+A stack is a row of trials. A *block* is a run of neighbours that share a rule, its last step and
+whether they are noisy. For every step t a schedule says, for each operation, which layers of which
+trials take part. There are two:
+
+literal    is the paper's text: every neuron at every step.
+layerwise  leaves out what cannot reach a weight update any more, and what is known to be unchanged:
+           without noise eps^l_t is exactly 0 for t < l (the paper's Lemma A3), and x^l first moves
+           at t = l - 1.
+
+Both give the same bits for IL and Z-IL, whatever gamma is. For Fa-Z-IL, layerwise looks at phi of
+layer l only up to t = l, and misses neurons that fire later.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,9 +18,11 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import NamedTuple
 
+from pcworker.equations.rules import RULES
+
 
 class Kind(NamedTuple):
-    """What of a trial decides its schedule."""
+    """Everything about a trial that decides its schedule."""
 
     rule: str
     last_step: int
@@ -40,17 +46,17 @@ class Part(NamedTuple):
     start: int
     stop: int
     gated: bool = False
-    """Whether phi gates these trials' weight updates (Fa-Z-IL)."""
+    """Whether phi gates these trials' weight updates."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """The work of one inference step, in this order; all of it reads time-t values only.
+    """The work of one inference step, in this order. All of it reads values of time t only.
 
     activate  x^l and f(x^l), where x^l has moved
     predict   mu^l (Eq. 5)
     compare   eps^l (Eq. 5)
-    listen    phi(eps^l), for Fa-Z-IL
+    listen    phi(eps^l), for gated rules
     move      x^l to t + 1 (Eq. 7)
     learn     theta^{l+1} to t + 1 (Eq. 9)
     """
@@ -64,18 +70,22 @@ class Step:
 
     @cached_property
     def shared(self) -> frozenset[int]:
-        """The l whose eps^l both moves x^{l+1} and teaches theta^{l+1} at this step, ungated: where
-        the pull-back and the change of the weights come out of one computation, one will do."""
+        """The layers l whose ungated eps^l both moves x^{l+1} and teaches theta^{l+1} at this step.
+
+        A layer that gets its pull-back and its change of weights out of one computation makes that
+        computation only once there.
+        """
         moved = {part.layer for part in self.move}
         return frozenset(p.layer for p in self.learn if not p.gated and p.layer + 1 in moved)
 
 
 OPERATIONS = tuple(field.name for field in fields(Step))
+"""The operations of a step, in their order."""
 
 
 @dataclass
 class _Needs:
-    """The layers that each operation needs at one step."""
+    """The layers of one kind that take part in each operation at one step."""
 
     activate: set[int] = field(default_factory=set)
     predict: set[int] = field(default_factory=set)
@@ -86,8 +96,9 @@ class _Needs:
 
 
 def sort_key(kind: Kind) -> tuple[bool, int, bool, str]:
-    """Order of kinds in a stack in which neighbours mostly need the same work at the same t."""
-    sparse = kind.schedule == "layerwise" and not kind.noisy and kind.rule in ("Z-IL", "Fa-Z-IL")
+    """The order of kinds in a stack. Neighbours in this order mostly do the same work at a t."""
+    in_turn = RULES[kind.rule].layer_by_layer
+    sparse = in_turn and kind.schedule == "layerwise" and not kind.noisy
     return (sparse, -kind.last_step, not kind.noisy, kind.rule + kind.schedule)
 
 
@@ -104,66 +115,85 @@ def steps(blocks: Sequence[Block], l_max: int) -> tuple[Step, ...]:
     )
 
 
-def _fires(kind: Kind, l: int, t: int, every_step: bool) -> bool:
-    """Whether theta^{l+1} may move at t (for Fa-Z-IL: phi decides then)."""
-    if kind.rule == "IL":
-        return t == kind.last_step
-    return t == l or (kind.rule == "Fa-Z-IL" and every_step)
-
-
 def _literal(kind: Kind, l_max: int) -> list[_Needs]:
+    """Every neuron at every step, by t."""
+    rule, last = RULES[kind.rule], kind.last_step
     every, hidden = set(range(l_max)), set(range(1, l_max))
     table = []
-    for t in range(kind.last_step + 1):
+    for t in range(last + 1):
         need = _Needs(compare=set(every), move=set(hidden))
-        if t > 0:  # at t = 0 the start has predicted and activated all
+        if t > 0:  # at t = 0 the start has predicted and activated all layers
             need.activate, need.predict = set(hidden), set(every)
-        if kind.rule == "Fa-Z-IL":
+        if rule.gated:
             need.listen = set(every)
-        need.learn = {l for l in every if _fires(kind, l, t, every_step=True)}
+        need.learn = {l for l in every if rule.fires(l, t, last, every_step=True)}
         table.append(need)
     return table
 
 
 def _layerwise(kind: Kind, l_max: int) -> list[_Needs]:
-    def silent(l: int, t: int) -> bool:
+    """Only what some weight update depends on, by t."""
+    table = [_Needs() for _ in range(kind.last_step + 1)]
+    _trace_updates_back(table, kind, l_max)
+    _refresh_what_changed(table)
+    return table
+
+
+def _trace_updates_back(table: Sequence[_Needs], kind: Kind, l_max: int) -> None:
+    """Fills in learn, listen, move and compare, from the last step back to t = 0.
+
+    Going back, `wanted` holds the hidden layers whose activity some later error depends on. Only
+    those have to move. An error eps^l depends on x^l and, through mu^l, on x^{l+1}.
+    """
+    rule, last = RULES[kind.rule], kind.last_step
+    hidden = set(range(1, l_max))
+
+    def is_zero(l: int, t: int) -> bool:
+        """Whether eps^l_t is known to be exactly 0 (Lemma A3)."""
         return not kind.noisy and l >= 1 and t < l
 
-    table = [_Needs() for _ in range(kind.last_step + 1)]
-    later: set[int] = set()  # hidden layers whose activity is needed after t
-    for t in reversed(range(kind.last_step + 1)):
+    wanted: set[int] = set()
+    for t in reversed(range(last + 1)):
         need = table[t]
-        heard = {l for l in range(l_max) if not silent(l, t)}
-        need.learn = {l for l in heard if _fires(kind, l, t, every_step=False)}
-        if kind.rule == "Fa-Z-IL":
-            need.listen = {l for l in heard if t <= l}
-        need.move = {l for l in later if not silent(l, t + 1)}
+        nonzero = {l for l in range(l_max) if not is_zero(l, t)}
+        need.learn = {l for l in nonzero if rule.fires(l, t, last, every_step=False)}
+        if rule.gated:
+            need.listen = {l for l in nonzero if t <= l}
+        # as long as the next error of a layer is known to be 0, its activity does not move
+        need.move = {l for l in wanted if not is_zero(l, t + 1)}
         need.compare = need.learn | need.listen | need.move | {l - 1 for l in need.move}
-        later |= need.compare | {l + 1 for l in need.compare}
-        later &= set(range(1, l_max))
+        wanted |= need.compare | {l + 1 for l in need.compare}
+        wanted &= hidden
 
+
+def _refresh_what_changed(table: Sequence[_Needs]) -> None:
+    """Fills in predict and activate, from t = 0 on: only what is used, and has changed since it was
+    last computed.
+
+    A prediction mu^l changes with x^{l+1} and with theta^{l+1}, and f(x^l) with x^l. At t = 0 the
+    start has computed all of them.
+    """
     stale_activity: set[int] = set()
     stale_prediction: set[int] = set()
     for need in table:
         need.predict = need.compare & stale_prediction
         used = need.move | {l + 1 for l in need.predict | need.learn}
         need.activate = used & stale_activity
-        stale_activity = stale_activity - need.activate | need.move
+        stale_activity = (stale_activity - need.activate) | need.move
         stale_prediction -= need.predict
         stale_prediction |= {l - 1 for l in need.move} | need.learn
-    return table
 
 
 def _parts(
     blocks: Sequence[Block], needs: Sequence[list[_Needs]], t: int, operation: str, l_max: int
 ) -> Iterator[Part]:
-    """Where `operation` takes place at t, neighbouring blocks joined."""
+    """Where `operation` takes place at t. Neighbouring blocks are joined into one part."""
     for l in range(l_max):
         run: Part | None = None
         for block, table in zip(blocks, needs, strict=True):
             if t >= len(table) or l not in getattr(table[t], operation):
                 continue
-            gated = operation == "learn" and block.kind.rule == "Fa-Z-IL"
+            gated = operation == "learn" and RULES[block.kind.rule].gated
             if run and run.stop == block.start and run.gated == gated:
                 run = run._replace(stop=block.stop)
                 continue

@@ -11,6 +11,7 @@ import torch
 
 from pcworker.data.batches import Batch
 from pcworker.data.randomness import generator
+from pcworker.equations.rules import IL, Z_IL
 from pcworker.errors import InputError
 from pcworker.kernels.backprop import Backprop
 from pcworker.kernels.fused.agreement import choose_fused
@@ -41,9 +42,9 @@ class Exactness:
 
 def try_exactness(device: torch.device) -> Exactness:
     """Makes a few updates in every way, in about 0.1 s. `prepare_device` comes first."""
-    zil = Trial(configuration(network=TRIED_NETWORK, rule="Z-IL"), _SEED)
+    zil = Trial(configuration(network=TRIED_NETWORK, rule=Z_IL.name), _SEED)
     others = [
-        Trial(configuration(network=TRIED_NETWORK, rule="IL", t=3, gamma=0.5), _SEED),
+        Trial(configuration(network=TRIED_NETWORK, rule=IL.name, t=3, gamma=0.5), _SEED),
         zil.twin,
     ]
     batches = {_SEED: made_up_batches(zil.configuration, device)}

@@ -56,7 +56,7 @@ class PredictiveNetwork:
             self._require_noise(noise)
             shifts = [targets, *(method.sigma * normal for normal in reversed(noise))]
         state = self._state(inputs, method)
-        inference = Inference(state, trials=1, gated=method.rule == "Fa-Z-IL")
+        inference = Inference(state, trials=1, gated=method.gated)
         errors = inference.start(targets, shifts)
         self._require_shape(targets, state.mu[0])
         for step in method.steps(self.l_max):

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pcworker.data.batches import CHUNK, Batch, Chunk
 from pcworker.data.dataset import DataSet
+from pcworker.equations.rules import RULES
 from pcworker.kernels.backprop import Backprop
 from pcworker.kernels.fused.agreement import choose_fused
 from pcworker.kernels.fused.evaluation import FusedTest
@@ -49,7 +50,7 @@ class Training:
         self.updates = 0
         self.seeds = tuple(dict.fromkeys(trial.seed for trial in trials))
         self.noisy = any(trial.configuration.noisy for trial in trials)
-        stacked = [trial for trial in trials if trial.configuration.rule != "BP"]
+        stacked = [trial for trial in trials if RULES[trial.configuration.rule].infers]
         width = max_width or max(1, len(stacked))
         groups = [stacked[k : k + width] for k in range(0, len(stacked), width)]
         some = self._some_batches()

@@ -1,1 +1,1 @@
-"""What is trained: configurations, trials, and digests of what they have learnt."""
+"""The values that are trained: configurations, trials, and digests of their weights."""

@@ -1,4 +1,4 @@
-"""Digests of weights: equal if and only if every bit is."""
+"""Digests of weights. Two digests are equal if and only if every bit of the weights is."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ Parameters = Sequence[Sequence[np.ndarray]]
 
 
 def parameter_sha256(parameter: np.ndarray) -> str:
-    """sha256 of the little-endian bytes."""
+    """The sha256 of the parameter's little-endian bytes, as hex digits."""
     little = parameter.astype(parameter.dtype.newbyteorder("<"), copy=False)
     return hashlib.sha256(np.ascontiguousarray(little).tobytes()).hexdigest()
 
@@ -21,5 +21,5 @@ def network_digest(parameters: Parameters) -> str:
 
 
 def combine(parameter_shas: Iterable[str]) -> str:
-    """`network_digest` from the parameters' sha256s, in the order of layers, weight before bias."""
+    """The `network_digest` from the parameters' sha256s, layer by layer, weight before bias."""
     return hashlib.sha256("\n".join(parameter_shas).encode()).hexdigest()

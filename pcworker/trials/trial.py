@@ -12,13 +12,13 @@ from pcworker.fingerprint import fingerprint
 from pcworker.trials.configuration import Configuration
 
 ENGINE_VERSION = 1
-"""Part of every trial's identity. Raise it when the numbers of a trial change on purpose."""
+"""A part of every trial's identity. Raise it when the numbers of a trial change on purpose."""
 
 MAX_SEED = 2**63 - 1
 
 
 class Configured(Protocol):
-    """What plans, commits and tables know of a configuration, whatever its experiment is."""
+    """What plans, commits and tables know about a configuration of any experiment."""
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
@@ -30,10 +30,10 @@ class Configured(Protocol):
 
     @property
     def epochs(self) -> int:
-        """After each of which a shard has a checkpoint, and its twins a digest."""
+        """The number of epochs. After each one a shard has a checkpoint and its twins a digest."""
 
     def twin(self) -> Self:
-        """The configuration of BP that this one is compared with."""
+        """The BP configuration with which this one is compared."""
 
 
 C = TypeVar("C", bound=Configured, default=Configuration, covariant=True)
@@ -41,7 +41,10 @@ C = TypeVar("C", bound=Configured, default=Configuration, covariant=True)
 
 @dataclass(frozen=True)
 class Trial(Generic[C]):
-    """A configuration and a seed: one training, one row."""
+    """A configuration and a seed: one training, one row.
+
+    Raises InputError for a seed that does not fit into int64.
+    """
 
     configuration: C
     seed: int
@@ -61,13 +64,14 @@ class Trial(Generic[C]):
 
     @property
     def twin(self) -> "Trial[C]":
+        """The BP trial with which this one is compared. A BP trial is its own twin."""
         return Trial(self.configuration.twin(), self.seed)
 
 
 def configuration_from(kind: type[C], values: Mapping[str, Any]) -> C:
-    """The configuration of class `kind` that `dataclasses.asdict` gave as `values`; other keys are
-    ignored.
+    """The configuration of class `kind` whose fields `dataclasses.asdict` gave as `values`.
 
-    Raises KeyError if a field is missing, InputError if a value is not allowed.
+    Other keys are ignored. Raises KeyError if a field is missing, InputError if a value is not
+    allowed.
     """
     return kind(**{field.name: values[field.name] for field in fields(kind)})

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pcworker.data.batches import Batch, Chunk
 from pcworker.data.randomness import generator
+from pcworker.equations.rules import RULES
 from pcworker.kernels.backprop import Backprop
 from pcworker.kernels.fused import library
 from pcworker.kernels.fused.shape import fused_knows
@@ -102,8 +103,8 @@ def _fits(config: Configuration, orders: Orders, l: int, batch_sizes: set[int]) 
 def _agrees(trial: Trial, orders: Orders, batches: Sequence[Batch], rate: float) -> bool:
     """Whether a trial has the same bits by `fused.c` as without."""
     ours = FusedTrial(trial, orders)
-    bp = trial.configuration.rule == "BP"
-    theirs = Backprop(trial, torch.device("cpu")) if bp else Stack([trial], torch.device("cpu"))
+    infers = RULES[trial.configuration.rule].infers
+    theirs = Stack([trial], torch.device("cpu")) if infers else Backprop(trial, torch.device("cpu"))
     for batch in batches:
         ours.train(Gathered(_chunk(batch), orders.block), rate)
         if isinstance(theirs, Backprop):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pcworker.data.batches import Chunk
 from pcworker.data.randomness import initial_parameters
+from pcworker.equations.rules import RULES
 from pcworker.equations.schedule import OPERATIONS, Block, steps
 from pcworker.kernels.blocks import kind
 from pcworker.kernels.fused import library
@@ -43,7 +44,9 @@ def program(trial: Trial) -> Program:
     """The trial's weight update; its schedule as one row of operations."""
     config = trial.configuration
     start = (*forward(config), ("clamp", 0))
-    if config.rule == "BP":  # Eq. 2-4: errors go back through all layers, then all weights move
+    if not RULES[
+        config.rule
+    ].infers:  # Eq. 2-4: errors go back through all layers, then all weights move
         back = [("pull_back", l) for l in range(1, config.l_max)]
         return (*start, ("compare", 0), *back, *(("learn", l) for l in range(config.l_max)))
     return (
