@@ -58,7 +58,7 @@ def in_stages(
     experiments  the experiments that may have written the sweep
     """
     known = list(experiments)
-    written = {name for each in known for name in each.tables.schemas}
+    written = {name for each in known for name in each.tables.row_types}
     names = {
         "data": written,
         "table": {*written, "failures", *(name for each in known for name in each.derived)},

@@ -31,11 +31,9 @@ Seconds = Callable[[Trials], float]
 class Derived:
     """A table that the collector computes from the tables that the shards have written."""
 
-    schema: "pa.Schema"
-    rows: Callable[
-        [Sequence["Plan"], Mapping[str, "pa.Table"], Sequence["Commit"]],
-        Sequence[Mapping[str, Any]],
-    ]
+    row_type: type
+    """The dataclass of its rows: see `pcworker.store.row`."""
+    rows: Callable[[Sequence["Plan"], Mapping[str, "pa.Table"], Sequence["Commit"]], Sequence[Any]]
     """Makes the rows from the plans, the committed tables and the commits of all sweeps that are
     collected together."""
 
@@ -100,9 +98,6 @@ class Experiment:
     """The tables that the shards write."""
 
     # what the collector does
-    columns: Callable[[Any], Mapping[str, object]]
-    """Returns the columns that identify and describe a trial. They fill the row of a trial whose
-    shard has failed."""
     derived: Mapping[str, Derived] = field(default_factory=dict)
     report: Callable[["Console", "Collected"], None]
     """Prints the results as tables for a person to read."""

@@ -24,6 +24,7 @@ from cluster.sweeps.sweep import Sweep
 from pcworker.errors import InputError
 from pcworker.machine.provenance import command_line, provenance
 from pcworker.store.patient import PatientStore
+from pcworker.store.sealed import as_json
 from pcworker.store.store import open_store
 
 
@@ -96,7 +97,7 @@ def run_sweep(
         took = (time.monotonic() - started) / 60
         console.print(f"Took {took:.1f} minutes; expected were {expected.wall_seconds / 60:.1f}.")
     else:
-        plan = store_plan(store, plan, {**provenance(), "command": command_line()})
+        plan = store_plan(store, plan, as_json(provenance(command_line())))
         console.print(f"Sweep {plan.name}: all {len(plan.shards)} shards are committed already.")
     collected = collect(store, [plan])
     if not quarantined:

@@ -9,11 +9,11 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pcworker.errors import InputError, StoreError
-from pcworker.machine.provenance import provenance, result_fingerprint
+from pcworker.machine.provenance import WorkerProvenance, provenance, result_fingerprint
 from pcworker.store.checkpoints import Checkpoints
 from pcworker.store.commit import CommitOutcome, commit_shard
 from pcworker.store.keys import SweepKeys
@@ -113,22 +113,21 @@ class Worker:
             require_exact(device)
         self._engine = work.make_engine(data, device)
         # This is read now, because the sources may be edited while the worker lives.
-        self._where = {
-            **provenance(),
-            **numerics(),
-            "sweep": work.sweep,
-            "hostname": place.hostname,
-            "node_id": place.node_id,
-            "device": device_name(device),
-            "command": list(work.command),
-        }
+        here = replace(provenance(work.command), hostname=place.hostname)
+        self._where = WorkerProvenance(
+            **vars(here),
+            sweep=work.sweep,
+            device=device_name(device),
+            node_id=place.node_id,
+            numerics=numerics(),
+        )
         self.progress: tuple[str, float] = ("", 0.0)
         """The id of the attempt that runs, and the share of it that is done, from 0 to 1."""
 
     def describe(self) -> dict[str, Any]:
         """Says who this worker is: the values of a `cluster.driver.events.WorkerInfo`."""
         names = ("hostname", "node_id", "device")
-        return {"pid": os.getpid(), **{name: self._where[name] for name in names}}
+        return {"pid": os.getpid(), **{name: getattr(self._where, name) for name in names}}
 
     def run(
         self,
@@ -163,8 +162,8 @@ class Worker:
             save=checkpoints.save,
         )
         trained = time.monotonic()
-        device = ", ".join(filter(None, (self._where["device"], result.kernel)))
-        where = {**self._where, "device": device}
+        device = ", ".join(filter(None, (self._where.device, result.kernel)))
+        where = replace(self._where, device=device)
         outcome = commit_shard(
             self._store, self._keys, shard_id, attempt_id, result, self._work.tables, where
         )

@@ -19,8 +19,9 @@ from cluster.results.reading import committed, with_commit
 from cluster.sweeps.plan import Plan, Shard, store_plan
 from pcworker.machine.provenance import command_line, provenance
 from pcworker.store.commit import read_commit
-from pcworker.store.sealed import seal
+from pcworker.store.sealed import as_json, seal
 from pcworker.store.store import Store
+from pcworker.store.tables import FailureRow
 
 
 def drive(
@@ -72,7 +73,7 @@ def drive(
             tries_exactness=look is not None and plan.experiment.exact,
         )
         dispatcher = Dispatcher(work, data, resources)
-        plan = store_plan(store, plan, {**provenance(), "command": command})
+        plan = store_plan(store, plan, as_json(provenance(command)))
         done = committed(store, plan)
         costs = {s.shard_id: plan.experiment.seconds(s.trials) for s in plan.shards}
         metrics = Metrics(plan.name, len(plan.shards), len(done))
@@ -124,19 +125,19 @@ def _record(store: Store, plan: Plan, event: Failed) -> None:
     is lost to it."""
     if event.kind == "store":
         store.check()
-    record = {
-        "sweep": plan.name,
-        "shard_id": event.shard.shard_id,
-        "attempt_id": event.attempt_id,
-        "kind": event.kind,
-        "quarantined": event.quarantined,
-        "error": event.error,
-        "traceback": event.traceback,
-        "driver": socket.gethostname(),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "trial_ids": [trial.trial_id for trial in event.shard.trials],
-    }
-    store.put(plan.keys.failure(event.shard.shard_id, event.attempt_id), seal(record))
+    row = FailureRow(
+        sweep=plan.name,
+        shard_id=event.shard.shard_id,
+        attempt_id=event.attempt_id,
+        kind=event.kind,
+        quarantined=event.quarantined,
+        error=event.error,
+        traceback=event.traceback,
+        driver=socket.gethostname(),
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        trial_ids=tuple(trial.trial_id for trial in event.shard.trials),
+    )
+    store.put(plan.keys.failure(row.shard_id, row.attempt_id), seal(as_json(row)))
 
 
 def _tidy(store: Store, plan: Plan) -> None:

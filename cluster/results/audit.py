@@ -84,4 +84,4 @@ def _copies(commits: Sequence[Commit]) -> Iterator[tuple[str, Commit, Commit]]:
 
 
 def _ran_on(commit: Commit) -> str:
-    return f"{commit.where.get('hostname')}, {commit.where.get('device')}"
+    return f"{commit.where.hostname}, {commit.where.device}"

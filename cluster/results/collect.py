@@ -4,8 +4,7 @@ It may run at any time, even while the sweep runs: attempts that are half-writte
 invisible to it.
 """
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +15,13 @@ from cluster.results.audit import Audit, audit, read_repeated
 from cluster.results.reading import Committed, read_committed, read_failures
 from cluster.sweeps.plan import Plan, read_plan
 from pcworker.errors import InputError
-from pcworker.machine.provenance import code_metadata, command_line, provenance
+from pcworker.machine.provenance import command_line, provenance
 from pcworker.store.commit import Commit
 from pcworker.store.keys import SweepKeys
-from pcworker.store.parquet import FAILURES, table, to_parquet, with_metadata
+from pcworker.store.parquet import file_metadata, table, to_parquet, with_metadata
+from pcworker.store.result import Origin
 from pcworker.store.store import Store
+from pcworker.store.tables import FailureRow
 from pcworker.trials.trial import Trial
 
 ANY_SWEEP = ""
@@ -120,34 +121,31 @@ def _missing(plans: Iterable[Plan], committed: Committed) -> Iterator[tuple[str,
 def _tables(
     plans: Sequence[Plan],
     committed: Committed,
-    failures: list[dict[str, Any]],
+    failures: list[FailureRow],
     missing: Iterable[tuple[str, Trial[Any]]],
 ) -> dict[str, pa.Table]:
     metadata, experiment = _metadata(committed.commits), plans[0].experiment
-    made = {name: committed.rows(name) for name in committed.schemas}
-    per_trial = experiment.tables.per_trial
-    failed = list(_failed_rows(experiment, missing, failures))
-    fresh = table(committed.schemas[per_trial], failed, {}).replace_schema_metadata(None)
-    made[per_trial] = pa.concat_tables([made[per_trial], fresh])
+    row_types, per_trial = experiment.tables.row_types, experiment.tables.per_trial
+    made = {name: committed.rows(name) for name in row_types}
+    failed = table(row_types[per_trial], _failed_rows(experiment, missing, failures), {})
+    made[per_trial] = pa.concat_tables([made[per_trial], failed.replace_schema_metadata(None)])
     tables = {name: with_metadata(part, metadata) for name, part in made.items()}
     for name, derived in experiment.derived.items():
         rows = derived.rows(plans, made, committed.commits)
-        tables[name] = table(derived.schema, rows, metadata)
-    return {**tables, "failures": table(FAILURES, failures, metadata)}
+        tables[name] = table(derived.row_type, rows, metadata)
+    return {**tables, "failures": table(FailureRow, failures, metadata)}
 
 
 def _metadata(commits: Iterable[Commit]) -> dict[str, str]:
     """Parquet metadata that names the code that collected and the code that trained."""
-    trained = sorted({str(commit.where.get("code_sha256")) for commit in commits})
-    made_by = {**provenance(), "command": command_line()}
+    trained = sorted({commit.where.code_sha256 for commit in commits})
     return {
-        **code_metadata(made_by),
-        "provenance": json.dumps(made_by),
+        **file_metadata(provenance(command_line())),
         "trained_code_sha256": ",".join(trained),
     }
 
 
-def _failures(store: Store, plans: Iterable[Plan]) -> tuple[list[dict[str, Any]], list[str]]:
+def _failures(store: Store, plans: Iterable[Plan]) -> tuple[list[FailureRow], list[str]]:
     read = [read_failures(store, plan) for plan in plans]
     return [row for rows, _ in read for row in rows], [line for _, lines in read for line in lines]
 
@@ -155,24 +153,20 @@ def _failures(store: Store, plans: Iterable[Plan]) -> tuple[list[dict[str, Any]]
 def _failed_rows(
     experiment: Experiment,
     missing: Iterable[tuple[str, Trial[Any]]],
-    failures: Iterable[Mapping[str, Any]],
-) -> Iterator[dict[str, Any]]:
+    failures: Iterable[FailureRow],
+) -> Iterator[Any]:
     """Yields a row for each missing trial whose shard is quarantined."""
     quarantined = {
         (sweep, trial_id): row
         for row in failures
-        if row["quarantined"]
-        for trial_id in row["trial_ids"]
-        for sweep in (row["sweep"], ANY_SWEEP)
+        if row.quarantined
+        for trial_id in row.trial_ids
+        for sweep in (row.sweep, ANY_SWEEP)
     }
     for sweep, trial in missing:
         if failure := quarantined.get((sweep, trial.trial_id)):
-            yield {
-                **experiment.columns(trial),
-                "sweep": failure["sweep"],
-                "status": "failed",
-                "shard_id": failure["shard_id"],
-            }
+            origin = Origin(sweep=failure.sweep, shard_id=failure.shard_id)
+            yield experiment.tables.failed(trial, origin)
 
 
 def _packed(commits: Iterable[Commit], packing: str) -> int:

@@ -1,11 +1,11 @@
 """Reads committed results: exactly the files that commits name, and each file is checked."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,9 +13,11 @@ import pyarrow.compute as pc
 from cluster.sweeps.plan import Plan, Shard
 from pcworker.errors import DamagedError
 from pcworker.store.commit import Commit, read_commit, read_file
-from pcworker.store.parquet import FAILURES, table
-from pcworker.store.sealed import unseal
+from pcworker.store.parquet import schema_of
+from pcworker.store.result import Tables
+from pcworker.store.sealed import as_json, from_json, unseal
 from pcworker.store.store import Store
+from pcworker.store.tables import FailureRow
 
 READERS = 10
 """The number of objects that are read at the same time, because an object store needs some time for
@@ -23,16 +25,14 @@ each object, however small. boto3 keeps 10 connections by default."""
 
 _T = TypeVar("_T")
 R = TypeVar("R")
-Record = dict[str, Any]
-"""The record of a failed attempt: a row of the table `failures`."""
 
 
 @dataclass
 class Committed:
     """The commits and the rows of one or more sweeps of one experiment."""
 
-    schemas: Mapping[str, pa.Schema]
-    """The schemas of the tables that the shards write, by table."""
+    tables: Tables
+    """The tables that the shards write."""
     commits: list[Commit] = field(default_factory=list)
     parts: dict[str, list[pa.Table]] = field(default_factory=lambda: defaultdict(list))
     """The rows by table, one part for each shard."""
@@ -48,15 +48,15 @@ class Committed:
 
     def rows(self, name: str) -> pa.Table:
         """All rows of a table, without metadata."""
-        bare = self.schemas[name].remove_metadata()
+        empty = schema_of(self.tables.row_types[name]).empty_table()
         parts = [part.replace_schema_metadata(None) for part in self.parts[name]]
-        return pa.concat_tables([bare.empty_table(), *parts])
+        return pa.concat_tables([empty, *parts])
 
 
 def read_committed(store: Store, plans: Sequence[Plan]) -> Committed:
     """Reads everything that the shards of the plans have committed. A trial that several plans hold
     counts once if its result is the same everywhere."""
-    committed = Committed(plans[0].experiment.tables.schemas)
+    committed = Committed(plans[0].experiment.tables)
     for plan in plans:
         keys = store.list(plan.keys.shards)
         for found in read_all(partial(_read_shard, store, plan), with_commit(plan, keys)):
@@ -73,7 +73,7 @@ def _beside(
 ) -> Iterator[tuple[str, Commit]]:
     """Yields the keys of the plan's finished attempts that are not the committed ones, each with
     the commit of its shard."""
-    by_shard = {c.shard_id: c for c in commits if c.where.get("sweep") == plan.name}
+    by_shard = {c.shard_id: c for c in commits if c.where.sweep == plan.name}
     for key in keys:
         of = plan.keys.parse(key)
         commit = by_shard.get(of.shard) if of and of.kind == "attempt" else None
@@ -112,28 +112,28 @@ def read_shard_commit(store: Store, plan: Plan, shard: Shard) -> Commit | None:
     digests = {twin: len(each) for twin, each in commit.twins.items()}
     tables = {file.table for file in commit.files}
     same = sorted(map(str, commit.trial_ids)) == sorted(trial_ids) and digests == twins
-    if not same or tables != set(plan.experiment.tables.schemas):
+    if not same or tables != set(plan.experiment.tables.row_types):
         where = store.describe(plan.keys.commit(shard.shard_id))
         raise DamagedError(f"{where} holds other trials than the plan's shard; delete it")
     return commit
 
 
-def read_failures(store: Store, plan: Plan) -> tuple[list[Record], list[str]]:
+def read_failures(store: Store, plan: Plan) -> tuple[list[FailureRow], list[str]]:
     """Reads the records of failed attempts. The second list has a line for each damaged record."""
     listed = store.list(plan.keys.failures)
     found = list(read_all(partial(read_failure, store), listed))
-    rows = [row for row in found if isinstance(row, dict)]
+    rows = [row for row in found if isinstance(row, FailureRow)]
     return rows, [str(error) for error in found if isinstance(error, DamagedError)]
 
 
-def read_failure(store: Store, key: str) -> Record:
+def read_failure(store: Store, key: str) -> FailureRow:
     """Reads the record of a failed attempt. Raises DamagedError if it is damaged."""
     try:
-        row = unseal(store.get(key) or b"")
-        if set(row) != set(FAILURES.names) or not isinstance(row["trial_ids"], list):
+        body = unseal(store.get(key) or b"")
+        row = from_json(FailureRow, body)
+        if as_json(row) != body:
             raise ValueError("not a record of a failure")
-        table(FAILURES, [row], {})  # raises unless its values fit
-    except (ValueError, pa.ArrowException) as error:
+    except ValueError as error:
         raise DamagedError(f"{store.describe(key)} is damaged ({error}); delete it") from error
     return row
 

@@ -7,12 +7,13 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from cluster.driver.heartbeat import read_drivers
-from cluster.results.reading import Record, read_all, read_failure, read_shard_commit, with_commit
+from cluster.results.reading import read_all, read_failure, read_shard_commit, with_commit
 from cluster.status.status import Status, StoredSweep, status_of
 from cluster.sweeps.plan import Plan
 from pcworker.errors import DamagedError
 from pcworker.store.commit import Commit
 from pcworker.store.store import Store
+from pcworker.store.tables import FailureRow
 
 _T = TypeVar("_T")
 
@@ -24,7 +25,7 @@ class Lookout:
         self._store, self._plan, self._keys = store, plan, plan.keys
         shards = {shard.shard_id: shard for shard in plan.shards}
         self._commits = _Kept[Commit](lambda id: read_shard_commit(store, plan, shards[id]))
-        self._failures = _Kept[Record](partial(read_failure, store))
+        self._failures = _Kept[FailureRow](partial(read_failure, store))
 
     def status(self) -> Status:
         """Reads how the sweep stands now.

@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 from cluster.driver.heartbeat import Driver
 from cluster.sweeps.plan import Plan
 from pcworker.store.commit import Commit
+from pcworker.store.tables import FailureRow
 
 ShardState = Literal["done", "running", "failed", "damaged", "missing"]
 """done: the shard is committed. running: a living driver says that it runs. failed: the shard is
@@ -28,7 +29,7 @@ class StoredSweep:
     """The ids of the shards whose commit cannot be read."""
     damaged: tuple[str, ...]
     """A line for each damaged object: its place, and what is wrong with it."""
-    failures: Sequence[Mapping[str, Any]]
+    failures: Sequence[FailureRow]
     """The rows of the table `failures`."""
     drivers: Sequence[Driver]
 
@@ -141,7 +142,7 @@ def status_of(plan: Plan, found: StoredSweep, now: float) -> Status:
             for shard_id, at in sorted(driver.running.items(), key=lambda item: item[0])
             if states.get(shard_id) == "running"
         ),
-        failures=Counter(row["kind"] for row in found.failures),
+        failures=Counter(row.kind for row in found.failures),
         first_error=_first_error(plan, found.failures, states),
         updates_per_second=_updates_per_second(found.commits, alive),
         eta_seconds=_eta_seconds(plan, found.commits, states, alive),
@@ -160,9 +161,7 @@ def _states(plan: Plan, found: StoredSweep, alive: Sequence[Driver]) -> dict[str
     running = {shard_id for driver in alive for shard_id in driver.running}
     # A living driver tries again the shards that were quarantined before it started.
     since = min((_iso(driver.started) for driver in alive), default="")
-    quarantined = {
-        row["shard_id"] for row in found.failures if row["quarantined"] and row["time"] >= since
-    }
+    quarantined = {row.shard_id for row in found.failures if row.quarantined and row.time >= since}
 
     def state(shard_id: str) -> ShardState:
         if shard_id in found.commits:
@@ -182,13 +181,13 @@ def _iso(seconds: float) -> str:
 
 
 def _first_error(
-    plan: Plan, failures: Sequence[Mapping[str, Any]], states: Mapping[str, ShardState]
+    plan: Plan, failures: Sequence[FailureRow], states: Mapping[str, ShardState]
 ) -> FirstError | None:
     if not failures:
         return None
-    row = min(failures, key=lambda row: (states.get(row["shard_id"]) != "failed", row["time"]))
-    key = plan.keys.failure(row["shard_id"], row["attempt_id"])
-    return FirstError(row["shard_id"], row["kind"], row["error"], key)
+    row = min(failures, key=lambda row: (states.get(row.shard_id) != "failed", row.time))
+    key = plan.keys.failure(row.shard_id, row.attempt_id)
+    return FirstError(row.shard_id, row.kind, row.error, key)
 
 
 def _updates_per_second(commits: Mapping[str, Commit], alive: Sequence[Driver]) -> float | None:
@@ -227,10 +226,7 @@ def _eta_seconds(
 
 def _machines(commits: Mapping[str, Commit], alive: Sequence[Driver]) -> tuple[Machine, ...]:
     workers = Counter((w.hostname, w.device) for driver in alive for w in driver.workers)
-    committed = Counter(
-        (str(commit.where.get("hostname")), str(commit.where.get("device")))
-        for commit in commits.values()
-    )
+    committed = Counter((commit.where.hostname, commit.where.device) for commit in commits.values())
     return tuple(
         Machine(hostname, device, workers[hostname, device], committed[hostname, device])
         for hostname, device in sorted(workers.keys() | committed.keys())

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pcworker.store.row import Int64
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -16,23 +18,23 @@ class Counts:
     weaker rate spike_at_l / pairs; the share of all spikes that come at t = l, spike_at_l / spikes.
     """
 
-    pairs: int
+    pairs: Int64
     """neurons x samples"""
-    spike_at_l: int
+    spike_at_l: Int64
     """phi = 1 at t = l"""
-    only_at_l: int
+    only_at_l: Int64
     """phi = 1 at t = l, and at no other t"""
-    missed_zero: int
+    missed_zero: Int64
     """phi = 0 at t = l, where eps is zero: Eq. 9 would change nothing"""
-    missed_nonzero: int
+    missed_nonzero: Int64
     """phi = 0 at t = l, where eps is not zero"""
-    early: int
+    early: Int64
     """phi = 1 at some t < l"""
-    late: int
+    late: Int64
     """phi = 1 at some t > l"""
-    missed_late: int
+    missed_late: Int64
     """phi = 0 at t = l, and 1 at some t > l"""
-    spikes: int
+    spikes: Int64
     """Of all pairs and all t."""
 
 

@@ -7,7 +7,7 @@ from cluster.experiment import Experiment, Question, Trials
 from jobs.detection_rate.configuration import DetectionConfiguration
 from jobs.detection_rate.cost import detection_packs, detection_seconds, detection_updates
 from jobs.detection_rate.report import print_detection
-from jobs.detection_rate.tables import DETECTION_TABLES, detection_columns
+from jobs.detection_rate.tables import DETECTION_TABLES
 from pcworker.data.mnist import Digits, load_digits
 
 if TYPE_CHECKING:
@@ -51,7 +51,6 @@ DETECTION = Experiment(
     data_name=_name,
     engine=detection_engine,
     tables=DETECTION_TABLES,
-    columns=detection_columns,
     report=print_detection,
     question=Question(
         "detection",

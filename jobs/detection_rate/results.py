@@ -1,21 +1,22 @@
-"""What a detection run gives: plain values, between the engine and the store."""
+"""The results of a detection run: plain values, which pass from the engine to the store."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs.detection_rate.configuration import DetectionConfiguration
 from jobs.detection_rate.counts import Counts
+from pcworker.store.row import Int64
 from pcworker.trials.trial import Trial
 
 
 @dataclass(frozen=True)
 class Detected:
-    """The counts of one layer in one stage, for one way of looking."""
+    """The counts of one layer in one stage, for one t_d, horizon and tolerance."""
 
-    stage: int
-    """Weight updates before."""
+    stage: Int64
+    """The number of weight updates before inference is watched."""
     layer: int
-    """l: 0 is the output's."""
+    """l: 0 is the output layer."""
     neurons: int
     t_d: int
     horizon: int
@@ -25,17 +26,17 @@ class Detected:
 
 @dataclass(frozen=True)
 class DetectionResult:
-    """A shard: one trial."""
+    """The results of a shard, which has one trial."""
 
     trial: Trial[DetectionConfiguration]
     detected: Sequence[Detected]
     finite: bool
-    """Whether all weights are, after the last stage's training."""
+    """Whether all weights are finite after the training of the last stage."""
     twins: dict[str, list[str]]
-    """By the twin's trial id: the digest of the weights after the last stage's training."""
+    """The digest of the weights after the training of the last stage, by the twin's trial id."""
     wall_seconds: float
     updates: int
-    """Of the training."""
+    """The number of weight updates of the training."""
     packing: str = "stacked"
     kernel: None = None
 

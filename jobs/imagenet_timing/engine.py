@@ -11,14 +11,15 @@ from torch import Tensor, nn
 
 from jobs.imagenet_timing.configuration import KEPT, TimingConfiguration
 from jobs.imagenet_timing.learners import layer_distance, learner, named_parameters
-from jobs.imagenet_timing.results import Comparison, Parameter, TimingResult, TrialTiming
+from jobs.imagenet_timing.results import Comparison, TimingResult, TrialTiming
 from pcworker.clock.stopwatch import stopwatch
 from pcworker.clock.turns import Update, take_turns, time_loops, warm_up
 from pcworker.data.images import Minibatch, images, minibatches
 from pcworker.errors import InputError
 from pcworker.networks.catalogue import facts
 from pcworker.networks.named import build
-from pcworker.trials.digests import combine, parameter_sha256
+from pcworker.store.tables import FinalParameter, final_parameter
+from pcworker.trials.digests import combine
 from pcworker.trials.trial import Trial
 
 
@@ -137,7 +138,7 @@ def _counted(report: Callable[[float], None], steps: int) -> Callable[[], None]:
     return step
 
 
-def kept_parameters(network: nn.Sequential, everything: bool) -> list[Parameter]:
+def kept_parameters(network: nn.Sequential, everything: bool) -> list[FinalParameter]:
     """The final parameters of a network, in the order of its layers, the weight before the bias.
 
     everything  keep the values of large parameters, too, and not only their sha256
@@ -147,20 +148,11 @@ def kept_parameters(network: nn.Sequential, everything: bool) -> list[Parameter]
         for name, parameter in layer:
             values = parameter.cpu().numpy()
             kept = everything or values.size <= KEPT
-            found.append(
-                Parameter(
-                    layer=l + 1,
-                    name=name,
-                    dtype=str(values.dtype),
-                    shape=values.shape,
-                    sha256=parameter_sha256(values),
-                    values=values.copy() if kept else None,
-                )
-            )
+            found.append(final_parameter(l + 1, name, values, kept))
     return found
 
 
-def _shas(parameters: Sequence[Parameter]) -> list[str]:
+def _shas(parameters: Sequence[FinalParameter]) -> list[str]:
     return [parameter.sha256 for parameter in parameters]
 
 
@@ -170,9 +162,9 @@ def _compare(network: nn.Sequential, bp: nn.Sequential, exact: bool) -> Comparis
     exact  True if they have the same sha256
     """
     if exact:
-        return Comparison(exact=True, l2=0.0, maxabs=0.0)
+        return Comparison(exact=True, weight_l2_to_bp=0.0, weight_maxabs_to_bp=0.0)
     if not (_finite(network) and _finite(bp)):
-        return Comparison(exact=False, l2=None, maxabs=None)
+        return Comparison(exact=False, weight_l2_to_bp=None, weight_maxabs_to_bp=None)
     pairs = zip(_layers(network), _layers(bp), strict=True)
     apart = [layer_distance(ours, theirs) for ours, theirs in pairs]
     return Comparison(False, sum(l2 for l2, _ in apart), max(largest for _, largest in apart))

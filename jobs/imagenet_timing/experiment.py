@@ -10,7 +10,7 @@ from cluster.experiment import Experiment, Question, Trials
 from jobs.imagenet_timing.configuration import TimingConfiguration
 from jobs.imagenet_timing.cost import timing_bytes, timing_packs, timing_seconds, timing_updates
 from jobs.imagenet_timing.report import print_timings
-from jobs.imagenet_timing.tables import TIMING_TABLES, timing_columns
+from jobs.imagenet_timing.tables import TIMING_TABLES
 from pcworker.data.image_folder import look_over
 from pcworker.networks.catalogue import NETWORKS, facts
 
@@ -89,7 +89,6 @@ TIMING = Experiment(
     images_of=_images_of,
     engine=timing_engine,
     tables=TIMING_TABLES,
-    columns=timing_columns,
     report=print_timings,
     figures=_figures,
     figure_files=("table4.png", "table4.svg"),

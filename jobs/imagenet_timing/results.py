@@ -1,68 +1,53 @@
-"""What timing a shard gives: plain values, between the engine and the store."""
+"""The results of timing a shard: plain values, which pass from the engine to the store."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from jobs.imagenet_timing.configuration import TimingConfiguration
+from pcworker.store.tables import FinalParameter
 from pcworker.trials.trial import Trial
 
 
 @dataclass(frozen=True)
-class Parameter:
-    """A final parameter."""
-
-    layer: int
-    """l + 1: 1 is the output layer's."""
-    name: str
-    """"weight" or "bias"."""
-    dtype: str
-    shape: tuple[int, ...]
-    sha256: str
-    values: np.ndarray | None
-    """None where it is too large to be kept."""
-
-
-@dataclass(frozen=True)
 class Comparison:
-    """The final weights beside BP's."""
+    """The final weights beside those of BP."""
 
     exact: bool
-    """Every parameter is BP's, bit for bit."""
-    l2: float | None
-    """Sum over layers of the L2 norm of the difference; None where one is not finite."""
-    maxabs: float | None
+    """Whether every parameter equals BP's, bit for bit."""
+    weight_l2_to_bp: float | None
+    """The sum over layers of the L2 norm of the difference; None if a weight is not finite."""
+    weight_maxabs_to_bp: float | None
+    """The largest absolute difference; None if a weight is not finite."""
 
 
 @dataclass(frozen=True)
 class TrialTiming:
-    """One rule's measurements."""
+    """The measurements of one rule."""
 
     trial: Trial[TimingConfiguration]
     milliseconds: Sequence[float]
-    """Per update, by turn."""
+    """Milliseconds per update, by turn."""
     loop_milliseconds: Sequence[float] | None
-    """The same of the loop with loading, where it was timed."""
+    """The same for the loop with loading; None if it was not timed."""
     peak_bytes: int
-    """Most memory of an update, the weights included, the minibatch not."""
+    """The most memory that an update took, with the weights but without the minibatch."""
     finite: bool
-    """Whether all final weights are."""
+    """Whether all final weights are finite."""
     to_bp: Comparison
-    parameters: Sequence[Parameter]
+    parameters: Sequence[FinalParameter]
 
 
 @dataclass(frozen=True)
 class TimingResult:
-    """A shard that was timed."""
+    """The results of timing a shard."""
 
     trials: Sequence[TrialTiming]
-    """BP first."""
+    """BP is the first."""
     twins: dict[str, list[str]]
-    """By BP's trial id: the digest of its final weights."""
+    """The digest of BP's final weights, by BP's trial id."""
     wall_seconds: float
     updates: int
-    """Of all trials."""
+    """The number of weight updates, of all trials together."""
     packing: str = "alone"
     """Each trial is a network of its own."""
     kernel: None = None

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from cluster.sweeps.plan import Plan
 from cluster.sweeps.sweep import Cell
+from jobs.mnist_ablation.tables import DivergenceRow, Statistics
 from pcworker.store.commit import Commit
-from pcworker.store.tables import configuration_columns
 from pcworker.trials.configuration import Configuration
 from pcworker.trials.digests import combine
 from pcworker.trials.trial import Trial, configuration_from
@@ -49,7 +49,7 @@ def outcome(epochs: Sequence[Mapping[str, Any]], exact: bool) -> Outcome:
     )
 
 
-def divergence_row(cell: Cell, outcomes: Mapping[str, Outcome | None]) -> dict[str, Any]:
+def divergence_row(cell: Cell, outcomes: Mapping[str, Outcome | None]) -> DivergenceRow:
     """A row of the table `divergence`, from the outcomes of the cell's trials by trial id; None for
     a trial that has no result yet.
 
@@ -60,33 +60,34 @@ def divergence_row(cell: Cell, outcomes: Mapping[str, Outcome | None]) -> dict[s
     finite = [o for o in there if o.finite]
     l1 = [o.l1 for o in finite if o.l1 is not None]
     largest = [o.maxabs for o in finite if o.maxabs is not None]
-    return {
-        "panel": cell.panel,
-        **configuration_columns(cell.declared),
-        "trial_ids": list(outcomes),
-        "n_seeds": len(there),
-        "n_nonfinite": len(there) - len(finite),
-        **_statistics("test_error_divergence", (o.test_error for o in finite)),
-        **_statistics("weight_divergence_l2", (o.l2 for o in finite)),
-        "weight_divergence_l1_mean": mean(l1) if l1 else None,
-        "weight_divergence_maxabs_max": max(largest, default=None),
-        "exact": all(o.exact for o in there) if there else None,
-    }
+    return DivergenceRow(
+        panel=cell.panel,
+        configuration=cell.declared,
+        hidden_layers=cell.declared.hidden_layers,
+        trial_ids=list(outcomes),
+        n_seeds=len(there),
+        n_nonfinite=len(there) - len(finite),
+        test_error=_statistics(o.test_error for o in finite),
+        l2=_statistics(o.l2 for o in finite),
+        weight_divergence_l1_mean=mean(l1) if l1 else None,
+        weight_divergence_maxabs_max=max(largest, default=None),
+        exact=all(o.exact for o in there) if there else None,
+    )
 
 
-def _statistics(name: str, values: Iterable[float | None]) -> dict[str, float | None]:
+def _statistics(values: Iterable[float | None]) -> Statistics:
     there = [value for value in values if value is not None]
-    return {
-        f"{name}_mean": mean(there) if there else None,
-        f"{name}_sd": stdev(there) if len(there) > 1 and max(there) < math.inf else None,
-        f"{name}_min": min(there, default=None),
-        f"{name}_max": max(there, default=None),
-    }
+    return Statistics(
+        mean=mean(there) if there else None,
+        sd=stdev(there) if len(there) > 1 and max(there) < math.inf else None,
+        min=min(there, default=None),
+        max=max(there, default=None),
+    )
 
 
 def divergence_rows(
     plans: Iterable[Plan], tables: Mapping[str, pa.Table], commits: Iterable[Commit]
-) -> list[dict[str, Any]]:
+) -> list[DivergenceRow]:
     """The rows of the table `divergence`: one for each declared cell of the plans."""
     outcomes = _outcomes(tables, commits)
     declared: dict[Cell, dict[str, Outcome | None]] = defaultdict(dict)

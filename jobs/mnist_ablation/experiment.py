@@ -12,9 +12,9 @@ from jobs.mnist_ablation.cost import shard_bytes, shard_seconds, shard_updates
 from jobs.mnist_ablation.divergence import divergence_rows
 from jobs.mnist_ablation.packs import packs
 from jobs.mnist_ablation.report import print_report
-from jobs.mnist_ablation.tables import DIVERGENCE
+from jobs.mnist_ablation.tables import DivergenceRow
 from pcworker.data.mnist import Digits, load_digits
-from pcworker.store.tables import SHARD_TABLES, trial_columns
+from pcworker.store.tables import SHARD_TABLES
 from pcworker.trials.configuration import Configuration
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ ABLATION = Experiment(
     data_name=_name,
     engine=ablation_engine,
     tables=SHARD_TABLES,
-    columns=trial_columns,
-    derived={"divergence": Derived(DIVERGENCE, divergence_rows)},
+    derived={"divergence": Derived(DivergenceRow, divergence_rows)},
     report=print_report,
     figures=_figures,
     figure_files=("figure3.png", "figure3.svg"),

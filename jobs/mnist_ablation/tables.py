@@ -1,26 +1,48 @@
-"""The public table `divergence`, a row for every declared cell.
+"""The public table `divergence`, which has a row for every declared cell.
 
-Column names and meanings are a contract with users' queries. A missing value is null.
+The fields of the dataclass are the columns: see `pcworker.store.row`. The names and the meanings of
+columns are a contract with users' queries. A missing value is null.
 """
 
-import pyarrow as pa
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
 
-from pcworker.store.tables import CONFIGURATION
+from pcworker.store.row import Prefix
+from pcworker.store.tables import HiddenLayers
+from pcworker.trials.configuration import Configuration
 
-DIVERGENCE = pa.schema(
-    [
-        ("panel", pa.string()),
-        *CONFIGURATION,
-        ("trial_ids", pa.list_(pa.string())),
-        ("n_seeds", pa.int32()),
-        ("n_nonfinite", pa.int32()),
-        *(
-            (f"{measure}_{statistic}", pa.float64())
-            for measure in ("test_error_divergence", "weight_divergence_l2")
-            for statistic in ("mean", "sd", "min", "max")
-        ),
-        ("weight_divergence_l1_mean", pa.float64()),
-        ("weight_divergence_maxabs_max", pa.float64()),
-        ("exact", pa.bool_()),
-    ]
-)
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """Statistics of one measure over the finite seeds. None where there is no finite seed."""
+
+    mean: float | None
+    sd: float | None
+    """The standard deviation of the sample; None for one seed, too."""
+    min: float | None
+    max: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DivergenceRow:
+    """How far the trials of a cell end from their BP twins."""
+
+    panel: str
+    """One of "t-gamma", "sigma" and "rule"."""
+    configuration: Configuration
+    hidden_layers: HiddenLayers
+    trial_ids: Sequence[str]
+    n_seeds: int
+    """The number of trials that have a result."""
+    n_nonfinite: int
+    """The number of those whose weights, or whose twin's, are not finite."""
+    test_error: Annotated[Statistics, Prefix("test_error_divergence_")]
+    """Of a trial: the mean over epochs of |error - twin's error|, in percentage points."""
+    l2: Annotated[Statistics, Prefix("weight_divergence_l2_")]
+    """Of a trial: the sum over layers of the L2 norm of the difference of the final weights."""
+    weight_divergence_l1_mean: float | None
+    weight_divergence_maxabs_max: float | None
+    exact: bool | None
+    """Whether every final weight of every trial equals the twin's, bit for bit. None without
+    results."""

@@ -47,14 +47,12 @@ def prepare_device(device: str, *, gpus: int, cpus: int) -> torch.device:
 def numerics() -> dict[str, Any]:
     """The settings that decide this process's bits, for the record. Call `prepare_device` first."""
     return {
-        "numerics": {
-            "threads": torch.get_num_threads(),
-            "processor": processor_fingerprint(),
-            "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
-            "tf32": torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32,
-            "cuda": torch.version.cuda if torch.cuda.is_available() else None,
-            "cublas_workspace": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
-        }
+        "threads": torch.get_num_threads(),
+        "processor": processor_fingerprint(),
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "tf32": torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32,
+        "cuda": torch.version.cuda if torch.cuda.is_available() else None,
+        "cublas_workspace": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
     }
 
 

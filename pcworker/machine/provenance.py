@@ -1,11 +1,12 @@
-"""What produced a result: the sources, the machine, the libraries."""
+"""The provenance of what is stored: the sources, the machine, the libraries that produced it."""
 
 import hashlib
 import platform
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -16,12 +17,42 @@ from pcworker.fingerprint import fingerprint
 ROOT = Path(__file__).resolve().parents[2]
 """The folder that holds the packages: a checkout, or where they are installed."""
 PACKAGES = ("pcworker", "cluster", "jobs")
+"""The folders of our own sources."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """The provenance of a plan or a table. It is stored, so it holds no environment variables and
+    no secrets."""
+
+    code_sha256: str
+    git_commit: str | None
+    git_dirty: bool | None
+    """Whether the sources differ from that commit. Both are None without a repository."""
+    hostname: str
+    versions: Mapping[str, str]
+    """The versions of Python and of the libraries that a result may depend on, by name."""
+    command: tuple[str, ...] = ()
+    """The command line as it was typed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerProvenance(Provenance):
+    """The provenance of a shard's results: a commit holds it under the key `where`."""
+
+    sweep: str
+    device: str
+    """The device's name and, after training, the kernel. `hostname` is the worker's: it has the
+    node's id too where several nodes run on one host."""
+    node_id: str = ""
+    numerics: Mapping[str, Any] = field(default_factory=dict)
+    """The settings of torch and the processor that the bits of a result may depend on."""
 
 
 @cache
 def code_sha256() -> str:
-    """sha256 over the packages' sources, in whatever language: their paths and their contents, in
-    the order of the paths."""
+    """sha256 over the paths and the contents of the packages' sources, in whatever language, in the
+    order of the paths."""
     digest = hashlib.sha256()
     for package in PACKAGES:
         for path in sorted(filter(_is_source, (ROOT / package).rglob("*"))):
@@ -31,7 +62,8 @@ def code_sha256() -> str:
 
 
 def _is_source(path: Path) -> bool:
-    """Whether a file of a package can change a result: all but notes and what tools leave there."""
+    """Whether a file of a package can change a result. Notes, and files that tools leave in the
+    folders, cannot."""
     parts = path.relative_to(ROOT).parts
     hidden = "__pycache__" in parts or any(part.startswith(".") for part in parts)
     return path.is_file() and not hidden and path.suffix not in (".md", ".pyc")
@@ -39,10 +71,11 @@ def _is_source(path: Path) -> bool:
 
 @cache
 def git_state() -> tuple[str | None, bool | None]:
-    """The commit of the sources' repository, and whether it has changes; None without one."""
+    """The commit of the sources' repository, and whether the sources differ from it. Both are None
+    without a repository."""
     try:
         if Path(_git("rev-parse", "--show-toplevel")) != ROOT:
-            return None, None  # installed inside somebody else's repository
+            return None, None  # The packages are installed inside somebody else's repository.
         commit = _git("rev-parse", "HEAD")
         return commit, bool(_git("status", "--porcelain"))
     except (OSError, subprocess.SubprocessError):
@@ -51,20 +84,21 @@ def git_state() -> tuple[str | None, bool | None]:
 
 @cache
 def library_versions() -> dict[str, str]:
-    """Versions of the libraries that a result may depend on."""
+    """The versions of the libraries that a result may depend on, by name."""
     return {name: version(name) for name in ("numpy", "pyarrow", "ray", "torch")}
 
 
-def provenance() -> dict[str, object]:
-    """What is stored beside every result; no environment, no secrets."""
+def provenance(command: Sequence[str]) -> Provenance:
+    """The provenance of what this process stores. `command` is the command line to record."""
     commit, dirty = git_state()
-    return {
-        "code_sha256": code_sha256(),
-        "git_commit": commit,
-        "git_dirty": dirty,
-        "hostname": socket.gethostname(),
-        "versions": {"python": platform.python_version(), **library_versions()},
-    }
+    return Provenance(
+        code_sha256=code_sha256(),
+        git_commit=commit,
+        git_dirty=dirty,
+        hostname=socket.gethostname(),
+        versions={"python": platform.python_version(), **library_versions()},
+        command=tuple(command),
+    )
 
 
 def node_name(host: str, node_id: str, nodes: Iterable[Mapping[str, Any]]) -> str:
@@ -77,10 +111,12 @@ def node_name(host: str, node_id: str, nodes: Iterable[Mapping[str, Any]]) -> st
     return f"{host}/{node_id[:8]}" if len(same) > 1 else host
 
 
-def result_fingerprint(where: Mapping[str, Any]) -> str:
-    """Of all in a result's provenance that its bits may depend on: sources, libraries, device."""
-    names = ("code_sha256", "versions", "device", "numerics")
-    return fingerprint([where[name] for name in names])
+def result_fingerprint(where: WorkerProvenance) -> str:
+    """A fingerprint of everything that the bits of a result may depend on: the sources, the
+    libraries, the device."""
+    return fingerprint(
+        [where.code_sha256, dict(where.versions), where.device, dict(where.numerics)]
+    )
 
 
 def command_line() -> list[str]:
@@ -88,13 +124,6 @@ def command_line() -> list[str]:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     program = ["-m", spec.name.removesuffix(".__main__")] if spec else [Path(sys.argv[0]).name]
     return ["python", *program, *sys.argv[1:]]
-
-
-def code_metadata(values: Mapping[str, Any]) -> dict[str, str]:
-    """Of `provenance()`, what every file's metadata carries: the sources' hash, and git's state
-    where there is a repository."""
-    names = ("code_sha256", "git_commit", "git_dirty")
-    return {name: str(values[name]).lower() for name in names if values[name] is not None}
 
 
 def _git(*arguments: str) -> str:

@@ -1,54 +1,68 @@
 """Rows as tables of fixed columns, and tables as the bytes of Parquet files."""
 
+import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from functools import cache
+from typing import Any, get_args, get_origin
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pcworker.machine.provenance import Provenance
 from pcworker.store.keys import SCHEMA_VERSION
+from pcworker.store.row import Int64, columns, values
+from pcworker.store.sealed import as_json
 
-FAILURES = pa.schema(
-    [
-        ("sweep", pa.string()),
-        ("shard_id", pa.string()),
-        ("attempt_id", pa.string()),
-        ("kind", pa.string()),
-        ("quarantined", pa.bool_()),
-        ("error", pa.string()),
-        ("traceback", pa.string()),
-        ("driver", pa.string()),
-        ("time", pa.string()),
-        ("trial_ids", pa.list_(pa.string())),
-    ]
-)
+_TYPES = {
+    str: pa.string(),
+    bool: pa.bool_(),
+    int: pa.int32(),
+    Int64: pa.int64(),
+    float: pa.float64(),
+}
 
 
-def table(
-    schema: pa.Schema, rows: Iterable[Mapping[str, Any]], metadata: Mapping[str, str]
-) -> pa.Table:
-    """Rows as a table of exactly these columns; raises ValueError for a column it does not know."""
+@cache
+def schema_of(row: type) -> pa.Schema:
+    """The schema of a table whose rows are of the dataclass `row`. Every column may be null."""
+    return pa.schema([(column.name, _type_of(column.kind)) for column in columns(row)])
+
+
+def table(row: type, rows: Iterable[Any], metadata: Mapping[str, str]) -> pa.Table:
+    """A table of rows of the dataclass `row`. Raises TypeError for a row of another class."""
     rows = list(rows)
-    for row in rows:
-        if unknown := set(row) - set(schema.names):
-            raise ValueError(f"no such columns: {sorted(unknown)}")
-    return with_metadata(pa.Table.from_pylist(rows, schema=schema), metadata)
+    if others := {type(each).__name__ for each in rows if type(each) is not row}:
+        raise TypeError(f"rows of {', '.join(sorted(others))} in a table of {row.__name__}")
+    made = pa.Table.from_pylist([values(each) for each in rows], schema=schema_of(row))
+    return with_metadata(made, metadata)
 
 
 def with_metadata(rows: pa.Table, metadata: Mapping[str, str]) -> pa.Table:
-    """The table with this metadata and the schema's version, in the place of what it had."""
+    """The table with this metadata and the schema's version instead of the metadata it had."""
     return rows.replace_schema_metadata({"schema_version": str(SCHEMA_VERSION), **metadata})
 
 
+def file_metadata(made_by: Provenance) -> dict[str, str]:
+    """The metadata that every file carries: its provenance as JSON and, under keys of their own,
+    the hash of the sources and the state of git where there is a repository."""
+    said = as_json(made_by)
+    code = {name: said[name] for name in ("code_sha256", "git_commit", "git_dirty")}
+    return {
+        "provenance": json.dumps(said),
+        **{name: str(value).lower() for name, value in code.items() if value is not None},
+    }
+
+
 def to_parquet(rows: pa.Table) -> bytes:
-    """A table as the bytes of a Parquet file."""
+    """The bytes of a Parquet file that holds the table."""
     sink = pa.BufferOutputStream()
     weights = "value" in rows.column_names
     pq.write_table(
         rows,
         sink,
         compression="zstd",
-        # weights are numbers without repeats: their bytes split by significance pack best
+        # Weights hardly ever repeat. They pack best if their bytes are split by significance.
         use_dictionary=not weights,
         column_encoding={"value.list.element": "BYTE_STREAM_SPLIT"} if weights else None,
     )
@@ -57,5 +71,15 @@ def to_parquet(rows: pa.Table) -> bytes:
 
 
 def from_parquet(data: bytes) -> pa.Table:
-    """The table in the bytes of a Parquet file; raises pyarrow.ArrowException if it is damaged."""
+    """The table in the bytes of a Parquet file. Raises pyarrow.ArrowException if it is damaged."""
     return pq.read_table(pa.BufferReader(data))
+
+
+def _type_of(kind: Any) -> pa.DataType:
+    """The type of a column of values of the type `kind`, which stands in `pcworker.store.row`."""
+    sequence = get_origin(kind)
+    if kind in _TYPES:
+        return _TYPES[kind]
+    if sequence is np.ndarray:  # NDArray[np.float64]
+        return pa.list_(pa.float64())
+    return pa.list_(_type_of(get_args(kind)[0]))

@@ -1,51 +1,67 @@
-"""What a commit must know of a shard's results, whatever its experiment is."""
+"""What a commit needs to know of a shard's results, whatever their experiment is."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
-import pyarrow as pa
+from pcworker.store.row import After
+from pcworker.trials.trial import ENGINE_VERSION
 
 
 class Result(Protocol):
-    """What a shard's training gives."""
+    """The results of a shard's training."""
 
     @property
     def trial_ids(self) -> Sequence[str]: ...
 
     @property
     def twins(self) -> Mapping[str, Sequence[str]]:
-        """By the twin's trial id: the digest of all its weights after each epoch."""
+        """The digests of all weights of a twin, one after each epoch, by the twin's trial id."""
 
     @property
-    def packing(self) -> str: ...
+    def packing(self) -> str:
+        """One of "stacked", "alone" and "irreproducible": see `pcworker.kernels.packing`."""
 
     @property
     def kernel(self) -> str | None:
-        """Whose operations trained it, "fused.c" or "torch", where that is a choice."""
+        """The kernel that trained the shard, such as "fused.c" or "torch". None where there is no
+        choice."""
 
     @property
-    def updates(self) -> int: ...
+    def updates(self) -> int:
+        """The number of weight updates, of all trials together."""
 
     @property
     def wall_seconds(self) -> float: ...
 
 
-Row = Mapping[str, Any]
-Rows = Iterable[Row]
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The columns that say by what a trial's row was made. A trial whose shard has failed has a
+    sweep, a shard and an engine version, and None for the others."""
+
+    sweep: Annotated[str, After("trial_id")]
+    shard_id: str
+    attempt_id: str | None = None
+    hostname: str | None = None
+    device: str | None = None
+    torch_version: str | None = None
+    git_commit: str | None = None
+    engine_version: int = ENGINE_VERSION
 
 
 @dataclass(frozen=True)
 class Tables:
     """The tables that the shards of an experiment write."""
 
-    schemas: Mapping[str, pa.Schema]
-    """By the table's name."""
+    row_types: Mapping[str, type]
+    """The dataclass of a table's rows, by the table's name: see `pcworker.store.row`."""
     per_trial: str
-    """The table in which every trial has a row, also one whose shard has failed."""
-    rows: Callable[[Any, Mapping[str, object]], Mapping[str, Rows]]
-    """Gives the rows of each table from a `Result` and from the columns that say where it was made:
-    sweep, shard_id, attempt_id, hostname, device, torch_version, git_commit."""
+    """The name of the table in which every trial has a row, even one whose shard has failed."""
+    failed: Callable[[Any, Origin], Any]
+    """Makes the row of `per_trial` for a trial whose shard has failed."""
+    rows: Callable[[Any, Origin], Mapping[str, Iterable[Any]]]
+    """Makes the rows of every table, by its name, from a `Result` and its origin."""
     digest: Callable[[Any], str]
-    """Digests a `Result`: two attempts have the same digest if and only if their results are equal
+    """Digests a `Result`: two attempts have the same digest if and only if their results are equal,
     bit for bit."""

@@ -1,104 +1,142 @@
-"""The public tables: their columns, and how results become rows.
+"""The public tables `trials`, `epochs`, `weights` and `failures`, and how results become rows.
 
-Column names and meanings are a contract with users' queries. A missing value is null.
+The fields of the dataclasses are the columns: see `pcworker.store.row`. The names and the meanings
+of columns are a contract with users' queries. A missing value is null.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated
 
 import numpy as np
-import pyarrow as pa
+import numpy.typing as npt
 
 from pcworker.fingerprint import fingerprint
-from pcworker.store.result import Rows, Tables
-from pcworker.training.results import ShardResult, TrialResult
+from pcworker.store.result import Origin, Tables
+from pcworker.store.row import After, Int64
+from pcworker.training.results import EpochMetrics, ShardResult, TrialResult
 from pcworker.trials.configuration import Configuration
 from pcworker.trials.digests import parameter_sha256
-from pcworker.trials.trial import ENGINE_VERSION, Trial
+from pcworker.trials.trial import Trial
 
-CONFIGURATION = [
-    ("network", pa.string()),
-    ("hidden_layers", pa.int32()),
-    ("activation", pa.string()),
-    ("bias", pa.bool_()),
-    ("rule", pa.string()),
-    ("t", pa.int32()),
-    ("t_d", pa.int32()),
-    ("horizon", pa.int32()),
-    ("gamma", pa.float64()),
-    ("sigma", pa.float64()),
-    ("alpha", pa.float64()),
-    ("batch_size", pa.int32()),
-    ("epochs", pa.int32()),
-    ("init", pa.string()),
-    ("reduction", pa.string()),
-    ("targets", pa.string()),
-    ("dtype", pa.string()),
-    ("arithmetic", pa.string()),
-    ("schedule", pa.string()),
-]
-
-TRIALS = pa.schema(
-    [
-        ("trial_id", pa.string()),
-        ("sweep", pa.string()),
-        ("seed", pa.int64()),
-        *CONFIGURATION,
-        ("status", pa.string()),
-        ("nonfinite_epoch", pa.int32()),
-        ("updates", pa.int64()),
-        ("final_test_error", pa.float64()),
-        ("wall_seconds", pa.float64()),
-        ("shard_id", pa.string()),
-        ("attempt_id", pa.string()),
-        ("hostname", pa.string()),
-        ("device", pa.string()),
-        ("torch_version", pa.string()),
-        ("git_commit", pa.string()),
-        ("engine_version", pa.int32()),
-        ("packing_invariant", pa.bool_()),
-    ]
-)
-
-EPOCHS = pa.schema(
-    [
-        ("trial_id", pa.string()),
-        ("seed", pa.int64()),
-        ("epoch", pa.int32()),
-        ("test_error", pa.float64()),
-        ("twin_test_error", pa.float64()),
-        ("train_energy", pa.float64()),
-        ("weight_l2_to_twin", pa.float64()),
-        ("weight_l1_to_twin", pa.float64()),
-        ("weight_maxabs_to_twin", pa.float64()),
-    ]
-)
-
-WEIGHTS = pa.schema(
-    [
-        ("trial_id", pa.string()),
-        ("layer", pa.int32()),
-        ("parameter", pa.string()),
-        ("dtype", pa.string()),
-        ("shape", pa.list_(pa.int32())),
-        ("value", pa.list_(pa.float64())),
-        ("sha256", pa.string()),
-    ]
-)
+HiddenLayers = Annotated[int, After("network")]
+"""The type of the column `hidden_layers`, which stands beside the network of a configuration."""
 
 
-def shard_rows(result: ShardResult, where: Mapping[str, object]) -> dict[str, Rows]:
-    """The rows of a shard; `where` has the columns of `Tables.rows`."""
+@dataclass(frozen=True, kw_only=True)
+class TrialRow:
+    """A trial. What was measured is None if its shard has failed."""
+
+    trial_id: str
+    seed: Int64
+    configuration: Configuration
+    hidden_layers: HiddenLayers
+    status: str
+    """One of "done", "nonfinite" and "failed"."""
+    nonfinite_epoch: int | None = None
+    """The epoch in which a weight was first not finite."""
+    updates: Int64 | None = None
+    final_test_error: float | None = None
+    wall_seconds: float | None = None
+    """The seconds that the training of the whole shard took."""
+    origin: Origin
+    packing_invariant: bool | None = None
+    """False if the trial may have other bits in another stack."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochRow:
+    """A trial after one epoch."""
+
+    trial_id: str
+    seed: Int64
+    epoch: int
+    """1 for the first."""
+    metrics: EpochMetrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalParameter:
+    """A parameter of a network after its training."""
+
+    layer: int
+    """l + 1, so 1 is the output layer."""
+    parameter: str
+    """Either "weight" or "bias"."""
+    dtype: str
+    shape: tuple[int, ...]
+    value: npt.NDArray[np.float64] | None
+    """Its values in the order of rows, exact for both dtypes; None where they are not kept."""
+    sha256: str
+    """The hash of its little-endian bytes in its own dtype."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightRow:
+    """A parameter of a trial. A trial whose weights are not finite has none."""
+
+    trial_id: str
+    final: FinalParameter
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailureRow:
+    """A failed attempt of a shard."""
+
+    sweep: str
+    shard_id: str
+    attempt_id: str
+    kind: str
+    """A `cluster.driver.decide.FailureKind`."""
+    quarantined: bool
+    """Whether the shard is not tried any more in this submission."""
+    error: str
+    traceback: str
+    driver: str
+    """The host of the driver."""
+    time: str
+    """UTC, ISO 8601."""
+    trial_ids: tuple[str, ...]
+
+
+def final_parameter(
+    layer: int, name: str, values: np.ndarray, keeps_values: bool = True
+) -> FinalParameter:
+    """A parameter as the table `weights` holds it. Its values are copied."""
+    return FinalParameter(
+        layer=layer,
+        parameter=name,
+        dtype=str(values.dtype),
+        shape=values.shape,
+        value=values.astype(np.float64).ravel() if keeps_values else None,
+        sha256=parameter_sha256(values),
+    )
+
+
+def failed_trial(trial: Trial, origin: Origin) -> TrialRow:
+    """The row of a trial whose shard has failed."""
+    return TrialRow(
+        trial_id=trial.trial_id,
+        seed=trial.seed,
+        configuration=trial.configuration,
+        hidden_layers=trial.configuration.hidden_layers,
+        status="failed",
+        origin=origin,
+    )
+
+
+def shard_rows(result: ShardResult, origin: Origin) -> dict[str, Iterable[object]]:
+    """The rows of a shard by table."""
     return {
-        "trials": [_trial_row(trial, result, where) for trial in result.trials],
+        "trials": [_trial_row(trial, result, origin) for trial in result.trials],
         "epochs": [row for trial in result.trials for row in _epoch_rows(trial)],
         "weights": [row for trial in result.trials for row in _weight_rows(trial)],
     }
 
 
 def result_digest(result: ShardResult) -> str:
-    """A digest of the results alone: equal for two attempts if and only if every value is, bit for
-    bit, whatever ran them, in whatever order."""
+    """A digest of the results alone. Two attempts have the same digest if and only if every value
+    is the same, bit for bit, whatever ran them and in whatever order."""
     values = [
         [
             trial.trial.trial_id,
@@ -113,66 +151,39 @@ def result_digest(result: ShardResult) -> str:
 
 
 SHARD_TABLES = Tables(
-    schemas={"trials": TRIALS, "epochs": EPOCHS, "weights": WEIGHTS},
+    row_types={"trials": TrialRow, "epochs": EpochRow, "weights": WeightRow},
     per_trial="trials",
+    failed=failed_trial,
     rows=shard_rows,
     digest=result_digest,
 )
-"""What an attempt writes."""
+"""The tables of a shard of MNIST trainings."""
 
 
-def configuration_columns(config: Configuration) -> dict[str, object]:
-    """The columns of a configuration."""
-    return {**asdict(config), "hidden_layers": config.hidden_layers}
+def _trial_row(trial: TrialResult, result: ShardResult, origin: Origin) -> TrialRow:
+    return replace(
+        failed_trial(trial.trial, origin),
+        status=trial.status,
+        nonfinite_epoch=trial.nonfinite_epoch,
+        updates=trial.updates,
+        final_test_error=trial.epochs[-1].test_error,
+        wall_seconds=result.wall_seconds,
+        packing_invariant=result.packing != "irreproducible",
+    )
 
 
-def trial_columns(trial: Trial) -> dict[str, object]:
-    """The columns of `trials` that say what was to be trained."""
-    return {
-        "trial_id": trial.trial_id,
-        "seed": trial.seed,
-        **configuration_columns(trial.configuration),
-        "engine_version": ENGINE_VERSION,
-    }
+def _epoch_rows(trial: TrialResult) -> Iterator[EpochRow]:
+    for epoch, metrics in enumerate(trial.epochs, 1):
+        yield EpochRow(
+            trial_id=trial.trial.trial_id, seed=trial.trial.seed, epoch=epoch, metrics=metrics
+        )
 
 
-def _trial_row(
-    trial: TrialResult, result: ShardResult, where: Mapping[str, object]
-) -> dict[str, object]:
-    return {
-        **trial_columns(trial.trial),
-        "status": trial.status,
-        "nonfinite_epoch": trial.nonfinite_epoch,
-        "updates": trial.updates,
-        "final_test_error": trial.epochs[-1].test_error,
-        "wall_seconds": result.wall_seconds,
-        "packing_invariant": result.packing != "irreproducible",
-        **where,
-    }
-
-
-def _epoch_rows(trial: TrialResult) -> list[dict[str, object]]:
-    identity = {"trial_id": trial.trial.trial_id, "seed": trial.trial.seed}
-    return [
-        {**identity, "epoch": epoch, **asdict(metrics)}
-        for epoch, metrics in enumerate(trial.epochs, 1)
-    ]
-
-
-def _weight_rows(trial: TrialResult) -> list[dict[str, object]]:
-    return [
-        {
-            "trial_id": trial.trial.trial_id,
-            "layer": l + 1,
-            "parameter": name,
-            "dtype": str(values.dtype),
-            "shape": list(values.shape),
-            "value": values.astype(np.float64).ravel(),
-            "sha256": parameter_sha256(values),
-        }
-        for l, layer in enumerate(trial.parameters)
-        for name, values in zip(("weight", "bias"), layer, strict=False)
-    ]
+def _weight_rows(trial: TrialResult) -> Iterator[WeightRow]:
+    for l, layer in enumerate(trial.parameters):
+        for name, values in zip(("weight", "bias"), layer, strict=False):
+            final = final_parameter(l + 1, name, values)
+            yield WeightRow(trial_id=trial.trial.trial_id, final=final)
 
 
 def _bits(value: float | None) -> str | None:

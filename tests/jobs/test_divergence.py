@@ -9,6 +9,7 @@ from builders import tiny
 
 from cluster.sweeps.sweep import Cell
 from jobs.mnist_ablation.divergence import Outcome, divergence_row, outcome
+from pcworker.store.row import values
 from pcworker.training.measures import distance
 
 CELL = Cell("t-gamma", tiny("IL", t=1, gamma=0.5), 0.5)
@@ -37,7 +38,7 @@ NONFINITE = Outcome(finite=False, exact=False)
 
 
 def row(*outcomes: Outcome | None) -> dict[str, Any]:
-    return divergence_row(CELL, {str(k): outcome for k, outcome in enumerate(outcomes)})
+    return values(divergence_row(CELL, {str(k): outcome for k, outcome in enumerate(outcomes)}))
 
 
 # One trial
@@ -201,10 +202,10 @@ def test_no_distance_is_not_the_same_as_exact() -> None:
 
 
 def test_a_row_names_its_cell_with_the_gamma_that_was_declared() -> None:
-    made = divergence_row(Cell("t-gamma", tiny("IL", t=0), 5.0), {})
+    made = values(divergence_row(Cell("t-gamma", tiny("IL", t=0), 5.0), {}))
     named = {name: made[name] for name in ("panel", "network", "hidden_layers", "rule", "t")}
     assert named == {
         "panel": "t-gamma", "network": "3-2-2", "hidden_layers": 1, "rule": "IL", "t": 0,
     }  # fmt: skip
     assert made["gamma"] == 5.0
-    assert divergence_row(Cell("rule", tiny("BP"), None), {})["gamma"] is None
+    assert values(divergence_row(Cell("rule", tiny("BP"), None), {}))["gamma"] is None

@@ -22,6 +22,7 @@ from jobs.mnist_ablation.panels import (
     sigma_grid,
     t_gamma_grids,
 )
+from pcworker.store.row import values
 from pcworker.trials.trial import Trial
 
 ERROR, WEIGHTS = MEASURES
@@ -34,7 +35,7 @@ def of(error: float, weights: float = 0.0, exact: bool = False) -> Outcome:
 
 def row(cell: Cell, *outcomes: Outcome | None) -> dict[str, Any]:
     ids = (Trial(cell.configuration, seed).trial_id for seed in range(len(outcomes)))
-    return divergence_row(cell, dict(zip(ids, outcomes, strict=True)))
+    return values(divergence_row(cell, dict(zip(ids, outcomes, strict=True))))
 
 
 def outcome_of(cell: Cell) -> Outcome:

@@ -21,9 +21,9 @@ from cluster.sweeps.plan import Plan, Shard
 from jobs.experiments import EXPERIMENTS
 from jobs.imagenet_timing.experiment import TIMING
 from jobs.imagenet_timing.figure import draw_table4
-from jobs.imagenet_timing.results import Comparison, Parameter, TimingResult, TrialTiming
+from jobs.imagenet_timing.results import Comparison, TimingResult, TrialTiming
 from jobs.imagenet_timing.sweep import imagenet_timing
-from jobs.imagenet_timing.tables import TIMING_TABLES, TIMINGS
+from jobs.imagenet_timing.tables import TIMING_TABLES, TimingRow
 from jobs.imagenet_timing.views import (
     PAPER_MS,
     by_steps,
@@ -38,7 +38,9 @@ from pcworker.errors import DamagedError, IncompleteError, InputError
 from pcworker.store.commit import commit_shard
 from pcworker.store.keys import SweepKeys
 from pcworker.store.local import LocalStore
+from pcworker.store.parquet import schema_of
 from pcworker.store.store import Store
+from pcworker.store.tables import final_parameter
 from pcworker.trials.configuration import CHOICES
 from pcworker.trials.trial import Trial
 
@@ -68,7 +70,7 @@ def timed(trial: Trial[Any], times_bp: float, exact: bool) -> TrialTiming:
         peak_bytes=int(100 * times_bp) * 2**20,
         finite=True,
         to_bp=Comparison(exact, 0.0 if exact else times_bp, 0.0 if exact else times_bp / 2),
-        parameters=[Parameter(1, "weight", "float32", (1,), f"sha {value[0]}", value)],
+        parameters=[final_parameter(1, "weight", value)],
     )
 
 
@@ -144,7 +146,7 @@ def test_the_store_itself_shows_that_z_il_is_bp(store: LocalStore) -> None:
     write_tables(store, made)
     folder = Path(store.describe(made.keys.table("timings"))).parent
     timings, weights = (pq.read_table(folder / f"{n}.parquet") for n in ("timings", "weights"))
-    assert timings.schema.equals(TIMINGS, check_metadata=False)
+    assert timings.schema.equals(schema_of(TimingRow), check_metadata=False)
     rules = {row["trial_id"]: row["rule"] for row in timings.to_pylist()}
     shas: dict[str, set[str]] = {}
     for row in weights.to_pylist():

@@ -22,13 +22,14 @@ from jobs.imagenet_timing.configuration import (
 )
 from jobs.imagenet_timing.engine import TimingEngine, kept_parameters
 from jobs.imagenet_timing.learners import layer_distance
-from jobs.imagenet_timing.results import TimingResult, TrialTiming
+from jobs.imagenet_timing.results import Comparison, TimingResult, TrialTiming
 from jobs.imagenet_timing.tables import TIMING_TABLES, timing_digest, timing_rows
 from pcworker.data.images import SyntheticImages, minibatches
 from pcworker.errors import InputError
 from pcworker.networks.catalogue import facts
 from pcworker.networks.named import build
 from pcworker.store.parquet import table
+from pcworker.store.result import Origin
 from pcworker.trials.trial import Trial
 
 SEED = 2283198659
@@ -79,7 +80,7 @@ def backprop(cpu: torch.device) -> nn.Sequential:
 
 
 def shas(timed: TrialTiming) -> dict[tuple[int, str], str]:
-    return {(p.layer, p.name): p.sha256 for p in timed.parameters}
+    return {(p.layer, p.parameter): p.sha256 for p in timed.parameters}
 
 
 def test_bp_and_both_schedules_of_z_il_learn_what_autograd_and_sgd_learn_bit_for_bit(
@@ -98,7 +99,7 @@ def test_bp_and_both_schedules_of_z_il_learn_what_autograd_and_sgd_learn_bit_for
     for schedule in ("layerwise", "literal"):
         timed = of(result, "Z-IL", schedule)
         assert shas(timed) == expected
-        assert (timed.to_bp.exact, timed.to_bp.l2, timed.to_bp.maxabs) == (True, 0.0, 0.0)
+        assert timed.to_bp == Comparison(True, 0.0, 0.0)
 
 
 def test_rules_that_are_not_bp_say_how_far_they_are_from_it(result: TimingResult) -> None:
@@ -108,13 +109,13 @@ def test_rules_that_are_not_bp_say_how_far_they_are_from_it(result: TimingResult
         assert not timed.to_bp.exact
         by_layer: dict[int, list[np.ndarray]] = {}
         for ours, theirs in zip(timed.parameters, bp.parameters, strict=True):
-            assert ours.values is not None
-            assert theirs.values is not None
-            apart = ours.values.astype(np.float64) - theirs.values
-            by_layer.setdefault(ours.layer, []).append(apart.ravel())
+            assert ours.value is not None
+            assert theirs.value is not None
+            by_layer.setdefault(ours.layer, []).append(ours.value - theirs.value)
         layers = [np.concatenate(parts) for parts in by_layer.values()]
-        assert timed.to_bp.l2 == pytest.approx(sum(map(np.linalg.norm, layers)), rel=1e-12)
-        assert timed.to_bp.maxabs == max(np.abs(layer).max() for layer in layers) > 0
+        norms = sum(map(np.linalg.norm, layers))
+        assert timed.to_bp.weight_l2_to_bp == pytest.approx(norms, rel=1e-12)
+        assert timed.to_bp.weight_maxabs_to_bp == max(np.abs(layer).max() for layer in layers) > 0
 
 
 def test_a_distance_is_that_of_the_whole_layer_however_large_its_pieces_are() -> None:
@@ -174,9 +175,8 @@ def test_weights_that_are_not_finite_any_more_are_a_result(timing_engine: Timing
         replace(trial, configuration=replace(trial.configuration, alpha=1e30))
         for trial in trials(updates=4)
     ]
-    where = {"sweep": "a", "shard_id": "s", "attempt_id": "x", "hostname": "h", "device": "d"}
-    rows = timing_rows(timing_engine.run(exploding), where)
-    tables = {name: table(TIMING_TABLES.schemas[name], rows[name], {}) for name in rows}
+    rows = timing_rows(timing_engine.run(exploding), Origin(sweep="a", shard_id="s"))
+    tables = {name: table(TIMING_TABLES.row_types[name], rows[name], {}) for name in rows}
     for row in tables["timings"].to_pylist():
         assert row["status"] == "nonfinite"
         assert row["ms_per_update_median"] > 0
@@ -197,12 +197,12 @@ def test_values_of_large_parameters_are_kept_only_where_that_is_asked_for() -> N
     for everything in (False, True):
         last, _, first, bias = kept_parameters(network, everything)
         assert (last.layer, last.shape, first.layer) == (1, (1001, 1000), 2)
-        assert (last.values is not None) == everything
-        assert first.values is not None
-        assert bias.values is not None
+        assert (last.value is not None) == everything
+        assert first.value is not None
+        assert bias.value is not None
         data = network[1].weight.detach().numpy()
         assert last.sha256 == hashlib.sha256(data.tobytes()).hexdigest()
-        assert last.values is None or np.array_equal(last.values, data)
+        assert last.value is None or np.array_equal(last.value, data.ravel())
 
 
 def test_a_plan_for_another_device_is_refused(timing_engine: TimingEngine) -> None:

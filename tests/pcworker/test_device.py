@@ -41,7 +41,7 @@ def test_a_gpu_with_too_little_free_memory_is_refused_with_what_it_has() -> None
 
 def test_what_numbers_depend_on_is_recorded() -> None:
     prepare_device("cpu", gpus=0, cpus=1)
-    recorded = numerics()["numerics"]
+    recorded = numerics()
     assert recorded["threads"] == 1
     assert recorded["deterministic_algorithms"] is True
     assert recorded["tf32"] is False
@@ -51,4 +51,4 @@ def test_what_numbers_depend_on_is_recorded() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_an_assigned_gpu_is_used() -> None:
     assert prepare_device("auto", gpus=1, cpus=1).type == "cuda"
-    assert numerics()["numerics"]["cuda"] == torch.version.cuda
+    assert numerics()["cuda"] == torch.version.cuda

@@ -6,6 +6,7 @@ in float32 and every distance to the twin follows from the drift and the widths 
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,13 @@ from cluster.sweeps.sweep import Sweep
 from jobs.experiments import EXPERIMENTS
 from jobs.mnist_ablation.experiment import ABLATION
 from jobs.mnist_ablation.sweep import mnist_ablation
+from pcworker.machine.provenance import WorkerProvenance
 from pcworker.store.commit import CommitOutcome, commit_shard
 from pcworker.store.keys import SweepKeys
 from pcworker.store.local import LocalStore
-from pcworker.store.sealed import seal, unseal
+from pcworker.store.sealed import as_json, seal, unseal
 from pcworker.store.store import Store
-from pcworker.store.tables import SHARD_TABLES
+from pcworker.store.tables import SHARD_TABLES, FailureRow
 from pcworker.training.results import EpochMetrics, ShardResult, TrialResult
 from pcworker.trials.configuration import CHOICES, Configuration, configuration
 from pcworker.trials.digests import network_digest
@@ -39,18 +41,18 @@ def tiny(rule: str = "Z-IL", **changes: Any) -> Configuration:
     return configuration(**{"network": "3-2-2", "rule": rule, **changes})
 
 
-def where(sweep: str = "tiny", **changes: Any) -> dict[str, Any]:
-    """What a worker says of itself beside a result."""
-    return {
-        "sweep": sweep,
-        "device": "cpu: by hand",
-        "hostname": "here",
-        "versions": {"torch": "0.0"},
-        "git_commit": None,
-        "git_dirty": None,
-        "code_sha256": "c" * 64,
-        **changes,
-    }
+def where(sweep: str = "tiny", **changes: Any) -> WorkerProvenance:
+    """The provenance of made-up results."""
+    made = WorkerProvenance(
+        code_sha256="c" * 64,
+        git_commit=None,
+        git_dirty=None,
+        hostname="here",
+        versions={"torch": "0.0"},
+        sweep=sweep,
+        device="cpu: by hand",
+    )
+    return replace(made, **changes)
 
 
 def base_weights(trial: Trial) -> list[list[np.ndarray]]:
@@ -191,28 +193,28 @@ def flipped_digits(data: bytes) -> Iterator[bytes]:
     return (flipped(data, place) for place, byte in enumerate(data) if byte in b"0123456789")
 
 
-def failure(shard: Shard, **changes: Any) -> dict[str, Any]:
-    """A record of a failed attempt of the sweep "a"."""
-    return {
-        "sweep": "a",
-        "shard_id": shard.shard_id,
-        "attempt_id": "x",
-        "kind": "error",
-        "quarantined": True,
-        "error": "ValueError: no",
-        "traceback": "Traceback ...\nValueError: no",
-        "driver": "here",
-        "time": "2020-01-01T00:00:00+00:00",
-        "trial_ids": [trial.trial_id for trial in shard.trials],
-        **changes,
-    }
+def failure(shard: Shard, **changes: Any) -> FailureRow:
+    """The record of a failed attempt of the sweep "a"."""
+    made = FailureRow(
+        sweep="a",
+        shard_id=shard.shard_id,
+        attempt_id="x",
+        kind="error",
+        quarantined=True,
+        error="ValueError: no",
+        traceback="Traceback ...\nValueError: no",
+        driver="here",
+        time="2020-01-01T00:00:00+00:00",
+        trial_ids=tuple(trial.trial_id for trial in shard.trials),
+    )
+    return replace(made, **changes)
 
 
 def record_failure(store: Store, plan: Plan, shard: Shard, **changes: Any) -> str:
     """Stores it; returns the key."""
     record = failure(shard, **{"sweep": plan.name, **changes})
-    key = SweepKeys(plan.name).failure(shard.shard_id, record["attempt_id"])
-    store.put(key, seal(record))
+    key = SweepKeys(plan.name).failure(shard.shard_id, record.attempt_id)
+    store.put(key, seal(as_json(record)))
     return key
 
 
