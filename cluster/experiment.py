@@ -32,7 +32,7 @@ class Derived:
     """A table that the collector computes from the tables that the shards have written."""
 
     row_type: type
-    """The dataclass of its rows: see `pcworker.store.row`."""
+    """The dataclass of its rows: see `pcworker.row`."""
     rows: Callable[[Sequence["Plan"], Mapping[str, "pa.Table"], Sequence["Commit"]], Sequence[Any]]
     """Makes the rows from the plans, the committed tables and the commits of all sweeps that are
     collected together."""

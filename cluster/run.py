@@ -23,8 +23,8 @@ from cluster.sweeps.preview import cost_line, expected_time, print_plan
 from cluster.sweeps.sweep import Sweep
 from pcworker.errors import InputError
 from pcworker.machine.provenance import command_line, provenance
+from pcworker.plain import as_json
 from pcworker.store.patient import PatientStore
-from pcworker.store.sealed import as_json
 from pcworker.store.store import open_store
 
 

@@ -18,8 +18,9 @@ from cluster.nodes.resources import Resources
 from cluster.results.reading import committed, with_commit
 from cluster.sweeps.plan import Plan, Shard, store_plan
 from pcworker.machine.provenance import command_line, provenance
+from pcworker.plain import as_json
 from pcworker.store.commit import read_commit
-from pcworker.store.sealed import as_json, seal
+from pcworker.store.sealed import seal
 from pcworker.store.store import Store
 from pcworker.store.tables import FailureRow
 

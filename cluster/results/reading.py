@@ -12,10 +12,11 @@ import pyarrow.compute as pc
 
 from cluster.sweeps.plan import Plan, Shard
 from pcworker.errors import DamagedError
+from pcworker.plain import as_json, from_json
 from pcworker.store.commit import Commit, read_commit, read_file
 from pcworker.store.parquet import schema_of
 from pcworker.store.result import Tables
-from pcworker.store.sealed import as_json, from_json, unseal
+from pcworker.store.sealed import unseal
 from pcworker.store.store import Store
 from pcworker.store.tables import FailureRow
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pcworker.store.row import Int64
+from pcworker.row import Int64
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from jobs.detection_rate.configuration import DetectionConfiguration
 from jobs.detection_rate.counts import Counts
-from pcworker.store.row import Int64
+from pcworker.row import Int64
 from pcworker.trials.trial import Trial
 
 

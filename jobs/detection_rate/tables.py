@@ -1,6 +1,6 @@
 """The public table of the detection runs, `detection`, and how counts become its rows.
 
-The fields of the dataclass are the columns: see `pcworker.store.row`. The names and the meanings of
+The fields of the dataclass are the columns: see `pcworker.row`. The names and the meanings of
 columns are a contract with users' queries. The table holds counts, not rates: the rate of any set
 of rows is a sum divided by a sum.
 """
@@ -11,8 +11,8 @@ from typing import Annotated
 from jobs.detection_rate.configuration import DetectionConfiguration
 from jobs.detection_rate.results import Detected, DetectionResult
 from pcworker.fingerprint import fingerprint
+from pcworker.row import Int64, Without
 from pcworker.store.result import Origin, Tables
-from pcworker.store.row import Int64, Without
 from pcworker.store.tables import HiddenLayers
 from pcworker.trials.trial import Trial
 

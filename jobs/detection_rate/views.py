@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.detection_rate.configuration import T_D
-from pcworker.store.row import Row
+from pcworker.row import Row
 
 PAPER = dict(zip(T_D, (93.4, 92.4, 99.6, 100.0, 100.0, 100.0, 100.0, 100.0, 100.0), strict=True))
 """The success rate of Table 3 in %, by t_d. The paper states neither the network, the activation,

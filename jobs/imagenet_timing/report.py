@@ -23,7 +23,7 @@ from jobs.imagenet_timing.views import (
     runs,
 )
 from pcworker.equations.rules import BP
-from pcworker.store.row import Row
+from pcworker.row import Row
 
 
 def print_timings(console: Console, collected: Collected) -> None:

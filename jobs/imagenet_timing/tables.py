@@ -1,6 +1,6 @@
 """The public table of the timing runs, `timings`, and how measurements become its rows.
 
-The fields of the dataclass are the columns: see `pcworker.store.row`. The names and the meanings of
+The fields of the dataclass are the columns: see `pcworker.row`. The names and the meanings of
 columns are a contract with users' queries. A missing value is null.
 """
 
@@ -13,8 +13,8 @@ from jobs.imagenet_timing.results import Comparison, TimingResult, TrialTiming
 from pcworker.clock.turns import Spread, ratios, spread
 from pcworker.fingerprint import fingerprint
 from pcworker.networks.catalogue import facts
+from pcworker.row import After, Int64, Prefix, Without
 from pcworker.store.result import Origin, Tables
-from pcworker.store.row import After, Int64, Prefix, Without
 from pcworker.store.tables import WeightRow
 from pcworker.trials.trial import Trial
 

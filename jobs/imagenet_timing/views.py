@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pcworker.equations.rules import BP, FA_Z_IL, IL, Z_IL, label
-from pcworker.store.row import Row
+from pcworker.row import Row
 
 PAPER_MS = {
     "cpu": {BP.name: 3.1, IL.name: 19.2, Z_IL.name: 3.6, FA_Z_IL.name: 3.6},

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pcworker.store.row import Row
+from pcworker.row import Row
 
 CellState = Literal["value", "nonfinite", "missing"]
 

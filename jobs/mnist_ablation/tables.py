@@ -1,6 +1,6 @@
 """The public table `divergence`, which has a row for every declared cell.
 
-The fields of the dataclass are the columns: see `pcworker.store.row`. The names and the meanings of
+The fields of the dataclass are the columns: see `pcworker.row`. The names and the meanings of
 columns are a contract with users' queries. A missing value is null.
 """
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from pcworker.store.row import Prefix
+from pcworker.row import Prefix
 from pcworker.store.tables import HiddenLayers
 from pcworker.trials.configuration import Configuration
 

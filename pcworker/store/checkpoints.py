@@ -1,7 +1,7 @@
-"""Where a shard's checkpoints are kept: in the store, beside what its attempts write.
+"""Checkpoints of a shard: they are kept in the store, beside what the shard's attempts write.
 
-They save time and decide nothing: a shard without any, or whose checkpoints cannot be used, is
-trained from the start.
+Checkpoints save time, and no result depends on them. A shard that has none, or none that can be
+used, is trained from the start.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from pcworker.trials.trial import Trial
 
 
 class Checkpoints:
-    """The checkpoints of a shard, as one of its attempts writes and reads them."""
+    """The checkpoints of a shard: one of its attempts writes its own, and reads those of all."""
 
     def __init__(
         self,
@@ -24,19 +24,21 @@ class Checkpoints:
         maker: str,
         trials: Sequence[Trial],
     ) -> None:
-        """`maker` names all that bits depend on: device, libraries, sources. A checkpoint of
-        another maker is not used, so that no result mixes two machines' roundings."""
+        """`maker` stands for everything that the bits depend on: the device, the libraries, the
+        sources. A checkpoint of another maker is not used, so that no result mixes the roundings of
+        two machines."""
         self._store, self._keys = store, keys
         self._shard_id, self._attempt_id = shard_id, attempt_id
         self._maker, self._trials = maker, trials
         self._newest: str | None = None
-        """Key of what this attempt saved last."""
+        """The key of the checkpoint that this attempt saved last."""
 
     def latest(self) -> Checkpoint | None:
-        """The one of most epochs, of any attempt, that is whole, our maker's and of our trials."""
+        """The checkpoint after most epochs, of any attempt, that is undamaged and has our maker and
+        our trials. None if there is none."""
         for key in self._found():
             data = self._store.get(key)
-            if data is None:  # its attempt has saved the next one, or ended
+            if data is None:  # Its attempt has saved the next checkpoint meanwhile, or has ended.
                 continue
             checkpoint = from_bytes(data, self._maker, self._trials)
             if checkpoint is not None:
@@ -44,7 +46,7 @@ class Checkpoints:
         return None
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """In the place of what this attempt saved before."""
+        """Saves a checkpoint in the place of the one that this attempt saved before."""
         key = self._keys.checkpoint(self._shard_id, self._attempt_id, checkpoint.epoch)
         self._store.put(key, to_bytes(checkpoint, self._maker))
         if self._newest not in (None, key):
@@ -52,12 +54,12 @@ class Checkpoints:
         self._newest = key
 
     def clear(self) -> None:
-        """Deletes all checkpoints of the shard, of every attempt."""
+        """Deletes all checkpoints of the shard, those of other attempts too."""
         for key in self._found():
             self._store.delete(key)
 
     def _found(self) -> list[str]:
-        """Keys of all attempts' checkpoints; the one of most epochs first."""
+        """The keys of the checkpoints of all attempts. The one after most epochs comes first."""
         keys = self._store.list(self._keys.attempts(self._shard_id))
         parsed = ((key, self._keys.parse(key)) for key in keys)
         found = [(int(of.epoch), key) for key, of in parsed if of and of.kind == "checkpoint"]

@@ -16,10 +16,11 @@ import pyarrow as pa
 
 from pcworker.errors import DamagedError, StoreError
 from pcworker.machine.provenance import WorkerProvenance
+from pcworker.plain import as_json, from_json
 from pcworker.store.keys import SCHEMA_VERSION, SweepKeys, is_table_name
 from pcworker.store.parquet import file_metadata, from_parquet, table, to_parquet
 from pcworker.store.result import Origin, Result, Tables
-from pcworker.store.sealed import as_json, from_json, seal, unseal
+from pcworker.store.sealed import seal, unseal
 from pcworker.store.store import Store
 
 

@@ -1,6 +1,6 @@
-"""Every key in a store, and nowhere else a key is put together or taken apart.
+"""The keys of all objects in a store. No other module puts a key together or takes one apart.
 
-Of a sweep, which is the folder `sweeps/<sweep>`:
+A sweep is the folder `sweeps/<sweep>`, with these objects:
 
 plan.json
 drivers/<driver>.json
@@ -21,7 +21,7 @@ from typing import Literal
 from pcworker.errors import InputError, StoreError
 
 SCHEMA_VERSION = 1
-"""Of everything that is stored. A plan or a commit of another version is refused."""
+"""The version of everything that is stored. A plan or a commit of another version is refused."""
 
 KeyKind = Literal[
     "table", "report", "failure", "commit", "data", "attempt", "checkpoint", "driver", "plan"
@@ -46,7 +46,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class Key:
-    """A key taken apart. A part that its kind does not have is ""."""
+    """A key taken apart into its parts. A part that this kind of key does not have is ""."""
 
     kind: KeyKind
     shard: str = ""
@@ -61,7 +61,7 @@ class SweepKeys:
     """The keys of one sweep."""
 
     def __init__(self, sweep: str) -> None:
-        """Raises InputError if `sweep` is not a plain name (it becomes a folder of the store)."""
+        """Raises InputError if `sweep` is not a plain name: it becomes a folder of the store."""
         if not _NAME.fullmatch(sweep):
             raise InputError(
                 f"sweep name {sweep!r}: use 1 to 100 letters, digits, '.', '_' or '-', "
@@ -71,7 +71,8 @@ class SweepKeys:
 
     @classmethod
     def joint(cls, sweeps: Sequence[str]) -> "SweepKeys":
-        """Where tables and reports made of several sweeps go: a folder `A+B` of its own."""
+        """The keys of the tables and reports that are made of several sweeps together. They have a
+        folder of their own, `A+B`."""
         keys = cls(sweeps[0])
         for sweep in sweeps[1:]:
             keys.root += "+" + cls(sweep).root.removeprefix("sweeps/")
@@ -83,17 +84,17 @@ class SweepKeys:
 
     @property
     def failures(self) -> str:
-        """The prefix of all failures."""
+        """The prefix of the records of all failed attempts."""
         return f"{self.root}/failures/"
 
     @property
     def drivers(self) -> str:
-        """The prefix of the drivers' signs of life."""
+        """The prefix of the signs of life of all drivers."""
         return f"{self.root}/drivers/"
 
     @property
     def shards(self) -> str:
-        """The prefix of all that shards have written."""
+        """The prefix of everything that shards have written."""
         return f"{self.root}/shards/"
 
     def driver(self, driver: str) -> str:
@@ -106,15 +107,15 @@ class SweepKeys:
         return self._key("data", shard=shard_id, attempt=attempt_id, table=table)
 
     def attempt(self, shard_id: str, attempt_id: str) -> str:
-        """What an attempt that trained to its end says of its results."""
+        """The record that an attempt leaves when it has trained to its end."""
         return self._key("attempt", shard=shard_id, attempt=attempt_id)
 
     def attempts(self, shard_id: str) -> str:
-        """The prefix of all that a shard's attempts have written."""
+        """The prefix of everything that the attempts of a shard have written."""
         return f"{self.shards}{shard_id}/attempts/"
 
     def checkpoint(self, shard_id: str, attempt_id: str, epoch: int) -> str:
-        """An attempt's state after `epoch`."""
+        """The state of an attempt after `epoch`."""
         return self._key("checkpoint", shard=shard_id, attempt=attempt_id, epoch=str(epoch))
 
     def failure(self, shard_id: str, attempt_id: str) -> str:
@@ -127,7 +128,7 @@ class SweepKeys:
         return self._key("report", file=file)
 
     def parse(self, key: str) -> Key | None:
-        """A key of this sweep, taken apart; None for one that is not of its layout."""
+        """Takes a key apart. Returns None if it is no key of this sweep."""
         inner = key.removeprefix(f"{self.root}/")
         for kind, pattern in _PATTERNS.items():
             if inner != key and (found := pattern.fullmatch(inner)):
@@ -139,7 +140,7 @@ class SweepKeys:
 
 
 def is_table_name(name: str) -> bool:
-    """Whether a table may have this name, as a part of a key."""
+    """Whether this name can be a table's: it becomes a part of a key."""
     return re.fullmatch(_PARTS["table"], name) is not None
 
 
@@ -152,7 +153,8 @@ _PATTERNS = {kind: _pattern(template) for kind, template in _TEMPLATES.items()}
 
 
 def key_parts(key: str) -> list[str]:
-    """The parts of a key between its slashes; StoreError for one that could leave the store."""
+    """The parts of a key between its slashes. Raises StoreError if the key could lead out of the
+    store."""
     parts = key.rstrip("/").split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
         raise StoreError(f"key {key!r} leaves the store")

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pcworker.machine.provenance import Provenance
+from pcworker.plain import as_json
+from pcworker.row import Int64, columns, values
 from pcworker.store.keys import SCHEMA_VERSION
-from pcworker.store.row import Int64, columns, values
-from pcworker.store.sealed import as_json
 
 _TYPES = {
     str: pa.string(),
@@ -76,7 +76,7 @@ def from_parquet(data: bytes) -> pa.Table:
 
 
 def _type_of(kind: Any) -> pa.DataType:
-    """The type of a column of values of the type `kind`, which stands in `pcworker.store.row`."""
+    """The type of a column of values of the type `kind`, which stands in `pcworker.row`."""
     sequence = get_origin(kind)
     if kind in _TYPES:
         return _TYPES[kind]

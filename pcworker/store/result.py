@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
 
-from pcworker.store.row import After
+from pcworker.row import After
 from pcworker.trials.trial import ENGINE_VERSION
 
 
@@ -55,7 +55,7 @@ class Tables:
     """The tables that the shards of an experiment write."""
 
     row_types: Mapping[str, type]
-    """The dataclass of a table's rows, by the table's name: see `pcworker.store.row`."""
+    """The dataclass of a table's rows, by the table's name: see `pcworker.row`."""
     per_trial: str
     """The name of the table in which every trial has a row, even one whose shard has failed."""
     failed: Callable[[Any, Origin], Any]

@@ -1,6 +1,6 @@
-"""Where results are kept: bytes under keys, with one conditional write.
+"""A store keeps results as bytes under keys, and has one conditional write.
 
-`put_if_absent` is the only operation that two writers may race on, and exactly one of them wins.
+`put_if_absent` is the only operation on which two writers may race, and exactly one of them wins.
 """
 
 import re
@@ -11,59 +11,60 @@ from pcworker.errors import StoreError
 
 
 class Store(Protocol):
-    """Bytes under keys such as `sweeps/a/plan.json`. Every method raises StoreError on trouble,
-    and its subclass UnavailableError where waiting may help.
+    """Bytes under keys such as `sweeps/a/plan.json`. Every method raises StoreError if the store is
+    in trouble, and the subclass UnavailableError if waiting may help.
 
-    A store that is pickled travels as its address, and opens itself anew where it arrives."""
+    A pickled store holds its address only: it opens the store anew where it is unpickled."""
 
     url: str
-    """What `open_store` makes this store from."""
+    """The address from which `open_store` makes this store."""
     options: str
-    """The options by which a command line names this store."""
+    """The command-line options that name this store."""
 
     def get(self, key: str) -> bytes | None:
-        """The bytes under `key`, or None where there are none."""
+        """Returns the bytes under `key`, or None if there are none."""
 
     def put(self, key: str, data: bytes) -> None:
-        """Replaces what is under `key`; readers see all of the old or all of the new."""
+        """Replaces the bytes under `key`. A reader sees either all old bytes or all new ones."""
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Writes only where nothing is under `key` yet; False where there was.
+        """Writes if nothing is under `key` yet. Returns False if something was.
 
-        Two writers of the same bytes may both be told True, so `data` names its writer."""
+        Two writers of the same bytes may both get True, so `data` must name its writer."""
 
     def list(self, prefix: str) -> list[str]:
-        """The keys that start with `prefix`, sorted. `prefix` ends with a slash."""
+        """Returns the keys that start with `prefix`, sorted. `prefix` ends with a slash."""
 
     def delete(self, key: str) -> None:
-        """Removes `key`; where nothing is under it, nothing happens."""
+        """Removes `key`. Nothing happens if nothing is under it."""
 
     def prune(self, prefix: str) -> None:
-        """Removes what a store keeps of keys that are gone: folders, if it has such. Nobody may
+        """Removes what the store still keeps of deleted keys, such as empty folders. Nobody may
         write under `prefix` meanwhile."""
 
     def describe(self, key: str) -> str:
-        """Where a person finds `key`."""
+        """Returns the place at which a person finds `key`."""
 
     def check(self) -> None:
-        """Raises StoreError unless all the above works here, OverwritingError where only the
-        condition of `put_if_absent` is ignored."""
+        """Raises StoreError unless all operations above work here, and OverwritingError if the
+        store only ignores the condition of `put_if_absent`."""
 
     def clock(self) -> float | None:
-        """The server's time in whole seconds since the epoch; None where there is no server."""
+        """Returns the server's time in whole seconds since 1970. None if there is no server."""
 
 
 def open_store(url: str, s3_endpoint: str | None = None) -> Store:
-    """The store at `url`: `s3://bucket/prefix`, or a directory, which is made if need be.
+    """Opens the store at `url`: `s3://bucket/prefix`, or a directory, which is created if it does
+    not exist.
 
-    s3_endpoint  of a server that is not AWS's
+    s3_endpoint  the address of an S3 server that is not AWS's
     """
     if url.startswith("s3://"):
-        from pcworker.store.s3 import S3Store  # boto3 takes a moment to import
+        from pcworker.store.s3 import S3Store  # boto3 is slow to import.
 
         return S3Store(url, s3_endpoint)
     if scheme := re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", url):
-        # without what follows: it may hold a password
+        # The rest of the address is not printed, because it may hold a password.
         raise StoreError(f"store {scheme[0]}...: give a directory, or s3://bucket/prefix")
     if s3_endpoint is not None:
         raise StoreError(f"store {url} is a directory, and has no S3 endpoint; give s3://...")

@@ -1,6 +1,6 @@
 """The public tables `trials`, `epochs`, `weights` and `failures`, and how results become rows.
 
-The fields of the dataclasses are the columns: see `pcworker.store.row`. The names and the meanings
+The fields of the dataclasses are the columns: see `pcworker.row`. The names and the meanings
 of columns are a contract with users' queries. A missing value is null.
 """
 
@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pcworker.fingerprint import fingerprint
+from pcworker.row import After, Int64
 from pcworker.store.result import Origin, Tables
-from pcworker.store.row import After, Int64
 from pcworker.training.results import EpochMetrics, ShardResult, TrialResult
 from pcworker.trials.configuration import Configuration
 from pcworker.trials.digests import parameter_sha256

@@ -22,7 +22,7 @@ from jobs.mnist_ablation.panels import (
     sigma_grid,
     t_gamma_grids,
 )
-from pcworker.store.row import values
+from pcworker.row import values
 from pcworker.trials.trial import Trial
 
 ERROR, WEIGHTS = MEASURES

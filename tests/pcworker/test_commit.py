@@ -12,6 +12,7 @@ import pytest
 from builders import flipped, flipped_digits, rewrite, shard_result, tiny, where
 
 from pcworker.errors import DamagedError
+from pcworker.plain import as_json
 from pcworker.store.commit import (
     Commit,
     FinishedAttempt,
@@ -22,7 +23,7 @@ from pcworker.store.commit import (
 )
 from pcworker.store.keys import SweepKeys
 from pcworker.store.local import LocalStore
-from pcworker.store.sealed import seal
+from pcworker.store.sealed import seal, unseal
 from pcworker.store.tables import SHARD_TABLES, result_digest
 from pcworker.training.results import EpochMetrics, ShardResult, TrialResult
 from pcworker.trials.trial import Trial
@@ -210,39 +211,100 @@ def without(values: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key != name}
 
 
+FILES: list[dict[str, Any]] = [
+    {"table": table, "key": KEYS.data(SHARD, "first", table), "size": 1, "sha256": "b" * 64}
+    for table in TABLES
+]
+WHOLE: dict[str, Any] = {
+    "schema_version": 1,
+    "shard_id": SHARD,
+    "attempt_id": "first",
+    "time": "2026-11-25T07:57:47+00:00",
+    "trial_ids": ["07b971e6e2fe6c0f"],
+    "files": FILES,
+    "result_digest": "f" * 64,
+    "twins": {"c06267a6a34b3374": ["3" * 64]},
+    "packing": "stacked",
+    "updates": 30002,
+    "wall_seconds": 6.0,
+    "where": {
+        "code_sha256": "7" * 64,
+        "git_commit": "56bd02472c4da577185c5a2106f4a4d93ccdb5b7",
+        "git_dirty": False,
+        "hostname": "vm",
+        "versions": {
+            "python": "3.11.7",
+            "numpy": "2.4.6",
+            "pyarrow": "26.0.1",
+            "ray": "2.60.0",
+            "torch": "2.15.0",
+        },
+        "numerics": {
+            "threads": 1,
+            "processor": "3f87f55ceafb2463",
+            "deterministic_algorithms": True,
+            "tf32": False,
+            "cuda": None,
+            "cublas_workspace": ":4096:8",
+        },
+        "sweep": "mnist",
+        "node_id": "161629d8b2b5f53405e4b57891215c8a0401196ed231f298ed0e29cc",
+        "device": "cpu: AMD EPYC, AVX512, 1 thread(s), fused.c",
+        "command": ["python", "-m", "jobs.mnist_ablation", "--store", "results"],
+    },
+}
+"""A commit as the code of 56bd024 wrote it, with shorter lists."""
+
+
+def put(store: LocalStore, body: dict[str, Any]) -> Commit:
+    """The commit that is read from this JSON."""
+    store.put(KEYS.commit(SHARD), seal(body))
+    return committed(store)
+
+
+def test_a_commit_that_older_code_wrote_is_read(store: LocalStore) -> None:
+    found = put(store, WHOLE)
+    assert {"schema_version": 1, **as_json(found)} == WHOLE
+    assert found.where.versions["torch"] == "2.15.0"
+    assert found.where.command[:3] == ("python", "-m", "jobs.mnist_ablation")
+
+
+def test_a_commit_has_the_keys_that_older_code_gave_it(store: LocalStore) -> None:
+    commit(store, made(), numerics={"threads": 1}, node_id="n", command=("python",))
+    body = unseal(store.get(KEYS.commit(SHARD)) or b"")
+    assert list(body) == list(WHOLE)
+    assert set(body["where"]) == set(WHOLE["where"])
+    assert set(body["files"][0]) == set(FILES[0])
+
+
+def test_what_a_later_version_adds_to_a_commit_is_ignored(store: LocalStore) -> None:
+    more = {"more": 1, "where": WHOLE["where"] | {"more": {"still": "more"}}}
+    assert put(store, WHOLE | more) == put(store, WHOLE)
+
+
 def broken_commits() -> dict[str, bytes]:
     """Commits that nobody would write, most of them with a sha256 that fits."""
-    file: dict[str, Any] = {"key": "a", "size": 1, "sha256": ""}
-    files = [file | {"table": table} for table in TABLES]
-    whole: dict[str, Any] = {
-        "schema_version": 1,
-        "shard_id": SHARD,
-        "attempt_id": "first",
-        "trial_ids": [],
-        "files": files,
-        "result_digest": "",
-        "twins": {},
-        "packing": "stacked",
-        "updates": 1,
-        "wall_seconds": 1.0,
-        "time": "2020-01-01T00:00:00+00:00",
-        "where": {},
-    }
-    good = seal(whole)
+    good = seal(WHOLE)
+    place = WHOLE["where"]
     changes: dict[str, dict[str, Any]] = {
         "another-schema": {"schema_version": 99},
         "another-shard": {"shard_id": "0001-bbbbbbbb"},
-        "files-without-sha256": {"files": [without(file, "sha256") for file in files]},
-        "files-with-more": {"files": [file | {"more": 1} for file in files]},
+        "files-without-sha256": {"files": [without(file, "sha256") for file in FILES]},
+        "files-with-more": {"files": [file | {"more": 1} for file in FILES]},
         "files-of-text": {"files": list(TABLES)},
-        "no-files": {"files": []},
-        "a-table-is-missing": {"files": files[1:]},
-        "a-table-twice": {"files": [*files, files[0]]},
-        "another-table": {"files": [*files[1:], file | {"table": "timings"}]},
-        "one-table-for-another": {"files": [*files[1:], files[1]]},
+        "a-table-twice": {"files": [*FILES, FILES[0]]},
+        "one-table-for-another": {"files": [FILES[0] | {"table": "epochs"}, *FILES[1:]]},
+        "a-file-of-another-attempt": {
+            "files": [FILES[0] | {"key": KEYS.data(SHARD, "other", "trials")}, *FILES[1:]]
+        },
+        "a-name-that-no-table-has": {
+            "files": [FILES[0] | {"table": "../x", "key": KEYS.data(SHARD, "first", "../x")}]
+        },
         "twins-as-a-list": {"twins": ["a"]},
         "updates-in-words": {"updates": "many"},
         "no-seconds": {"wall_seconds": None},
+        "no-place": {"where": {}},
+        "versions-as-a-list": {"where": place | {"versions": ["torch"]}},
     }
     return {
         "empty": b"",
@@ -251,9 +313,9 @@ def broken_commits() -> dict[str, bytes]:
         "a-list": b"[]",
         "null": b"null",
         "another-object": b'{"hello": 1}',
-        "without-its-seal": json.dumps(whole).encode(),
-        **{f"without-{name}": seal(without(whole, name)) for name in whole},
-        **{name: seal(whole | change) for name, change in changes.items()},
+        "without-its-seal": json.dumps(WHOLE).encode(),
+        **{f"without-{name}": seal(without(WHOLE, name)) for name in WHOLE},
+        **{name: seal(WHOLE | change) for name, change in changes.items()},
     }
 
 

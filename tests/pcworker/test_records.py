@@ -1,8 +1,9 @@
-"""The public tables. Oracle: the contract's columns, written out; NumPy's bits; hashlib."""
+"""The public tables. Oracle: the columns and types of commit 56bd024, written out; NumPy's bits;
+hashlib."""
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import numpy as np
@@ -12,40 +13,86 @@ import pyarrow.parquet as pq
 import pytest
 from builders import shard_result, tiny, where
 
-from jobs.mnist_ablation.tables import DIVERGENCE
+from jobs.detection_rate.tables import DetectionRow
+from jobs.imagenet_timing.tables import TimingRow
+from jobs.mnist_ablation.tables import DivergenceRow
+from pcworker.row import values
 from pcworker.store.commit import commit_shard, read_commit
 from pcworker.store.keys import SweepKeys
 from pcworker.store.local import LocalStore
-from pcworker.store.parquet import from_parquet, table, to_parquet
-from pcworker.store.tables import EPOCHS, SHARD_TABLES, TRIALS, WEIGHTS
+from pcworker.store.parquet import from_parquet, schema_of, table, to_parquet
+from pcworker.store.result import Origin
+from pcworker.store.tables import (
+    SHARD_TABLES,
+    EpochRow,
+    FailureRow,
+    HiddenLayers,
+    TrialRow,
+    WeightRow,
+    failed_trial,
+)
 from pcworker.training.results import EpochMetrics, ShardResult, TrialResult
+from pcworker.trials.configuration import Configuration
 from pcworker.trials.trial import ENGINE_VERSION, Trial
 
-CONFIGURATION = [
-    "network", "hidden_layers", "activation", "bias", "rule", "t", "t_d", "horizon", "gamma",
-    "sigma", "alpha", "batch_size", "epochs", "init", "reduction", "targets", "dtype", "arithmetic",
-    "schedule",
-]  # fmt: skip
-COLUMNS = {
-    "trials": [
-        "trial_id", "sweep", "seed", *CONFIGURATION, "status", "nonfinite_epoch", "updates",
-        "final_test_error", "wall_seconds", "shard_id", "attempt_id", "hostname", "device",
-        "torch_version", "git_commit", "engine_version", "packing_invariant",
-    ],
-    "epochs": [
-        "trial_id", "seed", "epoch", "test_error", "twin_test_error", "train_energy",
-        "weight_l2_to_twin", "weight_l1_to_twin", "weight_maxabs_to_twin",
-    ],
-    "weights": ["trial_id", "layer", "parameter", "dtype", "shape", "value", "sha256"],
-    "divergence": [
-        "panel", *CONFIGURATION, "trial_ids", "n_seeds", "n_nonfinite",
-        "test_error_divergence_mean", "test_error_divergence_sd", "test_error_divergence_min",
-        "test_error_divergence_max", "weight_divergence_l2_mean", "weight_divergence_l2_sd",
-        "weight_divergence_l2_min", "weight_divergence_l2_max", "weight_divergence_l1_mean",
-        "weight_divergence_maxabs_max", "exact",
-    ],
-}  # fmt: skip
-SCHEMAS = {"trials": TRIALS, "epochs": EPOCHS, "weights": WEIGHTS, "divergence": DIVERGENCE}
+CONFIGURATION = """
+    network string, hidden_layers int32, activation string, bias bool, rule string, t int32,
+    t_d int32, horizon int32, gamma double, sigma double, alpha double, batch_size int32,
+    epochs int32, init string, reduction string, targets string, dtype string, arithmetic string,
+    schedule string"""
+CONTRACT = {
+    TrialRow: f"""
+        trial_id string, sweep string, seed int64, {CONFIGURATION}, status string,
+        nonfinite_epoch int32, updates int64, final_test_error double, wall_seconds double,
+        shard_id string, attempt_id string, hostname string, device string, torch_version string,
+        git_commit string, engine_version int32, packing_invariant bool""",
+    EpochRow: """
+        trial_id string, seed int64, epoch int32, test_error double, twin_test_error double,
+        train_energy double, weight_l2_to_twin double, weight_l1_to_twin double,
+        weight_maxabs_to_twin double""",
+    WeightRow: """
+        trial_id string, layer int32, parameter string, dtype string, shape list<item: int32>,
+        value list<item: double>, sha256 string""",
+    FailureRow: """
+        sweep string, shard_id string, attempt_id string, kind string, quarantined bool,
+        error string, traceback string, driver string, time string,
+        trial_ids list<item: string>""",
+    DivergenceRow: f"""
+        panel string, {CONFIGURATION}, trial_ids list<item: string>, n_seeds int32,
+        n_nonfinite int32, test_error_divergence_mean double, test_error_divergence_sd double,
+        test_error_divergence_min double, test_error_divergence_max double,
+        weight_divergence_l2_mean double, weight_divergence_l2_sd double,
+        weight_divergence_l2_min double, weight_divergence_l2_max double,
+        weight_divergence_l1_mean double, weight_divergence_maxabs_max double, exact bool""",
+    TimingRow: """
+        trial_id string, sweep string, seed int64, network string, layers int32, parameters int64,
+        rule string, t int32, t_d int32, horizon int32, gamma double, schedule string,
+        arithmetic string, alpha double, batch_size int32, data string, device_kind string,
+        device string, threads int32, warmup int32, updates int32, block int32, loaders int32,
+        status string, ms_per_update_median double, ms_per_update_p10 double,
+        ms_per_update_p90 double, ratio_to_bp_median double, ratio_to_bp_p10 double,
+        ratio_to_bp_p90 double, loop_ms_per_update_median double, loop_ms_per_update_p10 double,
+        loop_ms_per_update_p90 double, loop_ratio_to_bp_median double, loop_ratio_to_bp_p10 double,
+        loop_ratio_to_bp_p90 double, ms_per_update list<item: double>,
+        loop_ms_per_update list<item: double>, peak_memory_bytes int64, exact bool,
+        weight_l2_to_bp double, weight_maxabs_to_bp double, wall_seconds double, shard_id string,
+        attempt_id string, hostname string, torch_version string, git_commit string,
+        engine_version int32""",
+    DetectionRow: """
+        trial_id string, sweep string, seed int64, network string, hidden_layers int32,
+        activation string, dtype string, arithmetic string, gamma double, weights string,
+        alpha double, batch_size int32, minibatches int32, status string, stage int64, layer int32,
+        neurons int32, t_d int32, horizon int32, tolerance double, pairs int64, spike_at_l int64,
+        only_at_l int64, missed_zero int64, missed_nonzero int64, early int64, late int64,
+        missed_late int64, spikes int64, wall_seconds double, shard_id string, attempt_id string,
+        hostname string, device string, torch_version string, git_commit string,
+        engine_version int32""",
+}
+"""The names, types and order of the columns, by the dataclass of the rows. They never change."""
+ALIASES = {"double": pa.float64()} | {
+    f"list<item: {name}>": pa.list_(kind)
+    for name, kind in {"string": pa.string(), "int32": pa.int32(), "double": pa.float64()}.items()
+}
 LIMITS = [0.0, -0.0, 1.0, -1.0, 1 / 3, np.pi, -1e-30, 1e30]
 
 
@@ -86,30 +133,55 @@ def folder(tmp_path: Path) -> Path:
 # Columns
 
 
-@pytest.mark.parametrize("name", COLUMNS)
-def test_the_columns_are_those_of_the_contract_in_its_order(name: str) -> None:
-    assert SCHEMAS[name].names == COLUMNS[name]
+def contract(row: type) -> pa.Schema:
+    """The schema that is written out for the rows of a table."""
+    columns = [column.strip().split(" ", 1) for column in CONTRACT[row].split(",")]
+    return pa.schema([(name, ALIASES.get(kind, kind)) for name, kind in columns])
 
 
-@pytest.mark.parametrize("name", ["trials", "epochs", "weights"])
+@pytest.mark.parametrize("row", CONTRACT)
+def test_the_columns_are_those_of_the_contract_in_its_order(row: type) -> None:
+    assert schema_of(row).equals(contract(row), check_metadata=True)
+
+
+@pytest.mark.parametrize("name", SHARD_TABLES.row_types)
 def test_the_files_of_a_shard_have_the_columns_of_the_contract(folder: Path, name: str) -> None:
     schema = pq.read_schema(folder / f"{name}.parquet")
-    assert schema.names == COLUMNS[name]
-    assert schema.remove_metadata() == SCHEMAS[name]
+    assert schema.remove_metadata() == contract(SHARD_TABLES.row_types[name])
 
 
-def test_the_types_that_users_rely_on() -> None:
-    assert TRIALS.field("seed").type == EPOCHS.field("seed").type == pa.int64()
-    assert TRIALS.field("gamma").type == TRIALS.field("sigma").type == pa.float64()
-    assert TRIALS.field("t").type == pa.int32()
-    assert EPOCHS.field("epoch").type == pa.int32()
-    assert WEIGHTS.field("value").type == pa.list_(pa.float64())
-    assert WEIGHTS.field("shape").type == pa.list_(pa.int32())
-    assert DIVERGENCE.field("exact").type == pa.bool_()
-    assert DIVERGENCE.field("trial_ids").type == pa.list_(pa.string())
+@pytest.mark.parametrize("name", SHARD_TABLES.row_types)
+def test_files_that_older_code_wrote_are_read_together_with_new_ones(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    """A table by PyArrow alone, of the columns that are written out, stands for an old file."""
+    new = from_parquet((folder / f"{name}.parquet").read_bytes())
+    older = pa.table(new.columns, schema=contract(SHARD_TABLES.row_types[name]))
+    pq.write_table(older, tmp_path / "older.parquet", compression="zstd")
+    old = from_parquet((tmp_path / "older.parquet").read_bytes())
+    both = pa.concat_tables([old, new.replace_schema_metadata(None)])
+    assert both.to_pylist() == 2 * new.to_pylist()
 
 
-@pytest.mark.parametrize("name", ["trials", "epochs", "weights"])
+def test_a_new_field_of_a_configuration_is_a_new_column() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Extended(Configuration):
+        momentum: float
+
+    @dataclass(frozen=True, kw_only=True)
+    class ExtendedRow:
+        trial_id: str
+        configuration: Extended
+        hidden_layers: HiddenLayers
+
+    assert schema_of(ExtendedRow).names[-2:] == ["schedule", "momentum"]
+    config = Extended(**vars(tiny()), momentum=0.5)
+    row = ExtendedRow(trial_id="a", configuration=config, hidden_layers=1)
+    (read,) = table(ExtendedRow, [row], {}).to_pylist()
+    assert (read["momentum"], read["hidden_layers"], read["network"]) == (0.5, 1, "3-2-2")
+
+
+@pytest.mark.parametrize("name", SHARD_TABLES.row_types)
 def test_every_file_says_its_schema_and_the_code_that_wrote_it(folder: Path, name: str) -> None:
     metadata = pq.read_schema(folder / f"{name}.parquet").metadata
     assert metadata[b"schema_version"] == b"1"
@@ -129,26 +201,30 @@ def test_without_a_repository_the_git_metadata_are_absent(tmp_path: Path) -> Non
         assert not {b"git_commit", b"git_dirty"} & set(pq.read_schema(tmp_path / file.key).metadata)
 
 
-def test_a_column_that_is_not_in_the_contract_is_refused() -> None:
-    with pytest.raises(ValueError, match="no such columns"):
-        table(EPOCHS, [{"trial_id": "a", "accuracy": 1.0}], {})
+def test_a_row_of_another_table_is_refused() -> None:
+    row = EpochRow(trial_id="a", seed=1, epoch=1, metrics=EpochMetrics())
+    with pytest.raises(TypeError, match="rows of EpochRow in a table of TrialRow"):
+        table(TrialRow, [row], {})
 
 
 # Rows
 
 
-def stored(made: ShardResult, columns: dict[str, Any]) -> dict[str, pa.Table]:
+ORIGIN = Origin(
+    sweep="s", shard_id="0", attempt_id="a", hostname="h", device="d", torch_version="2"
+)
+
+
+def stored(made: ShardResult) -> dict[str, pa.Table]:
     """The tables of a shard, as they are written."""
-    rows = SHARD_TABLES.rows(made, columns)
-    return {name: table(schema, rows[name], {}) for name, schema in SHARD_TABLES.schemas.items()}
+    rows = SHARD_TABLES.rows(made, ORIGIN)
+    return {name: table(row, rows[name], {}) for name, row in SHARD_TABLES.row_types.items()}
 
 
 def test_a_row_of_trials_is_the_trial() -> None:
     trial = Trial(tiny("IL", t=0, sigma=0.1, bias=True), 5)
     made = shard_result([trial], lambda trial: 0.125)
-    columns = {"sweep": "s", "shard_id": "0", "attempt_id": "a", "hostname": "h", "device": "d",
-               "torch_version": "2", "git_commit": None}  # fmt: skip
-    (row,) = stored(made, columns)["trials"].to_pylist()
+    (row,) = stored(made)["trials"].to_pylist()
     assert row == {
         "trial_id": trial.trial_id, "sweep": "s", "seed": 5, "network": "3-2-2", "hidden_layers": 1,
         "activation": "sigmoid", "bias": True, "rule": "IL", "t": 0, "t_d": None, "horizon": None,
@@ -161,19 +237,32 @@ def test_a_row_of_trials_is_the_trial() -> None:
     }  # fmt: skip
 
 
+def test_a_row_of_a_trial_that_has_failed_says_what_it_was_to_be() -> None:
+    trial = Trial(tiny("IL", t=0), 5)
+    row = values(failed_trial(trial, Origin(sweep="s", shard_id="0")))
+    said = {name: value for name, value in row.items() if value is not None}
+    assert said == {
+        "trial_id": trial.trial_id, "sweep": "s", "seed": 5, "network": "3-2-2", "hidden_layers": 1,
+        "activation": "sigmoid", "bias": False, "rule": "IL", "t": 0, "sigma": 0.0, "alpha": 0.001,
+        "batch_size": 20, "epochs": 1, "init": "xavier", "reduction": "sum", "targets": "onehot",
+        "dtype": "float32", "arithmetic": "displacement", "schedule": "layerwise",
+        "status": "failed", "shard_id": "0", "engine_version": ENGINE_VERSION,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("packing", "invariant"), [("stacked", True), ("alone", True), ("irreproducible", False)]
 )
 def test_packing_invariance_is_recorded(packing: str, invariant: bool) -> None:
     made = shard_with(np.ones((2, 2)))
     told = ShardResult(made.trials, made.twins, packing, 1.0)
-    (row,) = stored(told, {})["trials"].to_pylist()
+    (row,) = stored(told)["trials"].to_pylist()
     assert row["packing_invariant"] is invariant
 
 
 def test_layers_count_from_1_at_the_output_and_weights_come_before_biases() -> None:
     made = shard_with(np.ones((2, 2)), np.zeros(2))
-    rows = stored(made, {})["weights"].to_pylist()
+    rows = stored(made)["weights"].to_pylist()
     assert [(row["layer"], row["parameter"], row["shape"]) for row in rows] == [
         (1, "weight", [2, 2]), (1, "bias", [2]), (2, "weight", [2, 3]), (2, "bias", [2]),
     ]  # fmt: skip
@@ -186,7 +275,7 @@ def test_layers_count_from_1_at_the_output_and_weights_come_before_biases() -> N
 def test_weights_come_back_bit_for_bit(tmp_path: Path, dtype: str) -> None:
     values = edge_values(dtype)
     weight = values.reshape(3, 5)
-    made = stored(shard_with(weight), {})["weights"]
+    made = stored(shard_with(weight))["weights"]
     path = tmp_path / "weights.parquet"
     path.write_bytes(to_parquet(made))
 
@@ -204,8 +293,8 @@ def test_weights_come_back_bit_for_bit(tmp_path: Path, dtype: str) -> None:
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_sha256_is_that_of_the_little_endian_bytes_in_rows(dtype: str, order: str) -> None:
     weight = edge_values(dtype).reshape(3, 5)
-    stored = np.asarray(weight, order=order)  # type: ignore[call-overload]
-    row = stored(shard_with(stored), {})["weights"].to_pylist()[0]
+    ordered = np.asarray(weight, order=order)  # type: ignore[call-overload]
+    row = stored(shard_with(ordered))["weights"].to_pylist()[0]
     little = weight.astype({"float32": "<f4", "float64": "<f8"}[dtype])
     assert row["sha256"] == hashlib.sha256(little.tobytes(order="C")).hexdigest()
     assert row["dtype"] == dtype
@@ -215,8 +304,7 @@ def test_sha256_is_that_of_the_little_endian_bytes_in_rows(dtype: str, order: st
 def test_sha256_does_not_depend_on_the_byte_order_in_memory() -> None:
     weight = edge_values("float32").reshape(3, 5)
     rows = [
-        stored(shard_with(weight.astype(kind)), {})["weights"].to_pylist()[0]
-        for kind in ("<f4", ">f4")
+        stored(shard_with(weight.astype(kind)))["weights"].to_pylist()[0] for kind in ("<f4", ">f4")
     ]
     assert rows[0]["sha256"] == rows[1]["sha256"]
     assert rows[0]["value"] == rows[1]["value"]

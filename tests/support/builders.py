@@ -21,10 +21,11 @@ from jobs.experiments import EXPERIMENTS
 from jobs.mnist_ablation.experiment import ABLATION
 from jobs.mnist_ablation.sweep import mnist_ablation
 from pcworker.machine.provenance import WorkerProvenance
+from pcworker.plain import as_json
 from pcworker.store.commit import CommitOutcome, commit_shard
 from pcworker.store.keys import SweepKeys
 from pcworker.store.local import LocalStore
-from pcworker.store.sealed import as_json, seal, unseal
+from pcworker.store.sealed import seal, unseal
 from pcworker.store.store import Store
 from pcworker.store.tables import SHARD_TABLES, FailureRow
 from pcworker.training.results import EpochMetrics, ShardResult, TrialResult
