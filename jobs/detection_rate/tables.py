@@ -35,7 +35,7 @@ class DetectionRow:
 
 
 def failed_detection(trial: Trial[DetectionConfiguration], origin: Origin) -> DetectionRow:
-    """The row of a trial whose shard has failed."""
+    """The row of a trial whose shard has failed: it says only what the trial was to be."""
     return DetectionRow(
         trial_id=trial.trial_id,
         seed=trial.seed,

@@ -48,7 +48,7 @@ class TimingRow:
 
 
 def failed_timing(trial: Trial[TimingConfiguration], origin: Origin) -> TimingRow:
-    """The row of a trial whose shard has failed."""
+    """The row of a trial whose shard has failed: it says only what the trial was to be."""
     network = facts(trial.configuration.network)
     return TimingRow(
         trial_id=trial.trial_id,

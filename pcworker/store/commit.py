@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -87,12 +86,10 @@ def commit_shard(
     """
     rows = tables.rows(result, _origin(shard_id, attempt_id, where))
     metadata = file_metadata(where)
-    files = [
-        _written(
-            store, keys.data(shard_id, attempt_id, name), name, table(kind, rows[name], metadata)
-        )
-        for name, kind in tables.row_types.items()
-    ]
+    files = []
+    for name, kind in tables.row_types.items():
+        key = keys.data(shard_id, attempt_id, name)
+        files.append(_written(store, key, name, table(kind, rows[name], metadata)))
     digest = tables.digest(result)
     attempt = FinishedAttempt(shard_id, attempt_id, digest, where.hostname, where.device)
     store.put(keys.attempt(shard_id, attempt_id), seal(as_json(attempt)))
@@ -181,8 +178,10 @@ def _origin(shard_id: str, attempt_id: str, where: WorkerProvenance) -> Origin:
 def _expected(keys: SweepKeys, commit: Commit) -> list[dict[str, Any]]:
     """The files of a commit as its JSON must hold them: each table once, under its own key."""
     files = {file.table: file for file in commit.files if is_table_name(file.table)}
-    key = partial(keys.data, commit.shard_id, commit.attempt_id)
-    return [asdict(replace(file, key=key(table))) for table, file in files.items()]
+    return [
+        asdict(replace(file, key=keys.data(commit.shard_id, commit.attempt_id, table)))
+        for table, file in files.items()
+    ]
 
 
 def _written(store: Store, key: str, name: str, rows: pa.Table) -> CommittedFile:

@@ -1,7 +1,10 @@
 """The public tables `trials`, `epochs`, `weights` and `failures`, and how results become rows.
 
-The fields of the dataclasses are the columns: see `pcworker.row`. The names and the meanings
-of columns are a contract with users' queries. A missing value is null.
+The fields of the dataclasses are the columns: see `pcworker.row`. The names and the meanings of
+columns are a contract with users' queries. A missing value is null.
+
+To add a column, add a field here and give it its value where the row is made. A new field of
+`Configuration` or of `EpochMetrics` is a new column by itself.
 """
 
 from collections.abc import Iterable, Iterator
@@ -34,14 +37,14 @@ class TrialRow:
     status: str
     """One of "done", "nonfinite" and "failed"."""
     nonfinite_epoch: int | None = None
-    """The epoch in which a weight was first not finite."""
+    """The first epoch after which a weight was not finite."""
     updates: Int64 | None = None
     final_test_error: float | None = None
     wall_seconds: float | None = None
     """The seconds that the training of the whole shard took."""
     origin: Origin
     packing_invariant: bool | None = None
-    """False if the trial may have other bits in another stack."""
+    """False if the trial does not repeat itself, bit for bit, on the machine that ran it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +117,7 @@ def final_parameter(
 
 
 def failed_trial(trial: Trial, origin: Origin) -> TrialRow:
-    """The row of a trial whose shard has failed."""
+    """The row of a trial whose shard has failed: it says only what the trial was to be."""
     return TrialRow(
         trial_id=trial.trial_id,
         seed=trial.seed,
