@@ -136,7 +136,7 @@ def test_every_turn_of_every_rule_has_its_time(result: TimingResult) -> None:
 def test_peak_memory_holds_what_a_rule_cannot_do_without(result: TimingResult) -> None:
     """The weights; BP's gradients all at once, those of predictive coding a layer at a time; and
     BP's activities, which its backward pass needs."""
-    sizes = {(p.layer, p.name): 4 * int(np.prod(p.shape)) for p in result.trials[0].parameters}
+    sizes = {(p.layer, p.parameter): 4 * int(np.prod(p.shape)) for p in result.trials[0].parameters}
     weights = sum(sizes.values())
     first_activities = 4 * 2 * 8 * 16 * 16  # of 2 samples, before pooling
     for timed in result.trials:
