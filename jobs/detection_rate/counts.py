@@ -1,4 +1,4 @@
-"""How often phi spikes at t = l, and what happens where it does not: from recorded errors alone."""
+"""Counts how often phi spikes at t = l and at other t, from recorded errors alone."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,37 +11,40 @@ from pcworker.row import Int64
 
 @dataclass(frozen=True)
 class Counts:
-    """Of the neurons of one layer l, each with each sample, up to a horizon. Numbers of such pairs,
-    but for `spikes`.
+    """The counts of one layer l up to a horizon: numbers of pairs of a neuron and a sample.
 
-    pairs = spike_at_l + missed_zero + missed_nonzero. The success rate is only_at_l / pairs, the
-    weaker rate spike_at_l / pairs; the share of all spikes that come at t = l, spike_at_l / spikes.
+    Only `spikes` counts spikes. pairs = spike_at_l + missed_zero + missed_nonzero. The success rate
+    is only_at_l / pairs, and a weaker rate is spike_at_l / pairs. The share of all spikes that come
+    at t = l is spike_at_l / spikes.
     """
 
     pairs: Int64
-    """neurons x samples"""
+    """All pairs: neurons x samples."""
     spike_at_l: Int64
-    """phi = 1 at t = l"""
+    """Pairs with phi = 1 at t = l."""
     only_at_l: Int64
-    """phi = 1 at t = l, and at no other t"""
+    """Pairs with phi = 1 at t = l and at no other t."""
     missed_zero: Int64
-    """phi = 0 at t = l, where eps is zero: Eq. 9 would change nothing"""
+    """Pairs with phi = 0 and eps zero at t = l, where Eq. 9 would change nothing."""
     missed_nonzero: Int64
-    """phi = 0 at t = l, where eps is not zero"""
+    """Pairs with phi = 0 and eps not zero at t = l."""
     early: Int64
-    """phi = 1 at some t < l"""
+    """Pairs with phi = 1 at some t < l."""
     late: Int64
-    """phi = 1 at some t > l"""
+    """Pairs with phi = 1 at some t > l."""
     missed_late: Int64
-    """phi = 0 at t = l, and 1 at some t > l"""
+    """Pairs with phi = 0 at t = l and phi = 1 at some t > l."""
     spikes: Int64
-    """Of all pairs and all t."""
+    """The number of spikes of all pairs at all t."""
 
 
 def phi(errors: np.ndarray, t_d: int, tolerance: float = 0.0) -> np.ndarray:
-    """phi(eps) bool [steps, ...] for eps [steps, ...] at t = 0, 1, ... (Sec. 4): 1 where |eps| was
-    at most `tolerance` for the t_d steps before and now is not. Before t = 0 every error is 0."""
-    heard = ~(np.abs(errors) <= tolerance)  # so that NaN is heard
+    """phi(eps) as bool [steps, ...], for eps [steps, ...] at t = 0, 1, ... (Sec. 4).
+
+    It is 1 where |eps| was at most `tolerance` for the t_d steps before and is larger now. Before
+    t = 0 every error counts as 0.
+    """
+    heard = ~(np.abs(errors) <= tolerance)  # written so that a NaN counts as an error
     steps = np.arange(len(errors)).reshape(-1, *[1] * (errors.ndim - 1))
     latest = np.maximum.accumulate(np.where(heard, steps, -np.inf), axis=0)
     before = np.concatenate([np.full_like(latest[:1], -np.inf), latest[:-1]])
@@ -52,9 +55,9 @@ def phi(errors: np.ndarray, t_d: int, tolerance: float = 0.0) -> np.ndarray:
 def count(
     errors: np.ndarray, l: int, t_d: int, horizons: Iterable[int], tolerance: float = 0.0
 ) -> list[Counts]:
-    """The counts up to each of some horizons, which are at least l.
+    """Counts up to each of the horizons, which must be at least l.
 
-    errors  eps^l [steps, samples, n_l] at t = 0, 1, ... to the largest horizon or on
+    errors  eps^l [steps, samples, n_l] at t = 0, 1, ..., up to the largest horizon at least
     """
     fires = phi(errors, t_d, tolerance)
     zero = np.abs(errors[l]) <= tolerance

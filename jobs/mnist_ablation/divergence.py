@@ -1,4 +1,4 @@
-"""How far learning drifts from backpropagation: pure arithmetic on what the trials measured."""
+"""Computes how far learning drifts from backpropagation, from what the trials measured."""
 
 import math
 from collections import defaultdict
@@ -20,16 +20,16 @@ from pcworker.trials.trial import Trial, configuration_from
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one trial says about divergence."""
+    """The divergence of one trial from its twin."""
 
     finite: bool
-    """Whether it and its twin are: otherwise the measures are None."""
+    """True if the trial and its twin stay finite. Otherwise the measures are None."""
     exact: bool
-    """Every final weight equals the twin's, bit for bit."""
+    """True if every final weight equals the twin's, bit for bit."""
     test_error: float | None = None
-    """Mean over epochs of |error - twin's error|, in percentage points."""
+    """The mean over epochs of |test error - twin's test error|, in percentage points."""
     l2: float | None = None
-    """Sum over layers of the L2 norm of the difference of the final weights."""
+    """The sum over layers of the L2 norm of the difference of the final weights."""
     l1: float | None = None
     maxabs: float | None = None
 
@@ -50,11 +50,12 @@ def outcome(epochs: Sequence[Mapping[str, Any]], exact: bool) -> Outcome:
 
 
 def divergence_row(cell: Cell, outcomes: Mapping[str, Outcome | None]) -> DivergenceRow:
-    """A row of the table `divergence`, from the outcomes of the cell's trials by trial id; None for
-    a trial that has no result yet.
+    """Makes the row of a cell in the table `divergence`.
 
-    Means are over finite seeds, None where there is none; sd is the sample's, None for one seed;
-    `exact` is None where no trial is there.
+    outcomes  the outcomes of the cell's trials, by trial id; None for a trial without a result
+
+    Means are over the finite seeds, and None if there is none. The standard deviation is the
+    sample's, and None for one seed. `exact` is None if no trial has a result.
     """
     there = [o for o in outcomes.values() if o is not None]
     finite = [o for o in there if o.finite]
@@ -88,7 +89,7 @@ def _statistics(values: Iterable[float | None]) -> Statistics:
 def divergence_rows(
     plans: Iterable[Plan], tables: Mapping[str, pa.Table], commits: Iterable[Commit]
 ) -> list[DivergenceRow]:
-    """The rows of the table `divergence`: one for each declared cell of the plans."""
+    """Makes the rows of the table `divergence`, one for each declared cell of the plans."""
     outcomes = _outcomes(tables, commits)
     declared: dict[Cell, dict[str, Outcome | None]] = defaultdict(dict)
     for plan in plans:
@@ -99,7 +100,10 @@ def divergence_rows(
 
 
 def _outcomes(tables: Mapping[str, pa.Table], commits: Iterable[Commit]) -> dict[str, Outcome]:
-    """By trial id. A trial is exact if it has the digest of the twin that its own shard trained."""
+    """The outcomes of all trials with a result, by trial id.
+
+    A trial is exact if its weights have the digest of the twin that its own shard trained.
+    """
     twins = {
         (commit.shard_id, commit.attempt_id, twin): digests[-1]
         for commit in commits
