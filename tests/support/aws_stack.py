@@ -1,6 +1,6 @@
-"""infra/aws/stack.yaml with its parameters put in, and what its policies say to a request.
+"""Reads infra/aws/stack.yaml with its parameters filled in, and decides what its policies allow.
 
-The rules are AWS's: a Deny that fits decides; else an Allow that fits; else the answer is no.
+The rules are AWS's: a matching Deny decides, otherwise a matching Allow. Without either it is no.
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
 """
 
@@ -27,7 +27,8 @@ Statement = dict[str, Any]
 
 
 class _Loader(yaml.SafeLoader):
-    """Knows `!Ref` and `!Sub`; of other objects it keeps the name, of other functions theirs."""
+    """A loader that resolves `!Ref` and `!Sub` of parameters. A reference to another object becomes
+    the object's name, and another function becomes the function's name."""
 
 
 def _resolve(loader: yaml.SafeLoader, tag: str, node: yaml.Node) -> str | list[str]:
@@ -45,7 +46,7 @@ _Loader.add_multi_constructor("!", _resolve)  # type: ignore[no-untyped-call]
 
 
 def resources() -> dict[str, Any]:
-    """By name: what the stack makes."""
+    """The resources that the stack makes, by name."""
     return template()["Resources"]
 
 
@@ -54,7 +55,7 @@ def template() -> dict[str, Any]:
 
 
 def statements(name: str) -> list[Statement]:
-    """Of a policy."""
+    """The statements of the policy with this name."""
     return resources()[name]["Properties"]["PolicyDocument"]["Statement"]
 
 
@@ -64,13 +65,17 @@ def autoscaler_statements() -> list[Statement]:
 
 
 def allows(policy: list[Statement], action: str, resource: str, context: Mapping[str, str]) -> bool:
-    """Whether a request may be made; `context` has the condition keys that it brings."""
+    """True if the policy allows a request.
+
+    context  the condition keys that the request carries
+    """
     effects = {s["Effect"] for s in policy if _fits(s, action, resource, context)}
     return effects == {"Allow"}
 
 
 def may_start(policy: list[Statement], asked: Mapping[str, Any], vpc: str) -> bool:
-    """Whether RunInstances may be called, for a subnet of `vpc`: for each thing it needs, and tags.
+    """True if the policy allows the request `asked` of RunInstances, in a subnet of `vpc`. It must
+    allow every resource that the request uses, and the tags that it sets.
 
     https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html
     """
@@ -97,7 +102,7 @@ def may_start(policy: list[Statement], asked: Mapping[str, Any], vpc: str) -> bo
 
 
 def _kind(arn: str) -> str:
-    """Such as "subnet"."""
+    """The kind of resource that an ARN names, such as "subnet"."""
     return arn.rsplit(":", 1)[1].split("/")[0]
 
 

@@ -1,7 +1,7 @@
-"""Results made up by hand, so that what they must give is known in closed form.
+"""Results made up by hand, so that the values which must follow from them are known in closed form.
 
-Base weights are multiples of 1/1024 and a drift is a power of two, so that `base + drift` is exact
-in float32 and every distance to the twin follows from the drift and the widths alone.
+Base weights are multiples of 1/1024 and a drift is a power of two. So `base + drift` is exact in
+float32, and every distance to the twin follows from the drift and the widths alone.
 """
 
 import math
@@ -34,11 +34,12 @@ from pcworker.trials.digests import network_digest
 from pcworker.trials.trial import Trial
 
 Drift = Callable[[Trial], float | None]
-"""By how much every weight of a trial is off its twin's; None: not finite."""
+"""Returns the amount by which every weight of a trial differs from its twin's; None if the trial's
+weights do not stay finite."""
 
 
 def tiny(rule: str = "Z-IL", **changes: Any) -> Configuration:
-    """A configuration of 10 weights."""
+    """A configuration of a network with 10 weights."""
     return configuration(**{"network": "3-2-2", "rule": rule, **changes})
 
 
@@ -57,7 +58,8 @@ def where(sweep: str = "tiny", **changes: Any) -> WorkerProvenance:
 
 
 def base_weights(trial: Trial) -> list[list[np.ndarray]]:
-    """The twin's final weights: they depend on the seed and the widths only; the first is 0.0."""
+    """The twin's final weights. They depend only on the seed and the widths, and the first weight
+    of each layer is 0.0."""
     config = trial.configuration
     random = np.random.default_rng(trial.seed)
     layers = [
@@ -74,7 +76,7 @@ def weights(trial: Trial, drift: float) -> list[list[np.ndarray]]:
 
 
 def l2(config: Configuration, drift: float) -> float:
-    """Sum over layers of the L2 norm of a difference that is `drift` everywhere."""
+    """The sum over layers of the L2 norm of a difference that is `drift` everywhere."""
     return sum(drift * math.sqrt(n * m) for n, m in pairwise(config.widths))
 
 
@@ -83,7 +85,8 @@ def l1(config: Configuration, drift: float) -> float:
 
 
 def trial_result(trial: Trial, drift: float | None = 0.0) -> TrialResult:
-    """The twin is wrong on 1/(2 epoch) of the digits, the trial on `drift` more."""
+    """A result in which the twin's test error is 1/(2 epoch), and the trial's is higher by `drift`.
+    With None the trial's weights are not finite in the first epoch."""
     config = trial.configuration
     if drift is None:
         nothing = [EpochMetrics()] * config.epochs
@@ -103,7 +106,7 @@ def trial_result(trial: Trial, drift: float | None = 0.0) -> TrialResult:
 
 
 def twin_digests(trials: Iterable[Trial]) -> dict[str, list[str]]:
-    """By twin: the digest after each epoch; only the last one is that of weights."""
+    """The digests after each epoch, by twin. Only the last one is a digest of real weights."""
     return {
         twin.trial_id: [
             *(f"{twin.trial_id} after {epoch}" for epoch in range(1, twin.configuration.epochs)),
@@ -136,7 +139,8 @@ def ablation(**changes: Any) -> Sweep:
 
 
 def paper_drift(trial: Trial) -> float | None:
-    """Exact where the paper says so; gamma = 10 explodes; the rest drifts by 1/8."""
+    """A drift of 0 where the paper says that the rule is exact, None (not finite) for gamma = 10,
+    and 1/8 elsewhere."""
     config = trial.configuration
     if config.rule in ("BP", "Fa-Z-IL"):
         return 0.0
@@ -146,7 +150,7 @@ def paper_drift(trial: Trial) -> float | None:
 
 
 def planned(store: Store, sweep: Sweep, name: str, experiment: Experiment = ABLATION) -> Plan[Any]:
-    """A sweep's plan, stored."""
+    """Makes the plan of a sweep and stores it."""
     plan = make_plan(experiment, sweep, name)
     store_plan(store, plan, {})
     return plan
@@ -161,7 +165,7 @@ def commit(
     result: ShardResult | None = None,
     **host: Any,
 ) -> CommitOutcome:
-    """Commits made-up results of one shard."""
+    """Commits made-up results for one shard."""
     made = result or shard_result(shard.trials, drift)
     keys = SweepKeys(plan.name)
     return commit_shard(
@@ -175,22 +179,23 @@ def commit_all(store: Store, plan: Plan, drift: Drift = paper_drift) -> None:
 
 
 def collected(store: Store, *names: str) -> Collected:
-    """The tables of stored sweeps."""
+    """Collects stored sweeps."""
     return collect(store, stored_plans(store, names, EXPERIMENTS))
 
 
 def rewrite(store: Store, key: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Replaces a sealed object by what `change` makes of it, sealed again: its sha256 fits."""
+    """Replaces the sealed object by what `change` makes of it. It is sealed again, so its sha256 is
+    right."""
     store.put(key, seal(change(unseal(store.get(key) or b""))))
 
 
 def flipped(data: bytes, place: int) -> bytes:
-    """`data` with one bit of the byte at `place` the other way."""
+    """`data` with one bit of the byte at `place` flipped."""
     return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
 
 
 def flipped_digits(data: bytes) -> Iterator[bytes]:
-    """`data` with each of its digits in turn replaced by another one."""
+    """Yields copies of `data`, in each of which one of its digits is replaced by another one."""
     return (flipped(data, place) for place, byte in enumerate(data) if byte in b"0123456789")
 
 
@@ -212,7 +217,7 @@ def failure(shard: Shard, **changes: Any) -> FailureRow:
 
 
 def record_failure(store: Store, plan: Plan, shard: Shard, **changes: Any) -> str:
-    """Stores it; returns the key."""
+    """Stores a record of a failed attempt and returns its key."""
     record = failure(shard, **{"sweep": plan.name, **changes})
     key = SweepKeys(plan.name).failure(shard.shard_id, record.attempt_id)
     store.put(key, seal(as_json(record)))
@@ -220,7 +225,7 @@ def record_failure(store: Store, plan: Plan, shard: Shard, **changes: Any) -> st
 
 
 class Counting(LocalStore):
-    """Counts what is read."""
+    """A store that notes each key that is read."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)

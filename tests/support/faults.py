@@ -1,7 +1,7 @@
-"""What the tests of faults share: one small sweep, its command line, and what a store holds of it.
+"""Shared by the tests of faults: one small sweep, its command line, and readers of its store.
 
-Every test of faults ends with `assert_nothing_lost`. None waits for time to pass: they wait for
-what is in the store, for what the driver has printed, or for a process.
+Every test of faults ends with `assert_nothing_lost`. No test waits for a fixed time: it waits for
+an object in the store, for a line that the driver prints, or for a process.
 """
 
 import atexit
@@ -38,7 +38,7 @@ from pcworker.store.store import Store
 NAME = "faults"
 KEYS = SweepKeys(NAME)
 NETWORKS = ("784-32-32-10", "784-32-10", "784-16-10")
-"""A shard each, a few seconds long."""
+"""Each network is one shard, which takes a few seconds."""
 SHARDS = len(NETWORKS)
 EPOCHS = 3
 
@@ -55,13 +55,13 @@ SWEEP = declared(*NETWORKS)
 
 
 class Job:
-    """A job's command that runs, in a process group of its own. What it prints goes to files, so
-    that it can be read at any time."""
+    """A running job, in a process group of its own. Its output goes to files, so that it can be
+    read at any time."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", out: Path, err: Path) -> None:
         self.process, self._out, self._err = process, out, err
         self.orphans: set[ProcessId] = set()
-        """What it had started when it was killed."""
+        """The processes that the job had started when it was killed."""
 
     @property
     def stdout(self) -> str:
@@ -72,7 +72,10 @@ class Job:
         return self._err.read_text()
 
     def wait_for(self, condition: Callable[[], object], what: str) -> None:
-        """Fails unless `condition` comes true while the job runs."""
+        """Waits until `condition` is true. Fails if the job ends first, or if it takes too long.
+
+        what  names the condition in the message of the failure
+        """
         met = wait_until(lambda: bool(condition()), self.process)
         assert met, f"never: {what}\n{self.stdout}\n{self.stderr}"
 
@@ -86,7 +89,7 @@ class Job:
         return Run(code, self.stdout, self.stderr)
 
     def kill(self) -> None:
-        """SIGKILL to the driver alone; what it had started may live on for a while."""
+        """Sends SIGKILL to the driver only. What it had started may live on for a while."""
         self.orphans |= descendants(self.process.pid)
         self.process.kill()
         self.process.wait()
@@ -101,23 +104,23 @@ class Run:
     stderr: str
 
     def says_one_line(self, *parts: str) -> None:
-        """Fails unless it ended with code 2 and one line on stderr that holds all these."""
+        """Fails unless the job ended with code 2 and one line on stderr that holds all `parts`."""
         assert self.code == 2, self.stdout + self.stderr
         assert self.stderr.strip().count("\n") == 0, self.stderr
         assert all(part in self.stderr for part in parts), self.stderr
         assert "Traceback" not in self.stdout + self.stderr
 
     def events(self, name: str) -> list[dict[str, str]]:
-        """The fields of the driver's log lines of one event."""
+        """The fields of those lines of the driver's log that report the event `name`."""
         lines = [line for line in self.stdout.splitlines() if f" event={name} " in line]
         return [dict(re.findall(r'(\w+)=("[^"]*"|\S+)', line)) for line in lines]
 
 
 @contextmanager
 def running(*command: str, extra: Mapping[str, str] | None = None) -> Iterator[Job]:
-    """A job's command, and in the end nothing that it has started.
+    """Runs a job. In the end, every process that it has started is killed.
 
-    extra  environment variables beside this process's
+    extra  environment variables in addition to those of this process
     """
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
@@ -144,12 +147,12 @@ def running(*command: str, extra: Mapping[str, str] | None = None) -> Iterator[J
 
 
 def arguments(store: Store, *options: str) -> tuple[str, ...]:
-    """The sweep's command on a store."""
+    """The words of the command that runs the sweep on a store."""
     return ("jobs.mnist_ablation", "--store", store.url, *SWEEP, *options)
 
 
 def finished(*command: str, extra: Mapping[str, str] | None = None) -> Run:
-    """A job from its beginning to its end."""
+    """Runs a job to its end."""
     with running(*command, extra=extra) as job:
         return job.end()
 
@@ -160,7 +163,7 @@ def collected(store: Store, *options: str) -> Run:
 
 @cache
 def undisturbed() -> LocalStore:
-    """The store of the sweep by one worker, without any fault. To be read only."""
+    """The store of the sweep after one worker has run it without any fault. Tests only read it."""
     folder = tempfile.TemporaryDirectory(prefix="undisturbed-")
     atexit.register(folder.cleanup)
     store = LocalStore(Path(folder.name))
@@ -171,19 +174,19 @@ def undisturbed() -> LocalStore:
 
 
 def commits(store: Store) -> dict[str, bytes]:
-    """What each commit says, by shard."""
+    """The bytes of each commit, by shard."""
     keys = [key for key in store.list(KEYS.shards) if key.endswith("/commit.json")]
     return {key.split("/")[-2]: store.get(key) or b"" for key in keys}
 
 
 def attempts(store: Store, shard: str) -> set[str]:
-    """The attempts of a shard that trained to their end."""
+    """The ids of the attempts that trained this shard to its end."""
     keys = store.list(KEYS.attempts(shard))
     return {key.split("/")[-2] for key in keys if key.endswith("/attempt.json")}
 
 
 def unfinished(store: Store) -> dict[str, int]:
-    """The epoch of the last checkpoint of every shard that has one and no commit."""
+    """The epoch of the last checkpoint of each shard that has checkpoints but no commit."""
     found: dict[str, int] = {}
     for key in store.list(KEYS.shards):
         of = KEYS.parse(key)
@@ -205,8 +208,8 @@ def failures(store: Store) -> list[dict[str, object]]:
 
 
 def assert_nothing_lost(store: Store, before: Mapping[str, bytes]) -> None:
-    """Every table is the undisturbed sweep's, every shard is committed, and no commit that was
-    there `before` has changed."""
+    """Fails unless every table equals that of the undisturbed sweep, every shard is committed, and
+    none of the commits `before` has changed."""
     assert before.items() <= commits(store).items()
     assert len(commits(store)) == SHARDS
     ours, theirs = read_tables(store), read_tables(undisturbed())
@@ -215,13 +218,13 @@ def assert_nothing_lost(store: Store, before: Mapping[str, bytes]) -> None:
 
 
 def assert_trained_once(store: Store, *but: str) -> None:
-    """No shard, but for these, has been trained to its end more than once."""
+    """Fails if a shard has been trained to its end more than once. Shards in `but` may be."""
     ends = {shard: len(attempts(store, shard)) for shard in commits(store) if shard not in but}
     assert set(ends.values()) <= {1}, ends
 
 
 def kill_workers(job: Job) -> set[ProcessId]:
-    """SIGKILL to every worker; returns when they are gone."""
+    """Sends SIGKILL to every worker of the job, and returns when they are gone."""
     killed = workers(job.process.pid)
     assert killed
     for pid, _ in killed:
@@ -231,10 +234,10 @@ def kill_workers(job: Job) -> set[ProcessId]:
 
 
 def kill_mid_shard(job: Job, store: Store) -> dict[str, int]:
-    """Kills the workers while one has a checkpoint of a shard and no commit yet; returns those
-    shards with the epochs of their checkpoints.
+    """Kills the workers at a moment at which a shard has a checkpoint but no commit. Returns the
+    epochs of the last checkpoints of such shards, by shard.
 
-    The workers are stopped for the look: what is seen is what they are killed at.
+    The workers are stopped while the store is read, so they are killed in exactly that state.
     """
     seen: dict[str, int] = {}
 

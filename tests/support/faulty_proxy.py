@@ -1,6 +1,6 @@
-"""A proxy before an S3 server that fails in the ways networks and servers do, when told to.
+"""A proxy in front of an S3 server. When told to, it fails in the ways of networks and servers.
 
-It hands on the Host header as it came, so that signatures stay valid.
+It passes the Host header on unchanged, so that signatures stay valid.
 """
 
 import http.client
@@ -19,20 +19,20 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 Kind = Literal[
-    "slow down",  # 503
-    "internal error",  # 500
-    "conflict",  # 409, as some servers answer to the loser of a race
-    "close",  # the connection, before the request is handed on
-    "lose answer",  # handed on and carried out, but never answered
-    "hang",  # neither handed on nor answered
+    "slow down",  # the answer is 503
+    "internal error",  # the answer is 500
+    "conflict",  # the answer is 409, which some servers give to the loser of a race
+    "close",  # the connection is closed before the request is passed on
+    "lose answer",  # the request is passed on and carried out, but never answered
+    "hang",  # the request is neither passed on nor answered
     "truncate",  # the answer's body ends half-way
-    "damage",  # the first byte of the answer's body
-    "forget condition",  # handed on without If-None-Match
-    "skewed clock",  # 403
-    "expired token",  # 400
-    "access denied",  # 403
-    "clock ahead",  # by an hour, in the Date of the answer
-    "pass",  # nothing
+    "damage",  # the first byte of the answer's body is changed
+    "forget condition",  # the request is passed on without If-None-Match
+    "skewed clock",  # the answer is 403
+    "expired token",  # the answer is 400
+    "access denied",  # the answer is 403
+    "clock ahead",  # the Date of the answer is an hour ahead
+    "pass",  # nothing happens
 ]
 ANSWERS: dict[str, tuple[int, str]] = {
     "slow down": (503, "SlowDown"),
@@ -48,18 +48,19 @@ AHEAD_SECONDS = 3600
 
 @dataclass
 class Fault:
-    """What happens to the next `times` requests of a method whose path holds a pattern."""
+    """A fault that hits the next `times` requests of a method whose path matches a pattern."""
 
     kind: Kind
     method: str
     path: str
     times: int
     first: Callable[[], object]
-    """Called before it happens."""
+    """This function is called before the fault happens."""
 
 
 class FaultyProxy:
-    """Faults are planned by `inject`; `down` refuses everything; both from any thread."""
+    """A proxy whose faults are planned by `inject`. While `down` is true it refuses every request.
+    Both may be used from any thread."""
 
     def __init__(self, upstream: str) -> None:
         parts = urlsplit(upstream)
@@ -68,7 +69,7 @@ class FaultyProxy:
         self.down = False
         self.injected: Counter[str] = Counter()
         self.passed: Counter[str] = Counter()
-        """By method: the requests that were answered as the server answered."""
+        """The number of requests that got the server's own answer, by method."""
         self.released = threading.Event()
         self._plan: list[Fault] = []
         self._lock = threading.Lock()
@@ -83,7 +84,7 @@ class FaultyProxy:
             self._plan.append(Fault(kind, method, path, times, first))
 
     def planned(self, method: str, path: str) -> Fault | None:
-        """The fault for a request, which is then used up once."""
+        """The fault for this request, or None. Each call uses the fault up once."""
         with self._lock:
             for fault in self._plan:
                 if fault.times and fault.method == method and re.search(fault.path, path):
@@ -98,7 +99,7 @@ class FaultyProxy:
 
     @property
     def requests(self) -> int:
-        """How many came in, whatever became of them."""
+        """The number of requests that came in, with or without a fault."""
         with self._lock:
             return self.injected.total() + self.passed.total()
 
@@ -113,7 +114,7 @@ class FaultyProxy:
 
 @contextmanager
 def faulty_proxy(upstream: str) -> Iterator[FaultyProxy]:
-    """A running proxy before the server at `upstream`."""
+    """A running proxy in front of the server at `upstream`."""
     proxy = FaultyProxy(upstream)
     thread = threading.Thread(target=proxy.run, daemon=True)
     thread.start()
@@ -129,7 +130,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is part of the game; anything else is a mistake of ours."""
+        """Ignores clients that went away, which is expected here. Any other error is ours."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -220,6 +221,6 @@ def _handler(proxy: FaultyProxy) -> type[BaseHTTPRequestHandler]:
             self.connection.shutdown(socket.SHUT_RDWR)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Silent."""
+            """Prints nothing."""
 
     return Handler

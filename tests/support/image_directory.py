@@ -1,4 +1,4 @@
-"""A small directory of images, as ImageNet's is laid out."""
+"""A small directory of images, in the layout of ImageNet's."""
 
 from pathlib import Path
 
@@ -8,7 +8,8 @@ COLOURS = {"n01": (255, 0, 51), "n02": (0, 102, 204), "n03": (17, 34, 68)}
 
 
 def directory(root: Path, each: int = 2) -> Path:
-    """Three classes of images of one colour, in ImageNet's layout, landscape and portrait."""
+    """Writes three classes of images in ImageNet's layout. Each class has one colour; its images
+    are landscape and portrait in turn."""
     for name, colour in COLOURS.items():
         folder = root / "train" / name
         folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""A user's mistake on a command line: how a job that refuses it is run, and what it must say."""
+"""Runs jobs with a user's mistake on the command line, and checks how they refuse it."""
 
 import os
 import subprocess
@@ -31,12 +31,12 @@ def job(*options: str, module: str = "jobs.mnist_ablation") -> Ended:
 
 
 def refused(*options: str, module: str = "jobs.mnist_ablation") -> str:
-    """The one line with which a command is refused."""
+    """Runs a job that must refuse its options, and returns the one line that it prints."""
     return the_line(job(*options, module=module))
 
 
 def the_line(ended: Ended) -> str:
-    """All that a refused command says, after checking that it is one line on stderr."""
+    """Checks that a command was refused with one line on stderr, and returns this line."""
     assert ended.code == 2, ended
     assert ended.stdout == ""
     assert ended.stderr.startswith("error: ")
@@ -45,7 +45,8 @@ def the_line(ended: Ended) -> str:
 
 
 def assert_refused(command: click.Command, capsys: pytest.CaptureFixture[str], *parts: str) -> None:
-    """Runs a command in this process, with the arguments in `sys.argv`."""
+    """Runs a command in this process, with the arguments in `sys.argv`. Fails unless the command is
+    refused with one line that holds all `parts`."""
     with pytest.raises(SystemExit) as end:
         main(command)
     line = the_line(Ended(end.value.code, *capsys.readouterr()))

@@ -1,4 +1,4 @@
-"""A second S3 server: moto's, in this process, its objects in memory."""
+"""A second S3 server: moto's. It runs in this process and keeps its objects in memory."""
 
 import logging
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from seaweed import HOST, S3Server
 
 @contextmanager
 def moto_server() -> Iterator[S3Server]:
-    """A running server with an empty bucket. It takes any credentials.
+    """A running server with an empty bucket. It accepts any credentials.
 
-    All of moto's servers in one process have the same buckets, also those that came before: the
-    bucket's name is new.
+    All of moto's servers in one process share their buckets, even one after the other, so the
+    bucket has a new name.
     """
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else a line per request
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it would log a line for each request
     running = ThreadedMotoServer(HOST, 0, verbose=False)
     running.start()
     try:

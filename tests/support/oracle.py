@@ -1,10 +1,10 @@
-"""Predictive coding as Song, Lukasiewicz, Xu & Bogacz (NeurIPS 2020) write it: slow, to be read.
+"""Predictive coding as Song, Lukasiewicz, Xu & Bogacz (NeurIPS 2020) write it: slow, but readable.
 
-The tests' oracle: NumPy, float64, one sample and one vector at a time, with the textbook's
-eps = x - mu. Layers are numbered from the output (l = 0) to the input (l = l_max). theta[l] is the
-paper's theta^{l+1}, shape [n_l, n_{l+1}]. bias[l], shape [n_l], is the weight from a neuron that is
-always 1; bias is None where there is none. f is not applied to the input layer, and the output is
-linear. Weight updates are summed over the batch.
+This is the tests' oracle. It uses NumPy and float64, computes one sample and one vector at a time,
+and takes the textbook's eps = x - mu. Layers are numbered from the output (l = 0) to the input
+(l = l_max). theta[l] is the paper's theta^{l+1}, shape [n_l, n_{l+1}]. bias[l], shape [n_l], is the
+weight from a neuron that is always 1; bias is None if the network has none. f is not applied to the
+input layer, and the output is linear. Weight updates are summed over the batch.
 """
 
 from collections.abc import Callable
@@ -36,15 +36,15 @@ F_PRIME: dict[str, Callable[[Array], Array]] = {
 
 
 def presynaptic(theta: Weights, x: Activities, l: int, f: str) -> Array:
-    """f(x^{l+1}), what theta^{l+1} sees; the input layer's x is seen as it is."""
+    """f(x^{l+1}), which theta^{l+1} is applied to. For the input layer it is x itself."""
     return x[l + 1] if l + 1 == len(theta) else F[f](x[l + 1])
 
 
 def prediction(theta: Weights, bias: Weights | None, x: Activities, l: int, f: str) -> Array:
     """mu^l_i = sum_j theta^{l+1}_ij f(x^{l+1}_j) + b^{l+1}_i: Eq. 5, and Eq. 1 with y for x.
 
-    A product and a sum, not a BLAS call, whose last bit may depend on where an array lies in
-    memory: under C1, an error that has not been reached yet must be exactly 0.
+    It is a product and a sum, because the last bit of a BLAS call may depend on the place of an
+    array in memory. Under C1, an error that inference has not reached yet must be exactly 0.
     """
     mu: Array = np.sum(theta[l] * presynaptic(theta, x, l, f), axis=1)
     return mu if bias is None else mu + bias[l]
@@ -59,7 +59,7 @@ def pullback(theta: Weights, x: Activities, error_below: Array, l: int, f: str) 
 def forward(
     theta: Weights, bias: Weights | None, s_in: Array, f: str, noise: dict[int, Array] | None = None
 ) -> Activities:
-    """y^l by Eq. 1, from the input side to the output; with noise, each y^l is y^l + noise[l]."""
+    """y^l by Eq. 1, from the input to the output. Noise, if given, is added to each hidden y^l."""
     l_max = len(theta)
     y = [np.zeros(0)] * l_max + [s_in]
     for l in reversed(range(l_max)):
@@ -75,12 +75,13 @@ def errors(theta: Weights, bias: Weights | None, x: Activities, f: str) -> Error
 
 
 def energy(theta: Weights, bias: Weights | None, x: Activities, f: str) -> float:
-    """F of one sample: Eq. 6. Not used by the updates; they are checked against it."""
+    """F of one sample: Eq. 6. The updates do not use it; tests check them against it."""
     return sum(0.5 * float(np.sum(eps**2)) for eps in errors(theta, bias, x, f))
 
 
 def delta_x(theta: Weights, x: Activities, eps: Errors, l: int, f: str, gamma: float) -> Array:
-    """Eq. 7 during learning: the input and the output are fixed, hidden layers descend F."""
+    """The change of x^l by Eq. 7 during learning: the input and the output are fixed, and hidden
+    layers descend F."""
     if l in (0, len(theta)):
         return np.zeros_like(x[l])
     return gamma * (-eps[l] + pullback(theta, x, eps[l - 1], l, f))
@@ -91,7 +92,7 @@ def bp_update(
 ) -> tuple[Weights, Weights | None]:
     """One step of backpropagation, Eqs. 1-4, on E = 1/2 sum (s_out - y^0)^2 over the batch.
 
-    As in Eq. 4, delta^0 = s_out - y^0, so delta is -dE/dy and the update is added (Eq. 3).
+    As in Eq. 4, delta^0 = s_out - y^0. So delta is -dE/dy, and the update is added (Eq. 3).
     """
     theta, bias = copies(theta), None if bias is None else copies(bias)
     d_theta = [np.zeros_like(w) for w in theta]
@@ -126,10 +127,11 @@ def pc_update(
 ) -> tuple[Weights, Weights | None]:
     """One weight update by "IL" (Algorithm 1, t_c = t), "Z-IL" (C2) or "Fa-Z-IL" (Algorithm 2).
 
-    All samples share the weights, so they go through inference in lockstep, and x_{t+1} (Eq. 7) and
-    theta_{t+1} (Eq. 9) both come from the values at t. horizon is Fa-Z-IL's last t, by default
-    l_max - 1. noise[l], standard normals [batch, n_l] of every hidden layer, ablates C1:
-    x^l_0 = mu^l_0 + sigma noise[l]. trace receives (t, [eps^l_t, shape [batch, n_l], for each l]).
+    All samples share the weights, so they go through inference in lockstep. x_{t+1} (Eq. 7) and
+    theta_{t+1} (Eq. 9) are both computed from the values at t. horizon is the last t of Fa-Z-IL,
+    by default l_max - 1. noise[l] holds standard normals [batch, n_l] for every hidden layer and
+    ablates C1: x^l_0 = mu^l_0 + sigma noise[l]. trace, if it is given, receives
+    (t, [eps^l_t, shape [batch, n_l], for each l]) for every t.
     """
     theta, bias = copies(theta), None if bias is None else copies(bias)
     batch_x, batch_y = float64(batch_x), float64(batch_y)
@@ -162,7 +164,7 @@ def pc_update(
                     moves = np.array(t == l)
                 else:
                     moves = phi([at[s][l] for at in history], t_d or 0)
-                if moves.any():  # Eq. 9; for Fa-Z-IL neuron by neuron, a neuron being a row
+                if moves.any():  # Eq. 9; Fa-Z-IL decides neuron by neuron, and a neuron is a row
                     step = np.where(moves, alpha * eps[s][l], 0.0)
                     d_theta[l] += np.outer(step, presynaptic(theta, x[s], l, f))
                     d_bias[l] += step
@@ -175,9 +177,10 @@ def pc_update(
 
 
 def phi(eps: list[Array], t_d: int) -> NDArray[np.bool_]:
-    """Section 4: eps^l_{t-t_d} = ... = eps^l_{t-1} = 0 and eps^l_t != 0, neuron by neuron.
+    """phi of section 4, neuron by neuron: true if eps^l_{t-t_d} = ... = eps^l_{t-1} = 0 and
+    eps^l_t != 0.
 
-    eps holds one layer's errors at 0 .. t; before t = 0 an error counts as 0.
+    eps holds one layer's errors at 0 .. t. Before t = 0 an error counts as 0.
     """
     t = len(eps) - 1
     fires: NDArray[np.bool_] = eps[t] != 0

@@ -1,5 +1,5 @@
-"""What a shard costs beside its training: 2,000 shards through plan, dispatch, actor, commit and
-collector, whose engine makes up its results at once.
+"""Measures what a shard costs besides its training. 2,000 shards go through plan, dispatch, actor,
+commit and collector; their engine makes up its results at once.
 
     python tests/support/overhead.py [--shards N] [--store DIRECTORY]
 """
@@ -36,12 +36,13 @@ from pcworker.trials.trial import Trial
 
 SHARDS = 2000
 EARLY = 500
-"""After so many shards whatever is made once has been made: memory should not grow any more."""
+"""After this number of shards everything that is made only once exists, and the driver's memory
+should not grow any more."""
 ONE_WORKER = Resources(workers=1, cpus=1, gpus=0, device="cpu")
 
 
 class MakesUp:
-    """An engine that does nothing."""
+    """An engine that trains nothing."""
 
     def __init__(self, data: Any, device: Any) -> None:
         del data, device
@@ -52,15 +53,16 @@ class MakesUp:
 
 @dataclass(frozen=True)
 class Overhead:
-    """What was measured."""
+    """The measurements of one run."""
 
     shards: int
     wall_ms: tuple[float, ...]
-    """From a shard's end to the next one's, one by one."""
+    """The times from the end of one shard to the end of the next."""
     driver_ms: tuple[float, ...]
-    """Of the driver's CPU time, the same."""
+    """The driver's CPU times between the same moments."""
     early_bytes: int
-    """The driver's memory after EARLY shards, or in the middle of fewer."""
+    """The driver's memory after EARLY shards, or after half of them if there are fewer than twice
+    EARLY."""
     final_bytes: int
 
     def __str__(self) -> str:
@@ -76,7 +78,7 @@ class Overhead:
 
 
 def plan_of(shards: int) -> Plan:
-    """A shard per seed, of one trial of BP each."""
+    """A plan with one shard for each seed. Each shard is one trial of BP."""
     cell = Cell("rule", configuration(network="3-2-2", rule="BP"), None)
     plan = make_plan(ABLATION, declare([cell], range(1, shards + 1)), "overhead")
     assert [len(shard.trials) for shard in plan.shards] == [1] * shards
@@ -118,7 +120,7 @@ def measured(dispatch: Any, store: Store, shards: int) -> Overhead:
 
 
 def collected(store: Path) -> str:
-    """What a collector of its own process takes for all shards."""
+    """Runs the collector in a process of its own, and says how much time and memory it takes."""
     command = [sys.executable, "-m", "jobs.collect", "--store", str(store), "--sweep", "overhead"]
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -129,7 +131,7 @@ def collected(store: Path) -> str:
 
 
 def resident_bytes() -> int:
-    """Of this process."""
+    """The bytes that this process has in memory."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
@@ -139,7 +141,7 @@ def _steps(seconds: Sequence[float]) -> tuple[float, ...]:
 
 
 def main() -> None:
-    """Measures, and prints."""
+    """Measures and prints the overhead."""
     parser = argparse.ArgumentParser(description="What a shard costs beside its training.")
     parser.add_argument("--shards", type=int, default=SHARDS)
     parser.add_argument("--store", type=Path, help="An empty directory.  [default: a temporary]")

@@ -1,4 +1,4 @@
-"""What preflight prints: a line for each check."""
+"""Reads the lines that the preflight prints, one for each check."""
 
 import subprocess
 
@@ -14,7 +14,7 @@ def bad(lines: dict[str, str]) -> dict[str, str]:
 
 
 def lines_of(done: "subprocess.CompletedProcess[str]") -> dict[str, str]:
-    """By check."""
+    """The lines of a command's output, by check."""
     found = {}
     for line in done.stdout.splitlines():
         for check in CHECKS:

@@ -1,8 +1,8 @@
-"""A Ray cluster on this machine: a head without CPUs, and nodes that come, go and are killed.
+"""A Ray cluster on this machine: a head without CPUs, and nodes that tests add and kill.
 
-Every node has a loopback address of its own, and the cluster is in token mode: nobody without the
-token, which is in the cluster's folder, can use it. Processes are found by a mark that they inherit
-in their environment, so that a killed node leaves nothing behind.
+Every node has a loopback address of its own. The cluster is in token mode: only processes that can
+read the token, in the cluster's folder, can use it. The processes of a node are found by a mark
+that they inherit in their environment, so that a killed node leaves none behind.
 """
 
 import json
@@ -30,26 +30,26 @@ HEAD = "127.0.0.2"
 
 @dataclass(frozen=True)
 class Node:
-    """A node that runs."""
+    """A running node."""
 
     mark: str
     address: str
 
 
 class RayCluster:
-    """See the module's docstring."""
+    """A cluster as the module's docstring describes it."""
 
     dashboard_host = "127.0.0.1"
     auth_mode = "token"
 
     def __init__(self, folder: Path, extra: Mapping[str, str]) -> None:
         """
-        folder  has a short path: Ray's sockets, whose paths are limited, are in it
-        extra   variables of every node's environment
+        folder  a folder with a short path, because it holds Ray's sockets, whose paths are limited
+        extra   environment variables for every node
         """
         self.folder, self._extra = folder, dict(extra)
         self.nodes: list[Node] = []
-        """All but the head."""
+        """All nodes except the head."""
         self._head: Node | None = None
         self._count = 0
         gcs, dashboard = free_ports(2)
@@ -59,10 +59,10 @@ class RayCluster:
         self.token.write_text(secrets.token_hex(32))
 
     def environment(self) -> dict[str, str]:
-        """For a process that uses this cluster."""
+        """The environment variables for a process that uses this cluster."""
         return {
             **clean_environment(self.folder),
-            # a job's `python` is the one that its node finds first: here, the tests'
+            # A job runs the `python` that its node finds first. Here it is the one of the tests.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "RAY_AUTH_MODE": self.auth_mode,
             "RAY_AUTH_TOKEN_PATH": str(self.token),
@@ -71,7 +71,7 @@ class RayCluster:
         }
 
     def start(self) -> None:
-        """Starts the head: no CPUs, and no GPUs."""
+        """Starts the head, without CPUs and GPUs."""
         host, gcs = self.address.split(":")
         _, dashboard = self.dashboard.rsplit(":", 1)
         [client] = free_ports(1)
@@ -82,7 +82,10 @@ class RayCluster:
         )  # fmt: skip
 
     def add(self, cpus: int = 1, gpus: int = 0, extra: Mapping[str, str] | None = None) -> Node:
-        """Starts a node. A GPU is only a number to Ray. `extra`: for its environment."""
+        """Starts a node. Its GPUs need not exist: to Ray they are only a number.
+
+        extra  environment variables for this node only
+        """
         self._count += 1
         has = ("--num-cpus", str(cpus), "--num-gpus", str(gpus))
         node = self._started(f"127.0.1.{self._count}", "--address", self.address, *has, extra=extra)
@@ -90,7 +93,7 @@ class RayCluster:
         return node
 
     def wait(self) -> None:
-        """Until Ray knows who is there and who is not."""
+        """Waits until Ray knows which nodes are alive."""
 
         def known() -> bool:
             nodes = self.ask("/nodes?view=summary")["data"]["summary"]
@@ -100,19 +103,19 @@ class RayCluster:
         assert wait_until(known)
 
     def ask(self, path: str) -> Any:
-        """What the dashboard says."""
+        """Asks the dashboard for `path`, and returns the JSON of its answer."""
         token = {"Authorization": f"Bearer {self.token.read_text()}"}
         request = urllib.request.Request(self.dashboard + path, headers=token)
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
 
     def kill(self, node: Node) -> None:
-        """As when a machine is switched off: every process of the node at once."""
+        """Kills every process of the node at once, as if its machine were switched off."""
         self.nodes.remove(node)
         kill_marked(node.mark)
 
     def stop(self) -> None:
-        """Ends all, and waits for it."""
+        """Kills all nodes and the head, and returns when their processes are gone."""
         for node in [*self.nodes]:
             self.kill(node)
         if self._head is not None:
@@ -127,14 +130,14 @@ class RayCluster:
             *("--node-ip-address", address, "--dashboard-agent-listen-port", str(agent)),
             *("--object-store-memory", str(150 * 2**20), "--disable-usage-stats"),
             *("--min-worker-port", "0", "--max-worker-port", "0"),
-            # its own, for a node would replace the files of another one's jobs
+            # Each node has its own folder. In a common one, nodes replace the files of one another.
             *("--temp-dir", str(self.folder / address.replace(".", ""))),
         ]
-        timing = {  # a lost node is noticed, and metrics are reported, within seconds
+        timing = {  # with these, Ray notices within seconds that a node is lost
             "RAY_health_check_initial_delay_ms": "500",
             "RAY_health_check_period_ms": "1000",
         }
-        # so that a __pycache__ in a job's working directory can only have been shipped
+        # No Python here writes a __pycache__, so one in a job's working directory has been shipped.
         marked = {**self.environment(), MARK: node.mark, "PYTHONDONTWRITEBYTECODE": "1"}
         marked |= timing | dict(extra or {})
         with (self.folder / "start.log").open("ab") as log:
@@ -150,7 +153,8 @@ class RayCluster:
 
 
 class OpenRayCluster(RayCluster):
-    """One that anybody can use: no token, and a dashboard at all addresses of this machine."""
+    """A cluster that anybody can use: it needs no token, and its dashboard listens on all addresses
+    of this machine."""
 
     dashboard_host = "0.0.0.0"
     auth_mode = "disabled"
@@ -160,7 +164,7 @@ class OpenRayCluster(RayCluster):
 def ray_cluster(
     kind: type[RayCluster] = RayCluster, extra: Mapping[str, str] | None = None
 ) -> Iterator[RayCluster]:
-    """A running head; gone afterwards, with its nodes and its folder."""
+    """A cluster whose head runs. Afterwards the head, all nodes and the folder are removed."""
     with short_folder() as folder:
         cluster = kind(folder, extra or {})
         try:
@@ -172,17 +176,17 @@ def ray_cluster(
 
 @contextmanager
 def short_folder() -> Iterator[Path]:
-    """An empty folder with a path that leaves room for Ray's sockets; gone afterwards."""
+    """An empty folder whose path is short enough for Ray's sockets. It is removed afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="zil", dir="/tmp"))
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)  # Ray's processes may be ending
+        shutil.rmtree(folder, ignore_errors=True)  # processes of Ray that are ending may write here
 
 
 def clean_environment(home: Path) -> dict[str, str]:
-    """This process's, without a word on Ray or AWS, at home in a folder of its own; the digits come
-    from the real user's cache."""
+    """This process's environment variables without those of Ray and AWS. HOME is the folder `home`,
+    but the digits still come from the real user's cache."""
     said = ("RAY_", "AWS_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(said)}
     kept.setdefault("XDG_CACHE_HOME", str(Path.home() / ".cache"))
@@ -196,7 +200,7 @@ def clean_environment(home: Path) -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Free ports below those that Ray and outgoing connections get."""
+    """Free ports that are below those which Ray and outgoing connections take."""
     found: list[int] = []
     while len(found) < count:
         port = secrets.SystemRandom().randrange(22_000, 32_000)
@@ -207,7 +211,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def marked(mark: str) -> list[int]:
-    """The processes that inherited this mark and live."""
+    """The numbers of the living processes that have inherited this mark."""
     wanted = f"{MARK}={mark}".encode()
     found = []
     for entry in Path("/proc").iterdir():
@@ -219,7 +223,7 @@ def marked(mark: str) -> list[int]:
 
 
 def kill_marked(mark: str) -> None:
-    """Ends them all, those too that are just being started."""
+    """Kills all processes with this mark, including those that are just being started."""
 
     def none_left() -> bool:
         pids = marked(mark)
@@ -236,7 +240,8 @@ def wait_until(
     process: "subprocess.Popen[str] | None" = None,
     patience: float = PATIENCE_S,
 ) -> bool:
-    """Whether `condition` came true before the deadline, and before `process` ended."""
+    """Waits until `condition` is true, for `patience` seconds at most and not after `process` has
+    ended. Returns whether it became true."""
     deadline = time.monotonic() + patience
     pause = threading.Event()
     while not (met := condition()) and time.monotonic() < deadline:

@@ -1,7 +1,7 @@
 """Backpropagation as anyone would write it: the oracle of the bitwise tests.
 
-Plain torch.nn.Linear layers, torch.autograd, torch.optim.SGD, one network at a time. It shares with
-the project only the numbers that go in: initial weights and batches.
+It uses plain torch.nn.Linear layers, torch.autograd and torch.optim.SGD, one network at a time. It
+shares only its input with the project: the initial weights and the batches.
 """
 
 import torch
@@ -11,7 +11,8 @@ ACTIVATIONS = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
 
 
 def network(parameters: list[list[Tensor]], activation: str) -> nn.Sequential:
-    """A network with copies of `parameters`, listed from the output layer to the input."""
+    """A network with copies of `parameters`, which are listed from the output layer to the input
+    layer."""
     modules: list[nn.Module] = []
     for weight, *bias in reversed(parameters):
         linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bool(bias), dtype=weight.dtype)
@@ -31,13 +32,13 @@ def train_step(model: nn.Module, optimiser: torch.optim.SGD, x: Tensor, y: Tenso
 
 
 def parameters(model: nn.Sequential) -> list[list[Tensor]]:
-    """The parameters, from the output layer to the input: [weight], or [weight, bias]."""
+    """The parameters from the output layer to the input layer, each [weight] or [weight, bias]."""
     linears = [module for module in model if isinstance(module, nn.Linear)]
     return [[p.detach() for p in linear.parameters()] for linear in reversed(linears)]
 
 
 def equal(ours: list[list[Tensor]], theirs: list[list[Tensor]]) -> bool:
-    """Whether two networks are the same bits."""
+    """True if the parameters of two networks are equal bit for bit."""
     return all(
         torch.equal(a, b)
         for layer, other in zip(ours, theirs, strict=True)

@@ -1,4 +1,5 @@
-"""Processes that a test starts, or finds: their environment, their family, and waiting for them."""
+"""Helps with processes that a test starts or finds: their environment, their descendants, and
+waiting for them."""
 
 import os
 import subprocess
@@ -13,14 +14,15 @@ PATIENCE_S = 240.0
 
 
 def environment() -> dict[str, str]:
-    """This process's, without a cluster that would be used in the place of a Ray of our own."""
+    """This process's environment variables without RAY_ADDRESS, so jobs start their own Ray."""
     return {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
 
 
 def wait_until(
     condition: Callable[[], bool], process: "subprocess.Popen[str] | None" = None
 ) -> bool:
-    """Whether `condition` came true before the deadline, and before `process` ended."""
+    """Waits until `condition` is true, for PATIENCE_S at most and not after `process` has ended.
+    Returns whether it became true."""
     deadline = time.monotonic() + PATIENCE_S
     pause = threading.Event()
     while not (met := condition()) and time.monotonic() < deadline:
@@ -31,16 +33,17 @@ def wait_until(
 
 
 ProcessId = tuple[int, str]
-"""A number may be used again; with the time of its start it is one process."""
+"""A process's number and the time of its start. The number alone may be used again by another
+process."""
 
 
 def processes() -> dict[ProcessId, int]:
-    """The parent of every process that lives."""
+    """The number of the parent process, for every living process."""
     found = {}
     for entry in Path("/proc").iterdir():
         with suppress(OSError, ValueError):
             pid = int(entry.name)
-            # the name, in brackets, may hold anything
+            # The process's name, in brackets, may hold any character, even brackets.
             state, parent, *rest = (entry / "stat").read_text().rpartition(")")[2].split()
             if state not in ("Z", "X"):
                 found[pid, rest[17]] = int(parent)
@@ -63,7 +66,7 @@ def workers(driver: int) -> set[ProcessId]:
 
 
 def peak_memory(process: ProcessId) -> int:
-    """The most bytes that a process has had in memory so far; 0 if it has ended."""
+    """The largest number of bytes that a process has had in memory so far; 0 if it has ended."""
     with suppress(OSError, IndexError):
         status = Path(f"/proc/{process[0]}/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) * 1024

@@ -1,6 +1,6 @@
-"""An S3 server on this machine: SeaweedFS, reachable from this machine only, telling nobody.
+"""An S3 server on this machine: SeaweedFS. Only this machine can reach it, and it calls nobody.
 
-By hand: python tests/support/seaweed.py [DIRECTORY] [--port 8333]
+To start it by hand: python tests/support/seaweed.py [DIRECTORY] [--port 8333]
 """
 
 import argparse
@@ -30,15 +30,18 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 SERVERS = ("s3", "master", "volume", "filer", "admin")
-GRPC = 10_000  # SeaweedFS adds it to every port for a second one
+GRPC = 10_000
+"""SeaweedFS uses a second port for each of its ports, which is higher by this number."""
 START_SECONDS = 60
-STOP_SECONDS = 5  # it waits for connections that clients keep open; a SIGKILL loses nothing
+STOP_SECONDS = 5
+"""The server waits for connections that clients keep open. After these seconds it gets a SIGKILL,
+which loses nothing."""
 BUCKET = "results"
 
 
 @dataclass(frozen=True)
 class S3Server:
-    """Where a server is and what opens it."""
+    """The address and the credentials of a server, and a bucket there."""
 
     endpoint: str
     access_key: str
@@ -46,7 +49,7 @@ class S3Server:
     bucket: str = BUCKET
 
     def environment(self) -> dict[str, str]:
-        """What boto3 reads."""
+        """The environment variables from which boto3 learns where the server is."""
         return {
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
@@ -56,13 +59,13 @@ class S3Server:
         }
 
     def with_new_bucket(self) -> "S3Server":
-        """The same server with an empty bucket that nobody else knows."""
+        """The same server with a new and empty bucket, which nobody else uses."""
         made = replace(self, bucket=f"bucket-{uuid.uuid4().hex}")
         made.client().create_bucket(Bucket=made.bucket)
         return made
 
     def client(self) -> "S3Client":
-        """A client that tries once and waits for little."""
+        """A client that tries each request only once and does not wait long."""
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint,
@@ -74,10 +77,12 @@ class S3Server:
 
 
 class Seaweed:
-    """A server with its data in a directory; it can be stopped and started again."""
+    """A server that keeps its data in a directory. It can be stopped and started again."""
 
     def __init__(self, folder: Path, port: int) -> None:
-        """`port` is that of S3; the servers behind it take the next ones."""
+        """
+        port  the port of S3; the servers behind it take the next ports
+        """
         self.folder = folder
         self.ports = dict(zip(SERVERS, range(port, port + len(SERVERS)), strict=True))
         (folder / "data").mkdir(parents=True, exist_ok=True)
@@ -86,7 +91,7 @@ class Seaweed:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Returns when it answers, with its bucket made."""
+        """Starts the server. It returns when the server answers and its bucket exists."""
         with (self.folder / "weed.log").open("ab") as log:
             self._process = subprocess.Popen(
                 self._command(), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -99,7 +104,11 @@ class Seaweed:
             raise
 
     def stop(self, first: signal.Signals = signal.SIGTERM) -> None:
-        """Asks it to end, and ends it; SIGKILL as `first` is a crash."""
+        """Stops the server.
+
+        first  the signal that asks it to end; SIGKILL makes it a crash. If the server does not end
+               in time, it gets SIGKILL.
+        """
         process, self._process = self._process, None
         if process is None:
             return
@@ -135,7 +144,7 @@ class Seaweed:
             try:
                 with suppress(*there):
                     client.create_bucket(Bucket=self.server.bucket)
-                # a bucket is there before the server that keeps its objects' bytes is
+                # The bucket may exist before the server that stores the bytes of objects is ready.
                 client.put_object(**where, Body=b"1")
                 client.get_object(**where)["Body"].read()
                 client.delete_object(**where)
@@ -149,7 +158,8 @@ class Seaweed:
 
 
 def _credentials(path: Path) -> tuple[str, str]:
-    """Those of the server's configuration, which is made where it is not there yet."""
+    """The access key and the secret key in the server's configuration. The file is written first if
+    it does not exist."""
     if not path.exists():
         key = {"accessKey": secrets.token_hex(10), "secretKey": secrets.token_hex(20)}
         actions = ["Admin", "Read", "Write", "List", "Tagging"]
@@ -161,7 +171,7 @@ def _credentials(path: Path) -> tuple[str, str]:
 
 
 def taken_ports(port: int) -> list[int]:
-    """Which of the ports that a server at `port` needs are not free."""
+    """Those ports which a server at `port` needs but which are not free."""
     first = range(port, port + len(SERVERS))
     return [p for p in (*first, *(q + GRPC for q in first)) if not _is_free(p)]
 
@@ -177,9 +187,11 @@ def _is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A port at which a server fits; all that it takes lie below those of outgoing connections.
+    """A port at which a server has room. All ports that the server takes are below the ports of
+    outgoing connections.
 
-    The system's own generator chooses it: two processes with equal seeds would choose the same.
+    The system's random generator chooses it, because two processes with equal seeds would choose
+    the same port.
     """
     while taken_ports(port := secrets.SystemRandom().randrange(10_000, 22_000, len(SERVERS))):
         pass
@@ -188,7 +200,7 @@ def free_port() -> int:
 
 @contextmanager
 def seaweed(folder: Path) -> Iterator[Seaweed]:
-    """A running server with its data in `folder`, gone afterwards."""
+    """A running server that keeps its data in `folder`. It is stopped afterwards."""
     server = Seaweed(folder, free_port())
     server.start()
     try:
@@ -198,7 +210,7 @@ def seaweed(folder: Path) -> Iterator[Seaweed]:
 
 
 def main() -> int:
-    """Runs a server until Ctrl-C; its data and credentials stay for the next time."""
+    """Runs a server until Ctrl-C. Its data and credentials are kept for the next start."""
     parser = argparse.ArgumentParser(description="An S3 server on this machine, until Ctrl-C.")
     parser.add_argument("folder", nargs="?", type=Path, default=Path("s3-store"))
     parser.add_argument("--port", type=int, default=8333)

@@ -1,7 +1,7 @@
-"""When two runs have given the same results: the design's "equal", for the tests that compare runs.
+"""Decides whether two runs have given equal results, for the tests that compare runs.
 
-Equal means that every value is, bit for bit, in the same rows whatever their order, except for the
-columns that say who computed a row and when.
+Two tables are equal if they have the same rows, in any order, and every value is equal bit for bit.
+The columns that say who computed a row, and how long it took, are not compared.
 """
 
 import struct
@@ -22,7 +22,7 @@ def read_tables(folder: Path) -> dict[str, pa.Table]:
 
 
 def equal_tables(a: pa.Table, b: pa.Table) -> bool:
-    """Whether both have the same columns and, but for the circumstances, the same rows."""
+    """True if both tables have the same columns and, apart from CIRCUMSTANCES, the same rows."""
     if not a.schema.equals(b.schema, check_metadata=False):
         return False
     return _rows(a) == _rows(b)
@@ -34,7 +34,7 @@ def _rows(table: pa.Table) -> list[tuple[str, ...]]:
 
 
 def _bits(value: object) -> str:
-    """A text that is equal for two values if and only if their bits are."""
+    """A text that is equal for two values if and only if their bits are equal."""
     if isinstance(value, float):
         return struct.pack("<d", value).hex()
     if isinstance(value, list):
