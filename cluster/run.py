@@ -1,19 +1,19 @@
-"""From a declared sweep to tables: every check first, then the work, then the report."""
+"""Runs a declared sweep: first every check, then the work, then the tables and the report."""
 
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from cluster.driver.drive import drive
+from cluster.driver.drive import Assignment, drive
+from cluster.driver.site import Site, in_this_process, on_ray
 from cluster.experiment import Experiment
 from cluster.nodes.resources import Resources, ray_environment
-from cluster.preflight.before import require_ready
 from cluster.results.collect import collect
 from cluster.results.publish import print_next, publish, require_complete
 from cluster.results.reading import read_commits
@@ -25,34 +25,57 @@ from pcworker.errors import InputError
 from pcworker.machine.provenance import command_line, provenance
 from pcworker.plain import as_json
 from pcworker.store.patient import PatientStore
-from pcworker.store.store import open_store
+from pcworker.store.store import Store, open_store
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a sweep is run; nothing of it changes a result."""
+    """The options of a run. None of them changes a result."""
 
     store: str
     s3_endpoint: str | None
     sweep: str | None
-    """None: a name from the trial set."""
+    """The sweep's name. None: a name that is made from the set of trials."""
     data: Path | None
+    """The directory of the data set. None: wherever the experiment finds it."""
     address: str | None
+    """The Ray cluster. None: RAY_ADDRESS, or else a local Ray."""
     resources: Resources
     checkpoint_every: int
     plan_only: bool
     no_preflight: bool
     price_per_gpu_hour: float | None
-    """For the plan; None: no cost is printed."""
+    """Used to estimate the cost of a plan. None: no cost is printed."""
+    local_debug: bool
+    """True: train in this process, without Ray."""
+
+    def __post_init__(self) -> None:
+        if self.price_per_gpu_hour is not None and not self.plan_only:
+            raise InputError(
+                "--price-per-gpu-hour is for the estimate of --plan; give both, or none"
+            )
+        if self.local_debug and (contradicting := self._not_in_one_process()):
+            raise InputError(
+                "--local-debug trains in this process, one shard at a time, on its CPU: leave out "
+                f"{', '.join(contradicting)}, or leave out --local-debug"
+            )
+
+    def _not_in_one_process(self) -> list[str]:
+        needs = self.resources
+        given = {
+            f"--address {self.address}": self.address is not None,
+            f"--workers {needs.workers}": needs.workers not in (None, 1),
+            f"--gpus-per-worker {needs.gpus:g}": needs.gpus > 0,
+        }
+        return [option for option, is_given in given.items() if is_given]
 
 
 def run_sweep(
     experiment: Experiment, sweep: Sweep[Any], options: RunOptions, console: Console
 ) -> int:
-    """Runs what is missing of `sweep`, prints and stores its tables; returns the exit code."""
+    """Runs the shards of `sweep` that have no commit, prints and stores its tables, and returns the
+    exit code."""
     _require_lasting(options.store)
-    if options.price_per_gpu_hour is not None and not options.plan_only:
-        raise InputError("--price-per-gpu-hour is for the estimate of --plan; give both, or none")
     opened = open_store(options.store, options.s3_endpoint)
     name = sweep.default_name(experiment.prefix) if options.sweep is None else options.sweep
     plan = adopt_plan(opened, make_plan(experiment, sweep, name))
@@ -61,44 +84,76 @@ def run_sweep(
     done = read_commits(store, plan)
     left = [shard for shard in plan.shards if shard.shard_id not in done]
     if options.plan_only:
-        if options.data is not None:
-            experiment.find_data(options.data, plan.trials)
-        expected = _expected(plan, left, options)
-        price = options.price_per_gpu_hour
-        cost = None if price is None else cost_line(expected, options.resources, price)
-        print_plan(console, plan, left, expected, cost)
+        _preview(plan, left, options, console)
         return 0
     quarantined = 0
     if left:
-        data = experiment.find_data(options.data, plan.trials)
-        expected = _expected(plan, left, options)
-        look = partial(
-            require_ready,
-            store=opened,
-            needs=options.resources,
-            experiment=experiment,
-            left=left,
-            data=data,
-            console=console,
-        )
-        started = time.monotonic()
-        plan, quarantined = drive(
-            opened,
-            store,
-            plan,
-            data,
-            address=ray_environment(options.address),
-            resources=options.resources,
-            checkpoint_every=options.checkpoint_every,
-            console=console,
-            expected=str(expected),
-            look=None if options.no_preflight else look,
-        )
-        took = (time.monotonic() - started) / 60
-        console.print(f"Took {took:.1f} minutes; expected were {expected.wall_seconds / 60:.1f}.")
+        plan, quarantined = _run(plan, left, opened, store, options, console)
     else:
         plan = store_plan(store, plan, as_json(provenance(command_line())))
         console.print(f"Sweep {plan.name}: all {len(plan.shards)} shards are committed already.")
+    _report(store, plan, quarantined, console)
+    return 1 if quarantined else 0
+
+
+def _preview(plan: Plan[Any], left: Sequence[Shard], options: RunOptions, console: Console) -> None:
+    """Prints the plan, and starts nothing."""
+    if options.data is not None:
+        plan.experiment.find_data(options.data, plan.trials)
+    expected = _expected(plan, left, options)
+    price = options.price_per_gpu_hour
+    cost = None if price is None else cost_line(expected, options.resources, price)
+    print_plan(console, plan, left, expected, cost)
+
+
+def _run(
+    plan: Plan[Any],
+    left: Sequence[Shard],
+    opened: Store,
+    store: Store,
+    options: RunOptions,
+    console: Console,
+) -> tuple[Plan[Any], int]:
+    """Runs the shards `left`. Returns as `drive` does."""
+    data = plan.experiment.find_data(options.data, plan.trials)
+    expected = _expected(plan, left, options)
+    started = time.monotonic()
+    assignment = Assignment(
+        plan=plan,
+        left=left,
+        opened=opened,
+        store=store,
+        data=data,
+        resources=options.resources,
+        checkpoint_every=options.checkpoint_every,
+        preflight=not options.no_preflight,
+        expected=str(expected),
+    )
+    followed, quarantined = drive(assignment, _place(plan.experiment, options, console), console)
+    took = (time.monotonic() - started) / 60
+    console.print(f"Took {took:.1f} minutes; expected were {expected.wall_seconds / 60:.1f}.")
+    return followed, quarantined
+
+
+def _place(
+    experiment: Experiment, options: RunOptions, console: Console
+) -> AbstractContextManager[Site]:
+    """Returns the place where the workers are to run."""
+    if not options.local_debug:
+        return on_ray(ray_environment(options.address), options.resources)
+    given = experiment.environment.items()
+    if lacking := [f"{name}={value}" for name, value in given if os.environ.get(name) != value]:
+        console.print(
+            f"A worker's process would start with {' '.join(lacking)}, and this one did not: "
+            "measured times may differ.",
+            style="yellow",
+            soft_wrap=True,
+        )
+    return in_this_process()
+
+
+def _report(store: Store, plan: Plan[Any], quarantined: int, console: Console) -> None:
+    """Collects the tables, stores and prints them, and says what to do next."""
     collected = collect(store, [plan])
     if not quarantined:
         require_complete(collected)
@@ -110,15 +165,18 @@ def run_sweep(
             "the tracebacks; the same command tries them again.",
             style="red",
         )
-    return 1 if quarantined else 0
 
 
 def _expected(plan: Plan[Any], left: Sequence[Shard], options: RunOptions) -> Estimate:
+    """Estimates how long the shards `left` take."""
+    if options.local_debug:
+        return expected_time(plan, left, replace(options.resources, workers=1), None)
     return expected_time(plan, left, options.resources, ray_environment(options.address))
 
 
 def _require_lasting(store: str) -> None:
-    """A submitted job runs in a folder that Ray has unpacked, and throws away some day."""
+    """Raises InputError if results would go to the folder in which Ray has unpacked a submitted
+    job: Ray deletes it some day."""
     lasting = "://" in store or Path(store).is_absolute()
     if not lasting and "_ray_pkg_" in os.getcwd():
         raise InputError(

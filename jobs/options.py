@@ -126,6 +126,11 @@ _RUN = [
         "--price-per-gpu-hour", type=float, metavar="X",
         help="With --plan: also estimate the cost. The currency does not matter.",
     ),
+    click.option(
+        "--local-debug", is_flag=True,
+        help="Train in this process, one shard at a time, without Ray, so that a debugger can "
+        "stop in a trial.",
+    ),
 ]  # fmt: skip
 checkpoint_option = click.option(
     "--checkpoint-every", type=click.IntRange(0), default=1, show_default=True,

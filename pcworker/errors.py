@@ -48,3 +48,13 @@ class UnavailableError(StoreError):
 
 class IncompleteError(ZilsweepError):
     """Some cells of the sweep have no committed trial yet."""
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an exception's message, or its type if there is no message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def in_one_line(error: BaseException) -> str:
+    """Returns the type of an exception and the first line of its message."""
+    return f"{type(error).__name__}: {first_line(error)}"

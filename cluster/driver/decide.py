@@ -1,23 +1,20 @@
-"""What to do next: pure functions of what is planned, done, running and has failed."""
+"""Decides what to do next, by pure functions of what is planned, done, running and has failed."""
 
 from collections import Counter, deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Literal
 
+from cluster.driver.events import WorkerInfo
+from cluster.driver.failures import FailureKind
 from cluster.sweeps.plan import Shard
 
-FailureKind = Literal["error", "lost", "memory", "store"]
-"""error: the shard raised; lost: its worker or node went; memory: it ran out of memory; store: its
-worker could not read or write the store."""
-
 LIMITS: dict[FailureKind, int] = {"error": 3, "lost": 10, "store": 10}
-"""Failures of a kind after which a shard is quarantined. A lost worker or store is seldom the
-shard's own fault, so many are forgiven, and a loss that came after some progress does not count at
-all. (Of memory: see `limits`.)"""
+"""After so many failures of a kind a shard is quarantined. A lost worker or store is seldom the
+shard's own fault, so many of these are forgiven, and a loss after some progress does not count at
+all. The limit for "memory" depends on the shard: see `limits`."""
 
 STREAK = 3
-"""So many attempts in a row, of more than one shard, make a node that fails them all a suspect."""
+"""A node becomes a suspect when it fails so many attempts in a row, of more than one shard."""
 
 
 @dataclass(frozen=True)
@@ -25,31 +22,31 @@ class Attempt:
     """One attempt that has ended."""
 
     shard_id: str
-    node_id: str
+    worker: WorkerInfo
     failure: FailureKind | None
-    """None: it ended in a commit."""
-    advanced: bool = False
-    """Whether it got further than every attempt of its shard before it."""
+    """None means that the attempt ended in a commit."""
+    reached: float = 0.0
+    """The share from 0 to 1 of the shard's work that was done, as far as the driver knows."""
 
 
 class History:
-    """What there is to remember of the attempts that have ended."""
+    """The attempts that have ended, as far as they matter for what is decided next."""
 
     def __init__(self, attempts: Iterable[Attempt] = ()) -> None:
         self.failures: list[Attempt] = []
         self.last: dict[str, deque[Attempt]] = {}
-        """By node: its last attempts, STREAK of them."""
+        """By node id: the node's last attempts, at most STREAK of them."""
         self.some_succeeded = False
         self.quarantined: set[str] = set()
-        """Shards that were found to have failed too often: that holds."""
+        """The shards that have been quarantined. A quarantine is never lifted."""
         self.avoided: set[str] = set()
-        """Nodes that get no more work: what failed there says nothing of a shard."""
+        """The nodes that get no more work. A failure there says nothing about the shard."""
         for attempt in attempts:
             self.add(attempt)
 
     def add(self, attempt: Attempt) -> None:
         """Remembers an attempt that has just ended."""
-        self.last.setdefault(attempt.node_id, deque(maxlen=STREAK)).append(attempt)
+        self.last.setdefault(attempt.worker.node_id, deque(maxlen=STREAK)).append(attempt)
         if attempt.failure is None:
             self.some_succeeded = True
         else:
@@ -58,46 +55,51 @@ class History:
 
 @dataclass(frozen=True)
 class Start:
-    """Start this shard, in stacks of at most `max_width` trials (None: all in one)."""
+    """The decision to start a shard."""
 
     shard: Shard
     max_width: int | None
+    """The most trials in one stack. None means that all trials are in one stack."""
 
 
 def limits(shard: Shard) -> dict[FailureKind, int]:
-    """Failures of each kind after which a shard is quarantined. Running out of memory halves its
-    stacks each time, down to one trial; that is tried twice."""
+    """Returns the number of failures of each kind after which a shard is quarantined.
+
+    Each time a shard runs out of memory, the width of its stacks is halved, down to one trial. One
+    trial alone is tried twice.
+    """
     return {**LIMITS, "memory": len(shard.trials).bit_length() + 1}
 
 
 def suspects(history: History) -> set[str]:
-    """The nodes that fail everything while others do not: they should get no more work."""
+    """Returns the nodes that fail everything while others do not, and should get no more work."""
     if not history.some_succeeded:
         return set()
     return {node for node, attempts in history.last.items() if _fails_everything(attempts)}
 
 
 def is_quarantined(shard: Shard, history: History) -> bool:
-    """Whether a shard has failed too often to be tried again in this submission."""
+    """True if a shard has failed too often to be tried again in this submission."""
     if shard.shard_id in history.quarantined:
         return True
-    counts = Counter(
-        attempt.failure
-        for attempt in history.failures
-        if attempt.shard_id == shard.shard_id
-        and attempt.node_id not in history.avoided
-        and not (attempt.failure == "lost" and attempt.advanced)
-    )
+    counts: Counter[FailureKind | None] = Counter()
+    farthest = 0.0
+    for attempt in _failures_of(shard, history):
+        advanced, farthest = attempt.reached > farthest, max(farthest, attempt.reached)
+        forgiven = attempt.failure == "lost" and advanced
+        if not forgiven and attempt.worker.node_id not in history.avoided:
+            counts[attempt.failure] += 1
     return any(counts[kind] >= limit for kind, limit in limits(shard).items())
 
 
 def next_start(
     waiting: Iterable[Shard], running: Collection[str], history: History
 ) -> Start | None:
-    """The next shard to start, in the order given; those that failed go last. None: nothing.
+    """Returns the next shard to start, or None if there is none. Shards start in the order given,
+    but those that have failed before come last.
 
     waiting  the shards without a commit
-    running  the ids of those that are at work
+    running  the ids of the shards that are at work
     """
     failed = Counter(attempt.shard_id for attempt in history.failures)
     idle = (shard for shard in waiting if shard.shard_id not in running)
@@ -106,12 +108,16 @@ def next_start(
         if not failed[shard.shard_id]:
             return Start(shard, None)
         failed_before.append(shard)
-    allowed = [s for s in failed_before if not is_quarantined(s, history)]
+    allowed = [shard for shard in failed_before if not is_quarantined(shard, history)]
     if not allowed:
         return None
     shard = min(allowed, key=lambda shard: failed[shard.shard_id])
-    halvings = sum(a.shard_id == shard.shard_id and a.failure == "memory" for a in history.failures)
+    halvings = sum(attempt.failure == "memory" for attempt in _failures_of(shard, history))
     return Start(shard, max(1, len(shard.trials) >> halvings) if halvings else None)
+
+
+def _failures_of(shard: Shard, history: History) -> list[Attempt]:
+    return [attempt for attempt in history.failures if attempt.shard_id == shard.shard_id]
 
 
 def _fails_everything(attempts: Collection[Attempt]) -> bool:

@@ -1,20 +1,25 @@
-"""The driver of a sweep: connects to Ray, dispatches the shards without a commit, keeps the record.
+"""The driver of a sweep: it dispatches the shards that have no commit, and keeps the record.
 
-It has no state of its own: all that is true of a sweep is in the store, so a driver may be killed
-at any time, and the next one goes on.
+It has no state of its own. Everything that is true of a sweep is in the store, so a driver may be
+killed at any time, and the next one goes on.
 """
 
 import socket
-from collections.abc import Callable
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 
+from cluster.driver.dispatch import Dispatcher
 from cluster.driver.events import Event, Failed, Running, Trouble
 from cluster.driver.heartbeat import Heartbeat
 from cluster.driver.progress import SweepProgress
+from cluster.driver.site import Listener, Site
 from cluster.nodes.resources import Resources
+from cluster.preflight.before import require_ready
 from cluster.results.reading import committed, with_commit
 from cluster.sweeps.plan import Plan, Shard, store_plan
 from pcworker.machine.provenance import command_line, provenance
@@ -23,93 +28,119 @@ from pcworker.store.commit import read_commit
 from pcworker.store.sealed import seal
 from pcworker.store.store import Store
 from pcworker.store.tables import FailureRow
+from pcworker.worker import Work
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a driver is to do."""
+
+    plan: Plan[Any]
+    left: Sequence[Shard]
+    """The shards that had no commit when the driver looked last."""
+    opened: Store
+    """The store, as the workers open it."""
+    store: Store
+    """The same store as the driver uses it: during an outage it waits."""
+    data: Any
+    """The data for the workers' engines."""
+    resources: Resources
+    checkpoint_every: int
+    preflight: bool
+    """True if the driver, and every worker, first looks for what would break the sweep."""
+    expected: str
+    """About how long it takes, in words."""
 
 
 def drive(
-    opened: Store,
-    store: Store,
-    plan: Plan,
-    data: Any,
-    *,
-    address: str | None,
-    resources: Resources,
-    checkpoint_every: int,
-    console: Console,
-    expected: str,
-    look: Callable[[Any], None] | None,
-) -> tuple[Plan, int]:
-    """Runs the shards that have no commit; returns the plan that was followed, and how many of its
-    shards were quarantined.
-
-    opened   the store as the workers open it
-    store    the same, patient: an outage is waited out
-    address  as `ray_environment` returned it
-    expected about how long it takes, to be printed
-    look     at the connection to Ray, before anything is written; None: neither the driver nor a
-             worker looks for what would break the sweep
+    assignment: Assignment, place: AbstractContextManager[Site], console: Console
+) -> tuple[Plan[Any], int]:
+    """Runs the shards that have no commit, at a place of `cluster.driver.site`. Returns the plan
+    that was followed, which is the stored one, and the number of its shards that are quarantined.
     """
-    from cluster.driver.dispatch import Dispatcher
-    from cluster.driver.metrics import Metrics
-    from cluster.nodes.connect import (
-        connected,  # these import ray, which reads its environment then
-    )
-    from pcworker.worker import Work
-
-    with connected(address) as cluster:
-        console.print(f"Running on {cluster.where}.")
-        console.print(f"About {expected}.")
-        if look is not None:
-            look(cluster)
-        command = command_line()
-        work = Work(
-            sweep=plan.name,
-            store=opened,
-            device=resources.device,
-            cpus=int(resources.cpus),
-            checkpoint_every=checkpoint_every,
-            command=tuple(command),
-            make_engine=plan.experiment.engine,
-            tables=plan.experiment.tables,
-            environment=plan.experiment.environment,
-            tries_exactness=look is not None and plan.experiment.exact,
-        )
-        dispatcher = Dispatcher(work, data, resources)
-        plan = store_plan(store, plan, as_json(provenance(command)))
-        done = committed(store, plan)
-        costs = {s.shard_id: plan.experiment.seconds(s.trials) for s in plan.shards}
-        metrics = Metrics(plan.name, len(plan.shards), len(done))
-        with SweepProgress(console, costs, done) as progress:
-            heartbeat = Heartbeat(opened, plan.name, lambda text: progress.hear(Trouble(text)))
-            heartbeat.beat()
-
-            def hear(event: Event) -> None:
-                heartbeat.beat(event if isinstance(event, Running) else None)
-                metrics.hear(event)
-                progress.hear(event)
-                if isinstance(event, Failed):
-                    _record(store, plan, event)
-
-            def is_committed(shard_id: str) -> bool:
-                return read_commit(store, plan.keys, shard_id) is not None
-
-            try:
-                for event in dispatcher.start(len(plan.shards) - len(done), heartbeat.beat):
-                    hear(event)
-                shards = _order(plan, done, heartbeat, console)
-                console.print(
-                    f"Sweep {plan.name}: {len(plan.trials)} trials in {len(plan.shards)} "
-                    f"shard(s), {len(done)} committed already, in {store.url}",
-                    soft_wrap=True,
-                )
-                quarantined = dispatcher.run(shards, is_committed, hear)
-            finally:
-                heartbeat.end()
-    _tidy(store, plan)
+    with place as site:
+        console.print(f"Running {site.where}.")
+        console.print(f"About {assignment.expected}.")
+        if assignment.preflight:
+            _look(assignment, site, console)
+        plan, quarantined = _dispatch(assignment, site, console)
+    _tidy(assignment.store, plan)
     return plan, quarantined
 
 
-def _order(plan: Plan, done: set[str], heartbeat: Heartbeat, console: Console) -> list[Shard]:
-    """The shards to run, from the last one on if another driver is at work on the first ones."""
+def _dispatch(assignment: Assignment, site: Site, console: Console) -> tuple[Plan[Any], int]:
+    """Stores the plan and runs its shards; returns as `drive` does."""
+    store, work = assignment.store, _work(assignment)
+    pool = site.pool(work, assignment.data)
+    plan = store_plan(store, assignment.plan, as_json(provenance(work.command)))
+    done = committed(store, plan)
+    costs = {s.shard_id: plan.experiment.seconds(s.trials) for s in plan.shards}
+    listeners: list[Listener] = []
+    if site.metrics is not None:
+        listeners.append(site.metrics(plan.name, len(plan.shards), len(done)))
+    with SweepProgress(console, costs, done, debug=site.for_debugging) as progress:
+        listeners.append(progress)
+        heartbeat = Heartbeat(
+            assignment.opened, plan.name, lambda text: progress.hear(Trouble(text))
+        )
+        heartbeat.beat()
+
+        def hear(event: Event) -> None:
+            heartbeat.beat(event if isinstance(event, Running) else None)
+            for listener in listeners:
+                listener.hear(event)
+            if isinstance(event, Failed):
+                _record(store, plan, event)
+
+        def is_committed(shard_id: str) -> bool:
+            return read_commit(store, plan.keys, shard_id) is not None
+
+        try:
+            for event in pool.start(len(plan.shards) - len(done), heartbeat.beat):
+                hear(event)
+            shards = _order(plan, done, heartbeat, console)
+            console.print(
+                f"Sweep {plan.name}: {len(plan.trials)} trials in {len(plan.shards)} "
+                f"shard(s), {len(done)} committed already, in {store.url}",
+                soft_wrap=True,
+            )
+            return plan, Dispatcher(pool).run(shards, is_committed, hear)
+        finally:
+            heartbeat.end()
+
+
+def _look(assignment: Assignment, site: Site, console: Console) -> None:
+    """Raises InputError, before anything is written, if the sweep should not start."""
+    require_ready(
+        site.cluster,
+        store=assignment.opened,
+        needs=assignment.resources,
+        experiment=assignment.plan.experiment,
+        left=assignment.left,
+        data=assignment.data,
+        console=console,
+    )
+
+
+def _work(assignment: Assignment) -> Work:
+    experiment = assignment.plan.experiment
+    return Work(
+        sweep=assignment.plan.name,
+        store=assignment.opened,
+        device=assignment.resources.device,
+        cpus=int(assignment.resources.cpus),
+        checkpoint_every=assignment.checkpoint_every,
+        command=tuple(command_line()),
+        make_engine=experiment.engine,
+        tables=experiment.tables,
+        environment=experiment.environment,
+        tries_exactness=assignment.preflight and experiment.exact,
+    )
+
+
+def _order(plan: Plan[Any], done: set[str], heartbeat: Heartbeat, console: Console) -> list[Shard]:
+    """Returns the shards to run: from the last one on, if another driver is at work on the first
+    ones."""
     shards = [shard for shard in plan.shards if shard.shard_id not in done]
     if others := heartbeat.others():
         hosts = ", ".join(driver.hostname for driver in others)
@@ -121,9 +152,9 @@ def _order(plan: Plan, done: set[str], heartbeat: Heartbeat, console: Console) -
     return shards
 
 
-def _record(store: Store, plan: Plan, event: Failed) -> None:
-    """Keeps a failed attempt as a record. A store in trouble ends the driver here, before more work
-    is lost to it."""
+def _record(store: Store, plan: Plan[Any], event: Failed) -> None:
+    """Keeps a record of a failed attempt. If the store is in trouble, this ends the driver, before
+    more work is lost to it."""
     if event.kind == "store":
         store.check()
     row = FailureRow(
@@ -141,7 +172,7 @@ def _record(store: Store, plan: Plan, event: Failed) -> None:
     store.put(plan.keys.failure(row.shard_id, row.attempt_id), seal(as_json(row)))
 
 
-def _tidy(store: Store, plan: Plan) -> None:
+def _tidy(store: Store, plan: Plan[Any]) -> None:
     """Deletes the checkpoints that workers left which were killed after their commit."""
     keys = store.list(plan.keys.shards)
     done = {shard.shard_id for shard in with_commit(plan, keys)}

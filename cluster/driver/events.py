@@ -1,9 +1,9 @@
-"""What a driver hears of its shards and workers while a sweep runs: plain values, without Ray."""
+"""The events of a sweep that a driver tells to whoever listens: plain values, without Ray."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cluster.driver.decide import FailureKind
+from cluster.driver.failures import FailureKind
 from cluster.sweeps.plan import Shard
 
 
@@ -12,9 +12,10 @@ class WorkerInfo:
     """Who a worker is."""
 
     hostname: str
-    """Of its node; with the node's id where several nodes are on one host."""
+    """The name of its node's host, with the node's id where several nodes are on one host."""
     pid: int
     node_id: str
+    """The id that Ray gave to the node. It is empty where there is no Ray."""
     device: str
 
 
@@ -27,55 +28,57 @@ class Joined:
 
 @dataclass(frozen=True)
 class Finished:
-    """A shard's attempt ended in a commit, its own or an earlier one."""
+    """An attempt of a shard has ended and the shard has a commit, of this attempt or another."""
 
     shard: Shard
     outcome: str
-    """A `CommitOutcome`, or "elsewhere" if another driver's worker had committed it."""
+    """A `CommitOutcome`, or "elsewhere" if a worker of another driver has committed the shard."""
     wall_seconds: float = 0.0
     worker: WorkerInfo | None = None
     resumed_from: int = 0
-    """The epoch of the checkpoint that the attempt began with; 0: from the start."""
+    """The epoch of the checkpoint that the attempt began with. 0 means from the start."""
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A shard's attempt ended without a commit."""
+    """An attempt of a shard has ended without a commit."""
 
     shard: Shard
     attempt_id: str
     kind: FailureKind
     error: str
+    """What went wrong, in one line."""
     traceback: str
     quarantined: bool
+    """True if the shard is not tried again in this submission."""
     worker: WorkerInfo
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """Something that the user should know of, and that the sweep goes on in spite of."""
+    """Something that the user should know, although the sweep goes on."""
 
     message: str
 
 
 @dataclass(frozen=True)
 class AtWork:
-    """A shard's attempt that runs."""
+    """An attempt of a shard that runs."""
 
     share: float
-    """Of it that is done."""
+    """The share of it that is done, from 0 to 1."""
     hostname: str
-    """Of its worker."""
+    """The name of its worker's host."""
 
 
 @dataclass(frozen=True)
 class Running:
-    """What is at work now."""
+    """All that is at work now."""
 
     shards: Mapping[str, AtWork]
     """By shard id."""
     workers: tuple[WorkerInfo, ...]
-    """All that are ready, idle ones too."""
+    """All workers that are ready, busy or idle."""
 
 
 Event = Joined | Finished | Failed | Trouble | Running

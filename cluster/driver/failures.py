@@ -1,35 +1,45 @@
-"""What an exception of Ray's means for a shard."""
+"""The kinds of failures, and the kind that an exception is of. Nothing here knows Ray."""
 
-from typing import Any
+import traceback
+from dataclasses import dataclass
+from typing import Literal
 
-from ray.exceptions import (
-    OutOfMemoryError,
-    RayError,
-    RayTaskError,
-    RuntimeEnvSetupError,
-)
+from pcworker.errors import DataError, FullError, StoreError, in_one_line
 
-from cluster.driver.decide import FailureKind
-from cluster.nodes.errors import environment_error
-from pcworker.errors import DataError, FullError, StoreError
+FailureKind = Literal["error", "lost", "memory", "store"]
+"""error: the shard raised an exception. lost: its worker or its node died. memory: it ran out of
+memory. store: its worker could not read or write the store."""
 
 
-def kind_of(error: RayError) -> FailureKind:
-    """How the failure of an attempt is counted, and what is done about it.
+@dataclass(frozen=True)
+class Failure:
+    """The reason why an attempt has no commit."""
 
-    Raises InputError where no other attempt could fare better: the environment of the workers
-    cannot be set up, the store is full, or the data is broken.
+    kind: FailureKind
+    error: str
+    """What went wrong, in one line."""
+    traceback: str
+
+
+def failure_of(error: Exception) -> Failure:
+    """Returns the failure of a shard that raised `error`. Raises what `kind_of` raises."""
+    whole = "".join(traceback.format_exception(error))
+    return Failure(kind_of(error), in_one_line(error), whole)
+
+
+def kind_of(error: BaseException) -> FailureKind:
+    """Returns the kind of failure that an exception of a shard is counted as.
+
+    Raises `error` itself if no other attempt could fare better, because the store is full or the
+    data is broken.
     """
-    if isinstance(error, RuntimeEnvSetupError):
-        raise environment_error(error) from error
-    cause: Any = error.cause if isinstance(error, RayTaskError) else None
-    if isinstance(cause, (DataError, FullError)):
-        raise cause from error
-    if isinstance(error, OutOfMemoryError) or isinstance(cause, MemoryError):
+    if isinstance(error, (DataError, FullError)):
+        raise error
+    if isinstance(error, MemoryError) or _is_torchs_out_of_memory(error):
         return "memory"
-    # torch's, on a GPU and on a CPU, without importing torch
-    if type(cause).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(cause):
-        return "memory"
-    if isinstance(cause, StoreError):
-        return "store"
-    return "error" if isinstance(error, RayTaskError) else "lost"
+    return "store" if isinstance(error, StoreError) else "error"
+
+
+def _is_torchs_out_of_memory(error: BaseException) -> bool:
+    """Torch raises one class on a GPU and another on a CPU. This does not import torch."""
+    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)

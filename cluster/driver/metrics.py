@@ -1,6 +1,6 @@
-"""The sweep as Ray's metrics, for whoever scrapes the cluster: shards by state, failures by kind.
+"""The sweep as Ray's metrics, for those who scrape the cluster: shards by state, failures by kind.
 
-The workers count their own: `zilsweep_updates`, `zilsweep_commit_seconds` (`pcworker.actor`).
+The workers count their own: `zilsweep_updates` and `zilsweep_commit_seconds` (`pcworker.actor`).
 """
 
 from ray.util.metrics import Counter, Gauge
@@ -9,9 +9,10 @@ from cluster.driver.events import Event, Failed, Finished, Running
 
 
 class Metrics:
-    """Hears the events of a sweep."""
+    """Listens to the events of a sweep, and counts."""
 
     def __init__(self, sweep: str, shards: int, done: int) -> None:
+        """`done` is the number of the shards that are committed already."""
         self._shards, self._done, self._running, self._failed = shards, done, 0, 0
         self._gauge = Gauge("zilsweep_shards", "Shards by state.", tag_keys=("sweep", "state"))
         self._failures = Counter(

@@ -1,4 +1,4 @@
-"""What a driver shows: a bar with ETA on a terminal, else a line of fields for every event."""
+"""Shows a sweep's progress: as a bar with ETA on a terminal, else by a line for every event."""
 
 import json
 import time
@@ -11,14 +11,29 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from cluster.driver.events import Event, Failed, Finished, Joined, Running, Trouble
 
 LOG_EVERY_S = 60.0
-"""Between two lines of progress where there is no terminal."""
+"""The seconds between two lines of progress where there is no bar."""
 
 
 class SweepProgress:
-    """Hears the events of a sweep, over the cost of all shards."""
+    """Hears the events of a sweep and shows them."""
 
-    def __init__(self, console: Console, costs: Mapping[str, float], done: set[str]) -> None:
-        self._console, self._costs = console, costs
+    def __init__(
+        self,
+        console: Console,
+        costs: Mapping[str, float],
+        done: set[str],
+        *,
+        debug: bool = False,
+    ) -> None:
+        """
+        costs  the estimated seconds of every shard, by shard id
+        done   the ids of the shards that are committed already
+        debug  True: no bar, which would disturb a debugger at the terminal, and the traceback of
+               every failed attempt
+        """
+        self._console, self._costs, self._debug = console, costs, debug
+        self._live = console.is_terminal and not debug
+        """True if there is a bar. Otherwise every event is a line of fields."""
         self._done, self._failures = set(done), 0
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -28,9 +43,10 @@ class SweepProgress:
             TextColumn("ETA"),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
+            disable=not self._live,
         )
-        # the bar counts what is left, so that a resumed sweep's ETA is not fooled by a flying start
+        # The bar counts only what is left, so that the committed shards of a resumed sweep do not
+        # make its ETA too short.
         self._total = sum(cost for shard, cost in costs.items() if shard not in done) or 1.0
         self._started_done = set(done)
         self._task = self._bar.add_task(self._description(), total=self._total)
@@ -63,6 +79,8 @@ class SweepProgress:
                 worker=event.worker.hostname,
                 quarantined=event.quarantined,
             )
+            if self._debug:
+                self._console.print(event.traceback, soft_wrap=True)
         elif isinstance(event, Joined):
             worker = event.worker
             self._show(
@@ -84,7 +102,7 @@ class SweepProgress:
                 "this sweep does not repeat itself bit for bit; the first commit stands"
             )
             self._show(text, "differs", style="red", shard=shard_id, message=text)
-        elif not self._console.is_terminal:
+        elif not self._live:
             self._log(
                 event.outcome,
                 shard=shard_id,
@@ -100,7 +118,7 @@ class SweepProgress:
         completed = sum(self._costs[shard] for shard in fresh)
         completed += sum(self._costs[shard] * at.share for shard, at in event.shards.items())
         self._bar.update(self._task, completed=completed, description=self._description())
-        if not self._console.is_terminal and time.monotonic() - self._logged > LOG_EVERY_S:
+        if not self._live and time.monotonic() - self._logged > LOG_EVERY_S:
             left = self._bar.tasks[self._task].time_remaining
             self._log(
                 "running",
@@ -113,8 +131,8 @@ class SweepProgress:
             )
 
     def _show(self, text: str, name: str, *, style: str | None = None, **fields: object) -> None:
-        """On a terminal the text, else the fields."""
-        if self._console.is_terminal:
+        """Shows an event: beside a bar as text, otherwise as fields."""
+        if self._live:
             self._console.print(text, style=style)
         else:
             self._log(name, **fields)
@@ -130,6 +148,6 @@ class SweepProgress:
 
 
 def _quoted(value: object) -> str:
-    """Quoted as JSON where it would not be one word."""
+    """Quotes a value as JSON if its text is not one word."""
     text = str(value)
     return json.dumps(text, ensure_ascii=False) if set(text) & set(' "=\n\t') else text

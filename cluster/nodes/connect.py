@@ -13,9 +13,8 @@ import ray
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray.exceptions import RayError
 
-from cluster.nodes.errors import first_line
 from cluster.nodes.shipping import require_fits, shipped
-from pcworker.errors import InputError
+from pcworker.errors import InputError, first_line
 from pcworker.machine.provenance import ROOT
 
 REACH_S = 5

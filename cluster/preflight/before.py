@@ -11,6 +11,7 @@ from cluster.nodes.resources import Resources
 from cluster.preflight.checks import verdicts
 from cluster.preflight.findings import Found, RayFound
 from cluster.preflight.node import versions
+from cluster.preflight.store import look_at_store
 from cluster.preflight.verdicts import RUN_ANYWAY, Verdict, failed, summary
 from cluster.sweeps.plan import Shard
 from pcworker.errors import DataError, InputError
@@ -32,7 +33,7 @@ def find_out(
     """
     # Importing these imports ray, which reads its environment at that moment.
     from cluster.nodes.connect import connected
-    from cluster.preflight.look import look_at_ray, look_at_store
+    from cluster.preflight.look import look_at_ray
 
     what, images, no_data = "", None, None
     try:
@@ -56,7 +57,7 @@ def print_verdicts(made: Sequence[Verdict], console: Console) -> None:
 
 
 def require_ready(
-    cluster: "Connection",
+    cluster: "Connection | None",
     store: Store,
     needs: Resources,
     experiment: Experiment,
@@ -67,17 +68,14 @@ def require_ready(
     """Prints one line if every check passes, and otherwise the verdicts that are not ok. Raises
     InputError if the sweep should not start.
 
-    left  the shards that are to run
-    data  the data that were found for the workers
+    cluster  the cluster that the workers will use. None: they need none, and only the store and
+             the data are looked at
+    left     the shards that are to run
+    data     the data that were found for the workers
     """
-    from cluster.preflight.look import look_at_ray, look_at_store
-
-    images = experiment.images_of(data)
-    # A local Ray's workers test this machine themselves a few seconds later, by `require_exact`.
-    ray = look_at_ray(cluster, needs, images=images, ask_nodes=not cluster.local)
     found = Found(
         look_at_store(store),
-        ray,
+        None if cluster is None else _look_at(cluster, needs, experiment.images_of(data)),
         experiment.data_name(data),
         None,
         versions(),
@@ -96,3 +94,11 @@ def require_ready(
         )
     if not bad:
         console.print(summary(made))
+
+
+def _look_at(cluster: "Connection", needs: Resources, images: str | None) -> RayFound:
+    # Importing this imports ray, which reads its environment at that moment.
+    from cluster.preflight.look import look_at_ray
+
+    # A local Ray's workers test this machine themselves a few seconds later, by `require_exact`.
+    return look_at_ray(cluster, needs, images=images, ask_nodes=not cluster.local)

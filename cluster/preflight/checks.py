@@ -82,14 +82,16 @@ def _clocks(found: Found) -> Judged:
     if offsets:
         what = f"{len(offsets)} other clock(s), less than {CLOCK_WARN_S:.0f} s off this one"
         return Judged("ok", what)
-    if isinstance(found.ray, RayFound) and found.ray.local:
+    if found.ray is None or (isinstance(found.ray, RayFound) and found.ray.local):
         return Judged("ok", "there is this machine's alone")
     return Judged("skip", "no other clock was seen")
 
 
 def _ray(found: Found) -> list[tuple[str, Judged]]:
-    """The checks of the cluster, which all need a Ray that can be reached."""
+    """The checks of the cluster, if the workers need one. They need a Ray that can be reached."""
     ray = found.ray
+    if ray is None:
+        return []
     if isinstance(ray, RayFound):
         return [(name, check(found, ray)) for name, check in RAY_CHECKS]
     unreached = Judged("skip", "Ray cannot be reached")

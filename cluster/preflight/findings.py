@@ -93,8 +93,8 @@ class Found:
     """All facts that one preflight has found."""
 
     store: StoreFound
-    ray: RayFound | str
-    """A string says why Ray cannot be reached."""
+    ray: RayFound | str | None
+    """A string says why Ray cannot be reached. None: the workers need no Ray."""
     data: str
     """The data set, in words."""
     no_data: str | None

@@ -1,4 +1,4 @@
-"""Looks at the store, at the cluster, and at every node with room for a worker, before a sweep.
+"""Looks at the cluster, and at every node with room for a worker, before a sweep.
 
 This module imports Ray, so `ray_environment` must be called before it is imported. It only finds
 facts: `cluster.preflight.checks` judges them.
@@ -20,11 +20,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.nodes.connect import Connection, nodes
 from cluster.nodes.errors import cause_of, environment_error
 from cluster.nodes.resources import Resources, require_room, workers_that_fit
-from cluster.preflight.findings import DashboardFound, NodeFound, RayFound, StoreFound
+from cluster.preflight.findings import DashboardFound, NodeFound, RayFound
 from cluster.preflight.node import device_facts, disk, host_facts, knock
-from pcworker.errors import InputError, OverwritingError, StoreError
+from cluster.preflight.store import ahead
+from pcworker.errors import InputError
 from pcworker.machine.provenance import node_name
-from pcworker.store.store import Store
 
 NODE_S = 60.0
 """Seconds in which a node must answer. In this time its Python starts, imports torch and perhaps
@@ -40,28 +40,6 @@ _LACKING = re.compile(r"No module named '[\w.]+'")
 _SHIP = " (python -m jobs.submit ships the sources; libraries must be installed there)"
 _WITHOUT_TOKEN = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 """A harmless request. A Ray in token mode answers it only to clients that have the token."""
-
-
-def look_at_store(store: Store) -> StoreFound:
-    """Tries the store as `Store.check` does, and says which step failed. The probe object that it
-    writes is deleted again."""
-    seen: dict[str, Any] = {"url": store.url}
-    try:
-        store.list("probe/")
-        sent = time.time()
-        clock = store.clock()
-        seen["ahead_s"] = None if clock is None else ahead(sent, clock, time.time(), tick=1.0)
-    except StoreError as error:
-        return StoreFound(**seen, unreachable=str(error))
-    if "://" not in store.url:
-        seen["free_bytes"] = disk(store.url)[0]
-    try:
-        store.check()
-    except OverwritingError as error:
-        return StoreFound(**seen, overwrites=str(error))
-    except StoreError as error:
-        return StoreFound(**seen, unwritable=str(error))
-    return StoreFound(**seen)
 
 
 def look_at_ray(
@@ -94,17 +72,6 @@ def look_at_ray(
         dashboard=None if to.dashboard is None else _dashboard(to.dashboard),
         disk=disk(_folder(_living()[0])) if to.local and not ask_nodes else None,
     )
-
-
-def ahead(sent: float, there: float, received: float, tick: float = 0.0) -> float:
-    """The seconds by which another clock is certainly ahead of this one; negative if it is behind.
-
-    sent, received  this clock before and after the other one was read
-    there           the time that the other clock gave, rounded down to a multiple of `tick`
-    """
-    if there > received:
-        return there - received
-    return min(0.0, there + tick - sent)
 
 
 def demands_token(gcs: str) -> bool | None:

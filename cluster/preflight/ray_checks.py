@@ -148,9 +148,9 @@ RAY_CHECKS: tuple[tuple[str, Callable[[Found, RayFound], Judged]], ...] = (
 _HERE = "this machine"
 
 
-def answering(ray: RayFound | str) -> list[NodeFound]:
-    """The nodes that have answered; none if Ray cannot be reached."""
-    return [] if isinstance(ray, str) else [node for node in ray.nodes if node.silent is None]
+def answering(ray: RayFound | str | None) -> list[NodeFound]:
+    """The nodes that have answered; none if Ray cannot be reached or is not needed."""
+    return [n for n in ray.nodes if n.silent is None] if isinstance(ray, RayFound) else []
 
 
 def names_of(nodes: Sequence[NodeFound], which: Callable[[NodeFound], bool]) -> str:

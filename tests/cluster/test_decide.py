@@ -10,7 +10,6 @@ from cluster.driver.decide import (
     LIMITS,
     STREAK,
     Attempt,
-    FailureKind,
     History,
     Start,
     is_quarantined,
@@ -18,6 +17,8 @@ from cluster.driver.decide import (
     next_start,
     suspects,
 )
+from cluster.driver.events import WorkerInfo
+from cluster.driver.failures import FailureKind
 from cluster.sweeps.plan import Shard
 from pcworker.trials.trial import Trial
 
@@ -28,9 +29,15 @@ SHARDS = tuple(
 A, B, C = SHARDS
 
 
+def worker(node: str) -> WorkerInfo:
+    return WorkerInfo("host", 1, node, "cpu")
+
+
 def failures(*of: tuple[str, FailureKind, int]) -> History:
     return History(
-        Attempt(shard_id, "node", kind) for shard_id, kind, times in of for _ in range(times)
+        Attempt(shard_id, worker("node"), kind)
+        for shard_id, kind, times in of
+        for _ in range(times)
     )
 
 
@@ -129,12 +136,12 @@ def test_any_history_ends_with_every_shard_done_or_quarantined(history: int) -> 
         if not running:
             break
         ended = running.pop(chance.randrange(len(running))).shard.shard_id
-        node = chance.choice("xyz")
+        where = worker(chance.choice("xyz"))
         if chance.random() < success:
             done.add(ended)
-            failed.add(Attempt(ended, node, None))
+            failed.add(Attempt(ended, where, None))
         else:
-            failed.add(Attempt(ended, node, chance.choice(list(limits(A)))))
+            failed.add(Attempt(ended, where, chance.choice(list(limits(A)))))
     tries = Counter(failure.shard_id for failure in failed.failures)
     for shard in shards:
         name = shard.shard_id
@@ -143,7 +150,7 @@ def test_any_history_ends_with_every_shard_done_or_quarantined(history: int) -> 
 
 
 def on(node: str, *ends: tuple[str, FailureKind | None]) -> list[Attempt]:
-    return [Attempt(shard_id, node, failure) for shard_id, failure in ends]
+    return [Attempt(shard_id, worker(node), failure) for shard_id, failure in ends]
 
 
 BAD = on("bad", ("a", "error"), ("b", "error"), ("c", "store"))
@@ -183,13 +190,30 @@ def test_what_failed_on_a_node_that_is_avoided_is_not_the_shards_fault() -> None
     assert next_start([A], set(), history) == Start(A, None)
 
 
+def advancing(kind: FailureKind, times: int) -> list[Attempt]:
+    """Attempts of which each gets further than the one before."""
+    return [Attempt("a", worker("node"), kind, step / 100) for step in range(1, times + 1)]
+
+
 def test_a_loss_after_some_progress_does_not_count() -> None:
-    lost = [Attempt("a", "node", "lost", advanced=True)] * 3 * LIMITS["lost"]
+    lost = advancing("lost", 3 * LIMITS["lost"])
     assert not is_quarantined(A, History(lost))
-    stuck = [Attempt("a", "node", "lost")] * LIMITS["lost"]
+    stuck = [lost[-1]] * LIMITS["lost"]  # as far as the one before, and no further
+    assert not is_quarantined(A, History([*lost, *stuck[1:]]))
     assert is_quarantined(A, History([*lost, *stuck]))
-    errors = [Attempt("a", "node", "error", advanced=True)] * LIMITS["error"]
-    assert is_quarantined(A, History(errors))
+
+
+def test_an_error_counts_however_far_the_attempt_got() -> None:
+    assert is_quarantined(A, History(advancing("error", LIMITS["error"])))
+
+
+def test_another_shards_progress_is_not_this_ones() -> None:
+    lost = [
+        Attempt(shard_id, worker("node"), "lost", step / 100)
+        for step in range(1, LIMITS["lost"] + 1)
+        for shard_id in ("b", "a")  # b is always first there
+    ]
+    assert not is_quarantined(A, History(lost))
 
 
 def test_a_quarantine_holds() -> None:

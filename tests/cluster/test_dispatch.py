@@ -1,197 +1,121 @@
-"""The dispatcher on a real Ray, when workers die, shards fail and two drivers do the same work.
+"""The dispatcher's loop without Ray: shards that fail, other drivers, nodes that are sick.
 
-The data are a few hundred made-up digits, so that a shard takes moments where it may.
+Most tests use the pool of this process, whose worker is real, on a few hundred made-up digits. A
+pool that a script plays stands for many nodes and for workers that die: `test_on_ray` has those
+with a real Ray.
 """
 
-import json
+import bdb
 import os
 import re
-import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from builders import shard_result
+from dispatching import Makes, commit_of, commit_path, dispatched, files, of, small_plan
 from made_up import made_up_digits, work
 
-from cluster.driver.events import Failed, Finished, Joined, Running, WorkerInfo
-from cluster.nodes.resources import Resources, ray_environment
+from cluster.driver.decide import LIMITS, STREAK
+from cluster.driver.dispatch import Dispatcher
+from cluster.driver.events import (
+    AtWork,
+    Event,
+    Failed,
+    Finished,
+    Joined,
+    Running,
+    Trouble,
+    WorkerInfo,
+)
+from cluster.driver.failures import Failure, FailureKind
+from cluster.driver.in_process import InProcessPool
+from cluster.driver.pool import Ended
 from cluster.sweeps.plan import Plan, Shard, make_plan, store_plan
 from cluster.sweeps.sweep import Cell, declare
-from jobs.mnist_ablation.experiment import ABLATION
-from jobs.mnist_ablation.sweep import mnist_ablation
+from jobs.mnist_ablation.experiment import ABLATION, ablation_engine
 from pcworker.data.mnist import Digits
-from pcworker.errors import InputError
+from pcworker.errors import DataError, InputError, UnavailableError
 from pcworker.store.local import LocalStore
-from pcworker.store.store import Store
+from pcworker.training.checkpoint import Checkpoint
+from pcworker.training.results import ShardResult
 from pcworker.trials.configuration import configuration
-
-pytestmark = pytest.mark.xdist_group("ray")
-
-ROOT = Path(__file__).resolve().parents[2]
-ONE_WORKER = Resources(workers=1, cpus=0.25, gpus=0, device="cpu")
-"""A quarter of a core, so that workers that are just ending never stand in the way."""
-RULES = ("BP", "IL", "Z-IL", "Fa-Z-IL")
+from pcworker.trials.trial import Trial
+from pcworker.worker import Report
 
 
-@pytest.fixture(scope="module")
-def dispatch() -> Iterator[ModuleType]:
-    """The module `cluster.driver.dispatch`, connected to a Ray of its own."""
-    ray_environment(None)  # before ray is imported
-    from cluster.driver import dispatch
-    from cluster.nodes import connect
-
-    with connect.connected(None) as cluster:
-        assert cluster.where.startswith("a local Ray on this machine: 1 node(s)")
-        yield dispatch
-
-
-def small_plan(*networks: str, epochs: int = 1, name: str = "small") -> Plan:
-    """A shard per network, of Z-IL, IL, Fa-Z-IL and BP."""
-    sweep = mnist_ablation(
-        networks=networks,
-        seeds=[1],
-        t=[None, 1],
-        gamma=[1.0],
-        sigma=[0.0],
-        rules=RULES,
-        epochs=epochs,
-    )
-    plan = make_plan(ABLATION, sweep, name)
-    assert len(plan.shards) == len(networks)
-    return plan
+def pool_of(
+    folder: Path, plan: Plan, digits: Digits | None = None, **changes: Any
+) -> InProcessPool:
+    """A pool of this process, for a plan that is stored in a folder."""
+    store = LocalStore(folder)
+    store_plan(store, plan, {})
+    return InProcessPool(work(store, plan.name, **changes), digits or made_up_digits())
 
 
 def run(
-    dispatch: ModuleType,
-    plan: Plan,
-    store: Path,
-    *,
-    digits: Digits | None = None,
-    done: tuple[str, ...] = (),
-    on: Callable[[Any, list[WorkerInfo]], None] = lambda event, workers: None,
+    folder: Path, plan: Plan, *, done: tuple[str, ...] = (), **changes: Any
 ) -> tuple[int, list[Any]]:
-    """How many shards were quarantined, and every event; `on` hears them as they come."""
-    local = LocalStore(store)
-    store_plan(local, plan, {})
-    dispatcher = dispatch.Dispatcher(work(local, plan.name), digits or made_up_digits(), ONE_WORKER)
-    started = dispatcher.start(len(plan.shards) - len(done))
-    workers = [event.worker for event in started]
-    events: list[Any] = []
-
-    def tell(event: Any) -> None:
-        events.append(event)
-        on(event, workers)
-
-    return dispatcher.run(plan.shards, done.__contains__, tell), events
+    """See `dispatched`; `changes` are those of the work."""
+    return dispatched(pool_of(folder, plan, **changes), plan, done=done)
 
 
-def files(store: Path) -> list[str]:
-    return sorted(path.name for path in store.rglob("*") if path.is_file())
+# ---------------------------------------------------------------- one worker, in this process
 
 
-def commit_path(store: Path, plan: Plan, shard: Shard) -> Path:
-    return store / "sweeps" / plan.name / "shards" / shard.shard_id / "commit.json"
-
-
-def commit(store: Path, plan: Plan, shard: Shard) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(commit_path(store, plan, shard).read_bytes())
-    return content
-
-
-def test_every_shard_is_committed_and_told_of(dispatch: ModuleType, tmp_path: Path) -> None:
+def test_every_shard_is_committed_and_told_of(tmp_path: Path) -> None:
     plan = small_plan("784-16-10", "784-32-10")
-    quarantined, events = run(dispatch, plan, tmp_path)
+    quarantined, events = run(tmp_path, plan)
     assert quarantined == 0
-    finished = [event for event in events if isinstance(event, Finished)]
+    finished = of(Finished, events)
     assert [event.shard for event in finished] == list(plan.shards)
     assert {event.outcome for event in finished} == {"committed"}
     for shard in plan.shards:
         trials = [trial.trial_id for trial in shard.trials]
-        assert sorted(commit(tmp_path, plan, shard)["trial_ids"]) == sorted(trials)
-    assert not [event for event in events if isinstance(event, Failed)]
+        assert sorted(commit_of(tmp_path, plan, shard)["trial_ids"]) == sorted(trials)
+    assert of(Failed, events) == []
 
 
-def test_a_worker_says_what_it_is(dispatch: ModuleType, tmp_path: Path) -> None:
-    store = LocalStore(tmp_path)
-    plan = store_plan(store, small_plan("784-16-10"), {})
-    dispatcher = dispatch.Dispatcher(work(store, plan.name), made_up_digits(), ONE_WORKER)
-    [joined] = dispatcher.start(1)
+def test_the_worker_of_this_process_says_what_it_is(tmp_path: Path) -> None:
+    [joined] = pool_of(tmp_path, small_plan("784-16-10")).start(1)
     assert isinstance(joined, Joined)
     assert joined.worker.hostname == socket.gethostname()
     assert joined.worker.device.startswith("cpu: ")
     assert joined.worker.device.endswith("1 thread(s)")
-    assert joined.worker.pid != os.getpid()
+    assert joined.worker.pid == os.getpid()
     assert files(tmp_path) == ["plan.json"]
 
 
-def test_where_everything_is_committed_nothing_is_started(
-    dispatch: ModuleType, tmp_path: Path
-) -> None:
+def test_where_everything_is_committed_nothing_is_started(tmp_path: Path) -> None:
     plan = small_plan("784-16-10", "784-32-10")
     done = tuple(shard.shard_id for shard in plan.shards)
-    quarantined, events = run(dispatch, plan, tmp_path, done=done)
+    quarantined, events = run(tmp_path, plan, done=done)
     assert quarantined == 0
-    finished = [event for event in events if isinstance(event, Finished)]
-    assert [event.outcome for event in finished] == ["elsewhere", "elsewhere"]
+    assert [event.outcome for event in of(Finished, events)] == ["elsewhere", "elsewhere"]
     assert files(tmp_path) == ["plan.json"]
 
 
-def test_a_sweep_that_another_driver_has_just_finished_needs_no_worker(
-    dispatch: ModuleType, tmp_path: Path
-) -> None:
-    told = work(LocalStore(tmp_path), "a")
-    dispatcher = dispatch.Dispatcher(told, made_up_digits(), ONE_WORKER)
-    assert dispatcher.start(0) == []
-    assert dispatcher.run([], lambda shard_id: True, lambda event: None) == 0
+def test_a_sweep_that_another_driver_has_just_finished_needs_no_worker(tmp_path: Path) -> None:
+    pool = pool_of(tmp_path, small_plan("784-16-10"))
+    assert pool.start(0) == []
+    assert Dispatcher(pool).run([], lambda shard_id: True, lambda event: None) == 0
+    assert pool.workers == []
 
 
-def test_only_what_has_no_commit_is_run(dispatch: ModuleType, tmp_path: Path) -> None:
+def test_only_what_has_no_commit_is_run(tmp_path: Path) -> None:
     plan = small_plan("784-16-10", "784-32-10")
     first, second = plan.shards
-    _, events = run(dispatch, plan, tmp_path, done=(first.shard_id,))
-    finished = [event for event in events if isinstance(event, Finished)]
+    _, events = run(tmp_path, plan, done=(first.shard_id,))
+    finished = of(Finished, events)
     assert [event.shard for event in finished] == [first, second]
     assert [event.outcome for event in finished] == ["elsewhere", "committed"]
     assert not commit_path(tmp_path, plan, first).exists()
 
 
-def test_a_killed_worker_is_replaced_and_its_shard_ends_with_the_same_bits(
-    dispatch: ModuleType, tmp_path: Path
-) -> None:
-    plan = small_plan("784-16-10", epochs=150)  # some seconds
-    [shard] = plan.shards
-    shares: list[float] = []
-
-    def kill(event: Any, workers: list[WorkerInfo]) -> None:
-        at = event.shards.get(shard.shard_id) if isinstance(event, Running) else None
-        if at and at.share and not shares:
-            shares.append(at.share)
-            os.kill(workers[0].pid, signal.SIGKILL)
-
-    quarantined, events = run(dispatch, plan, tmp_path / "killed", on=kill)
-    assert quarantined == 0
-    assert 0 < shares[0] < 1
-    failed, finished = (event for event in events if isinstance(event, Failed | Finished))
-    assert any(isinstance(event, Joined) for event in events)  # the one in its place
-    assert (failed.kind, failed.quarantined) == ("lost", False)
-    assert failed.error
-    assert finished.outcome == "committed"
-    survivor = commit(tmp_path / "killed", plan, shard)
-    assert survivor["attempt_id"] != failed.attempt_id
-
-    run(dispatch, plan, tmp_path / "undisturbed")
-    undisturbed = commit(tmp_path / "undisturbed", plan, shard)
-    assert survivor["result_digest"] == undisturbed["result_digest"]
-
-
-def test_a_shard_that_always_fails_is_quarantined_and_the_others_are_done(
-    dispatch: ModuleType, tmp_path: Path
-) -> None:
+def test_a_shard_that_always_fails_is_quarantined_and_the_others_are_done(tmp_path: Path) -> None:
     cells = [
         Cell("rule", configuration(network=network, rule="Z-IL"), 1.0)
         for network in ("784-16-10", "100-16-10")
@@ -199,9 +123,9 @@ def test_a_shard_that_always_fails_is_quarantined_and_the_others_are_done(
     plan = make_plan(ABLATION, declare(cells, seeds=[1]), "poisoned")
     [poisoned] = (s for s in plan.shards if s.trials[0].configuration.network == "784-16-10")
     [sound] = (s for s in plan.shards if s is not poisoned)
-    quarantined, events = run(dispatch, plan, tmp_path, digits=made_up_digits(pixels=100))
+    quarantined, events = run(tmp_path, plan, digits=made_up_digits(pixels=100))
     assert quarantined == 1
-    failed = [event for event in events if isinstance(event, Failed)]
+    failed = of(Failed, events)
     assert {event.shard for event in failed} == {poisoned}
     assert [event.kind for event in failed] == ["error"] * 3
     assert [event.quarantined for event in failed] == [False, False, True]
@@ -209,95 +133,289 @@ def test_a_shard_that_always_fails_is_quarantined_and_the_others_are_done(
     for event in failed:
         assert re.match(r"(Runtime|Value)Error: .*784", event.error)
         assert "\n" not in event.error
-        assert "pcworker/actor.py" in event.traceback
+        assert "pcworker/worker.py" in event.traceback
+        assert "pcworker/training/engine.py" in event.traceback
     assert not commit_path(tmp_path, plan, poisoned).exists()
     assert commit_path(tmp_path, plan, sound).exists()
 
 
-def test_after_a_quarantine_another_plan_runs(dispatch: ModuleType, tmp_path: Path) -> None:
+def test_after_a_quarantine_another_sweep_runs_in_the_same_process(tmp_path: Path) -> None:
     plan = small_plan("784-16-10")
-    assert run(dispatch, plan, tmp_path, digits=made_up_digits(pixels=100))[0] == 1
-    quarantined, events = run(dispatch, plan, tmp_path)  # the next submission tries it anew
+    assert run(tmp_path, plan, digits=made_up_digits(pixels=100))[0] == 1
+    quarantined, events = run(tmp_path, plan)  # the next submission tries it anew
     assert quarantined == 0
     assert commit_path(tmp_path, plan, plan.shards[0]).exists()
-    assert not [event for event in events if isinstance(event, Failed)]
+    assert of(Failed, events) == []
 
 
-def test_who_loses_the_race_for_a_commit_finds_the_same_results_there(
-    dispatch: ModuleType, tmp_path: Path
+@pytest.mark.parametrize(("drift", "outcome"), [(0.0, "lost"), (0.125, "differs")])
+def test_who_loses_the_race_for_a_commit_compares_its_results_with_those_there(
+    tmp_path: Path, drift: float, outcome: str
 ) -> None:
     plan = small_plan("784-16-10", "784-32-10")
-    run(dispatch, plan, tmp_path)
+
+    class Drifts(Makes):
+        def run(self, trials: Sequence[Trial], **_: Any) -> ShardResult:
+            return shard_result(trials, lambda trial: drift)
+
+    run(tmp_path, plan, make_engine=Makes(lambda trials, width: None))
     before = {shard: commit_path(tmp_path, plan, shard).read_bytes() for shard in plan.shards}
-    quarantined, events = run(dispatch, plan, tmp_path)  # as if it had started at the same time
+    engine = Drifts(lambda trials, width: None)
+    quarantined, events = run(tmp_path, plan, make_engine=engine)  # as if both had begun at once
     assert quarantined == 0
-    finished = [event for event in events if isinstance(event, Finished)]
-    assert [event.outcome for event in finished] == ["lost", "lost"]
+    assert [event.outcome for event in of(Finished, events)] == [outcome, outcome]
     for shard, content in before.items():
         assert commit_path(tmp_path, plan, shard).read_bytes() == content
 
 
-def refusal(dispatch: ModuleType, resources: Resources, store: Store) -> str:
-    with pytest.raises(InputError) as said:
-        dispatch.Dispatcher(work(store, "a"), made_up_digits(), resources).start(1)
-    assert "\n" not in str(said.value)
-    return str(said.value)
+def test_a_shard_without_memory_is_run_in_stacks_of_half_the_width(tmp_path: Path) -> None:
+    plan = small_plan("784-16-10")
+    [shard] = plan.shards
+    widths: list[int | None] = []
+
+    def act(trials: Sequence[Trial], width: int | None) -> None:
+        widths.append(width)
+        if (width or len(trials)) > 1:
+            raise MemoryError
+
+    quarantined, events = run(tmp_path, plan, make_engine=Makes(act))
+    assert quarantined == 0
+    assert len(shard.trials) == 4
+    assert widths == [None, 2, 1]
+    assert [event.kind for event in of(Failed, events)] == ["memory", "memory"]
 
 
-def test_more_workers_than_fit_are_refused_with_what_there_is(
-    dispatch: ModuleType, tmp_path: Path
+def test_a_failed_attempt_is_continued_from_its_checkpoint_to_the_same_bits(
+    tmp_path: Path,
 ) -> None:
-    many = Resources(workers=10_000, cpus=1, gpus=0, device="cpu")
-    said = refusal(dispatch, many, LocalStore(tmp_path))
-    assert re.match(r"10000 worker\(s\) .* do not fit: the cluster has \d+", said)
+    plan = small_plan("784-16-10", epochs=3)
+    [shard] = plan.shards
+    failed_once: list[int] = []
+
+    class FailsOnce:
+        def __init__(self, digits: Any, device: Any) -> None:
+            self._engine = ablation_engine(digits, device)
+
+        def run(self, trials: Any, *, save: Callable[[Checkpoint], None], **rest: Any) -> Any:
+            def fail(checkpoint: Checkpoint) -> None:
+                save(checkpoint)
+                if not failed_once:
+                    failed_once.append(checkpoint.epoch)
+                    raise OSError("once")
+
+            return self._engine.run(trials, save=fail, **rest)
+
+    _, events = run(tmp_path / "failed", plan, make_engine=FailsOnce)
+    [failed], [finished] = of(Failed, events), of(Finished, events)
+    assert (failed.kind, failed.error, failed_once) == ("error", "OSError: once", [1])
+    assert (finished.outcome, finished.resumed_from) == ("committed", 1)
+    run(tmp_path / "undisturbed", plan)
+    digests = {
+        commit_of(tmp_path / name, plan, shard)["result_digest"]
+        for name in ("failed", "undisturbed")
+    }
+    assert len(digests) == 1
 
 
-def test_a_gpu_that_the_cluster_does_not_have_is_refused(
-    dispatch: ModuleType, tmp_path: Path
+def test_a_store_in_trouble_is_no_fault_of_the_shard(tmp_path: Path) -> None:
+    plan = small_plan("784-16-10")
+    troubles = [UnavailableError("it does not answer")] * (LIMITS["error"] + 1)
+
+    def act(trials: Sequence[Trial], width: int | None) -> None:
+        if troubles:
+            raise troubles.pop()
+
+    quarantined, events = run(tmp_path, plan, make_engine=Makes(act))
+    assert quarantined == 0
+    assert {event.kind for event in of(Failed, events)} == {"store"}
+
+
+def test_broken_data_end_the_driver(tmp_path: Path) -> None:
+    def act(trials: Sequence[Trial], width: int | None) -> None:
+        raise DataError("an image is broken")
+
+    with pytest.raises(DataError, match="an image is broken"):
+        run(tmp_path, small_plan("784-16-10"), make_engine=Makes(act))
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, bdb.BdbQuit])
+def test_an_interruption_or_the_end_of_a_debugger_is_no_failure_of_the_shard(
+    tmp_path: Path, stop: type[BaseException]
 ) -> None:
-    many = Resources(workers=None, cpus=0.25, gpus=1000, device="cuda")
-    assert "1000 GPU(s) do not fit" in refusal(dispatch, many, LocalStore(tmp_path))
+    plan = small_plan("784-16-10")
+
+    def act(trials: Sequence[Trial], width: int | None) -> None:
+        raise stop
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, plan, make_engine=Makes(act))
+    assert files(tmp_path) == ["plan.json"]
+
+
+def test_a_trial_runs_in_the_main_thread_where_a_debugger_can_stop(tmp_path: Path) -> None:
+    threads: list[threading.Thread] = []
+
+    def act(trials: Sequence[Trial], width: int | None) -> None:
+        threads.append(threading.current_thread())
+
+    run(tmp_path, small_plan("784-16-10"), make_engine=Makes(act))
+    assert threads == [threading.main_thread()]
 
 
 def test_a_worker_that_cannot_write_to_the_store_says_so_before_any_training(
-    dispatch: ModuleType, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     (tmp_path / "file").write_text("")
-    said = refusal(dispatch, ONE_WORKER, LocalStore(tmp_path / "file" / "store"))
-    assert said.startswith(f"a worker cannot start: on {socket.gethostname()}: store ")
-    assert "Not a directory" in said
+    pool = InProcessPool(work(LocalStore(tmp_path / "file" / "store"), "a"), made_up_digits())
+    with pytest.raises(InputError, match="Not a directory") as said:
+        pool.start(1)
+    assert str(said.value).startswith(f"on {socket.gethostname()}: store ")
 
 
-def test_a_worker_that_does_not_see_the_drivers_store_says_so(
-    dispatch: ModuleType, tmp_path: Path
-) -> None:
-    said = refusal(dispatch, ONE_WORKER, LocalStore(tmp_path))  # without the plan
-    assert "holds no plan of sweep a: it is not the store that the driver sees" in said
+def test_a_worker_that_does_not_see_the_drivers_store_says_so(tmp_path: Path) -> None:
+    pool = InProcessPool(work(LocalStore(tmp_path), "a"), made_up_digits())
+    with pytest.raises(InputError, match="holds no plan of sweep a: it is not the store that"):
+        pool.start(1)
 
 
-REFUSED = [
-    ("--workers 10000", "10000 worker(s) of 1 CPU core(s) do not fit", "lower --workers"),
-    ("--address 127.0.0.1:1", "127.0.0.1:1 cannot be reached", "check --address"),
-    ("--address nowhere", "'nowhere'", "HOST:PORT"),
-]
+# ---------------------------------------------------------------- many nodes, by a script
+
+END = Report("committed", 1.0, 0, 100, 0.1)
+"""The end of an attempt that went well."""
 
 
-@pytest.mark.parametrize(("options", "problem", "remedy"), REFUSED, ids=[r[0] for r in REFUSED])
-def test_what_the_cluster_cannot_give_is_one_line_and_leaves_no_plan(
-    tmp_path: Path, options: str, problem: str, remedy: str
-) -> None:
-    cell = ("--networks", "784-16-10", "--t", "l", "--gamma", "1", "--sigma", "0")
-    command = [sys.executable, "-m", "jobs.mnist_ablation", "--store", str(tmp_path), *cell]
-    done = subprocess.run(
-        [*command, *options.split()],
-        cwd=ROOT,
-        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
-        capture_output=True,
-        text=True,
-        timeout=240,
+def failure(kind: FailureKind) -> Failure:
+    return Failure(kind, "no", "Traceback ...")
+
+
+class ScriptedPool:
+    """A pool of one worker on each of some nodes. All that run end at each `wait`.
+
+    `script` gives the end of an attempt and the share that was done by then, from the node's name,
+    the shard and the number of the shard's attempt, from 0 on.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[str],
+        script: Callable[[str, Shard, int], tuple[Report | Failure, float]],
+    ) -> None:
+        self.workers = [WorkerInfo(f"host-{node}", 1, node, "cpu") for node in nodes]
+        self._script = script
+        self._runs: dict[str, tuple[WorkerInfo, Report | Failure, float]] = {}
+        self.submitted: list[tuple[str, str]] = []
+        """Nodes and shard ids, in the order of submission."""
+
+    @property
+    def idle(self) -> int:
+        return len(self._idle())
+
+    def start(self, shards: int, beat: Callable[[], None] = lambda: None) -> list[Joined | Trouble]:
+        return [*map(Joined, self.workers)]
+
+    def resize(self, shards: int) -> None:
+        pass
+
+    def submit(self, attempt_id: str, shard: Shard, max_width: int | None) -> WorkerInfo:
+        worker = self._idle()[0]
+        before = sum(shard_id == shard.shard_id for _, shard_id in self.submitted)
+        self._runs[attempt_id] = (worker, *self._script(worker.node_id, shard, before))
+        self.submitted.append((worker.node_id, shard.shard_id))
+        return worker
+
+    def wait(self, meanwhile: Callable[[], None]) -> list[Ended]:
+        meanwhile()
+        ended = [Ended(name, *run) for name, run in self._runs.items()]
+        self._runs = {}
+        return ended
+
+    def shares(self) -> dict[str, float]:
+        return {name: share for name, (_, _, share) in self._runs.items()}
+
+    def avoid(self, suspects: Collection[str]) -> set[str]:
+        fresh = {worker.node_id for worker in self.workers} & set(suspects)
+        self.workers = [worker for worker in self.workers if worker.node_id not in fresh]
+        return fresh
+
+    def _idle(self) -> list[WorkerInfo]:
+        busy = [worker for worker, _, _ in self._runs.values()]
+        return [worker for worker in self.workers if worker not in busy]
+
+
+NETWORKS = ("784-8-10", "784-16-10", "784-24-10", "784-32-10", "784-40-10", "784-48-10")
+
+
+def test_every_worker_gets_a_shard_in_the_order_of_the_plan() -> None:
+    plan = small_plan(*NETWORKS)
+    pool = ScriptedPool("ab", lambda node, shard, before: (END, 1.0))
+    quarantined, events = dispatched(pool, plan)
+    assert quarantined == 0
+    assert pool.submitted == list(zip("ababab", [s.shard_id for s in plan.shards], strict=True))
+    assert [event.worker.node_id for event in of(Finished, events)] == list("ababab")
+
+
+def test_what_runs_is_told_with_its_share_and_its_host() -> None:
+    plan = small_plan(*NETWORKS[:2])
+    pool = ScriptedPool("ab", lambda node, shard, before: (END, {"a": 0.25, "b": 0.5}[node]))
+    _, events = dispatched(pool, plan)
+    first, second = (shard.shard_id for shard in plan.shards)
+    shards = {first: AtWork(0.25, "host-a"), second: AtWork(0.5, "host-b")}
+    assert of(Running, events) == [Running(shards, tuple(pool.workers))]
+
+
+def test_a_commit_is_asked_for_before_each_start_and_not_once() -> None:
+    plan = small_plan(*NETWORKS[:3])
+    pool = ScriptedPool("a", lambda node, shard, before: (END, 1.0))
+    events: list[Event] = []
+
+    def another_driver_has(shard_id: str) -> bool:
+        """From the last shard on, another driver does one whenever this one has done one."""
+        done = len(of(Finished, events))
+        return shard_id in [shard.shard_id for shard in plan.shards[len(plan.shards) - done :]]
+
+    assert Dispatcher(pool).run(plan.shards, another_driver_has, events.append) == 0
+    outcomes = {event.shard: event.outcome for event in of(Finished, events)}
+    assert list(outcomes.values()) == ["committed", "committed", "elsewhere"]
+    assert list(outcomes) == list(plan.shards)
+
+
+def test_lost_workers_are_forgiven_as_long_as_each_gets_further_than_the_last() -> None:
+    plan, times = small_plan("784-16-10"), 3 * LIMITS["lost"]
+
+    def script(node: str, shard: Shard, before: int) -> tuple[Report | Failure, float]:
+        return (failure("lost"), (before + 1) / 100) if before < times else (END, 1.0)
+
+    quarantined, events = dispatched(ScriptedPool("a", script), plan)
+    assert quarantined == 0
+    assert len(of(Failed, events)) == times
+
+
+def test_workers_that_are_lost_at_the_same_place_are_the_shards_fault() -> None:
+    plan = small_plan("784-16-10")
+
+    def script(node: str, shard: Shard, before: int) -> tuple[Report | Failure, float]:
+        return failure("lost"), 0.0
+
+    quarantined, events = dispatched(ScriptedPool("a", script), plan)
+    assert quarantined == 1
+    assert len(of(Failed, events)) == LIMITS["lost"]
+    assert [event.quarantined for event in of(Failed, events)][-2:] == [False, True]
+
+
+def test_a_node_that_fails_everything_is_named_and_gets_no_more_work() -> None:
+    plan = small_plan(*NETWORKS)
+
+    def script(node: str, shard: Shard, before: int) -> tuple[Report | Failure, float]:
+        return (failure("error"), 0.5) if node == "sick" else (END, 1.0)
+
+    pool = ScriptedPool(["sick", "well"], script)
+    quarantined, events = dispatched(pool, plan)
+    assert quarantined == 0
+    assert {event.shard for event in of(Finished, events)} == set(plan.shards)
+    assert len(of(Failed, events)) == STREAK
+    assert [node for node, _ in pool.submitted].count("sick") == STREAK
+    [trouble] = of(Trouble, events)
+    assert trouble.message == (
+        "host-sick (cpu, node sick) has failed its last 3 attempts while others succeed: it gets "
+        "no more work"
     )
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert problem in done.stderr
-    assert remedy in done.stderr
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

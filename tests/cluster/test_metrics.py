@@ -16,6 +16,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from cluster.driver.dispatch import Dispatcher
 from cluster.driver.events import Failed, Finished
 from cluster.nodes.resources import Resources, ray_environment
 from cluster.sweeps.plan import make_plan, store_plan
@@ -59,7 +60,7 @@ def main() -> None:
     import ray
     from made_up import made_up_digits, work
 
-    from cluster.driver import dispatch
+    from cluster.driver import on_ray
     from cluster.driver.metrics import Metrics
     from cluster.nodes import connect
 
@@ -79,9 +80,9 @@ def main() -> None:
             metrics.hear(event)
 
         one = Resources(workers=1, cpus=1, gpus=0, device="cpu")
-        dispatcher = dispatch.Dispatcher(work(store, plan.name), made_up_digits(), one)
-        dispatcher.start(len(plan.shards))
-        dispatcher.run(plan.shards, lambda shard_id: False, hear)
+        pool = on_ray.RayPool(work(store, plan.name), made_up_digits(), one)
+        pool.start(len(plan.shards))
+        Dispatcher(pool).run(plan.shards, lambda shard_id: False, hear)
         due = expected(events, len(plan.shards))
         [node] = ray.nodes()
         deadline, pause = time.monotonic() + PATIENCE_S, threading.Event()

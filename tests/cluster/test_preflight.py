@@ -29,8 +29,9 @@ from seaweed import S3Server
 from cluster.nodes.resources import Resources
 from cluster.preflight.checks import verdicts
 from cluster.preflight.findings import DashboardFound, Found, NodeFound, RayFound, StoreFound
-from cluster.preflight.look import ahead, demands_token, look_at_store
+from cluster.preflight.look import demands_token
 from cluster.preflight.node import disk, knock
+from cluster.preflight.store import ahead, look_at_store
 from cluster.preflight.verdicts import failed, summary
 from cluster.sweeps.estimate import Estimate
 from cluster.sweeps.preview import cost_line
@@ -207,6 +208,16 @@ def test_a_local_ray_leaves_devices_to_its_workers_and_may_have_no_token() -> No
     assert summary(single) == "Preflight: 11 checks passed; each worker looks for itself: devices."
     without = verdicts(replace(WELL, ray=replace(local, demands_token=False)))
     assert [v.check for v in without if v.status == "warn"] == ["token"]
+
+
+def test_without_a_cluster_the_store_and_the_data_are_looked_at() -> None:
+    made = verdicts(replace(WELL, ray=None))
+    assert [verdict.check for verdict in made] == [
+        "store reachable", "store writable", "conditional writes", "store's space", "data", "clocks"
+    ]  # fmt: skip
+    assert summary(made) == "Preflight: 6 checks passed."
+    broken = verdicts(replace(WELL, ray=None, no_data="it is not there"))
+    assert [verdict.check for verdict in broken if verdict.status == "FAIL"] == ["data"]
 
 
 def test_how_far_another_clock_is_off_is_what_is_certain() -> None:

@@ -24,6 +24,7 @@ from faults import (
 from overhead import SHARDS, measured
 from tables import RESULTS, equal_tables
 
+from cluster.driver.dispatch import Dispatcher
 from cluster.driver.events import Failed, Finished
 from cluster.nodes.resources import Resources, ray_environment
 from cluster.sweeps.plan import Plan, make_plan, read_plan, store_plan
@@ -47,19 +48,19 @@ TOO_MUCH = 2**60
 
 
 @pytest.fixture(scope="module")
-def dispatch() -> Iterator[ModuleType]:
-    """The dispatcher's module, connected to a Ray of its own whose workers find our files."""
+def on_ray() -> Iterator[ModuleType]:
+    """The module `cluster.driver.on_ray`, connected to a Ray whose workers find our files."""
     ray_environment(None)  # before ray is imported
     with pytest.MonkeyPatch.context() as to:
         to.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         import ray
 
-        from cluster.driver import dispatch
+        from cluster.driver import on_ray
         from cluster.nodes import connect
 
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         with connect.connected(None):
-            yield dispatch
+            yield on_ray
 
 
 class Narrow:
@@ -102,7 +103,7 @@ class DiesAfterEveryCheckpoint:
 
 
 def run(
-    dispatch: ModuleType, plan: Plan, store: LocalStore, **engine: Any
+    on_ray: ModuleType, plan: Plan, store: LocalStore, **engine: Any
 ) -> tuple[list[Finished], list[Failed]]:
     """Runs a plan on all of MNIST; returns what became of its attempts."""
     from pcworker.worker import Work
@@ -116,10 +117,10 @@ def run(
         tables=SHARD_TABLES,
         **{"make_engine": ablation_engine, **engine},
     )
-    dispatcher = dispatch.Dispatcher(work, load_digits(None), ONE_WORKER)
-    dispatcher.start(len(plan.shards))
+    pool = on_ray.RayPool(work, load_digits(None), ONE_WORKER)
+    pool.start(len(plan.shards))
     events: list[Any] = []
-    assert dispatcher.run(plan.shards, lambda shard_id: False, events.append) == 0
+    assert Dispatcher(pool).run(plan.shards, lambda shard_id: False, events.append) == 0
     return (
         [event for event in events if isinstance(event, Finished)],
         [event for event in events if isinstance(event, Failed)],
@@ -127,11 +128,11 @@ def run(
 
 
 def test_a_shard_without_memory_is_run_in_stacks_of_half_the_width(
-    dispatch: ModuleType, tmp_path: Path
+    on_ray: ModuleType, tmp_path: Path
 ) -> None:
     store, plan = LocalStore(tmp_path), read_plan(undisturbed(), NAME, EXPERIMENTS)
     assert plan is not None
-    _, failed = run(dispatch, plan, store, make_engine=Narrow)
+    _, failed = run(on_ray, plan, store, make_engine=Narrow)
     assert [event.kind for event in failed] == ["memory", "memory"]
     assert not any(event.quarantined for event in failed)
     assert {event.shard.trials[0].configuration.network for event in failed} == {NETWORKS[0]}
@@ -144,7 +145,7 @@ def test_a_shard_without_memory_is_run_in_stacks_of_half_the_width(
 
 
 def test_a_worker_that_dies_at_every_epochs_end_trains_no_epoch_twice(
-    dispatch: ModuleType, tmp_path: Path
+    on_ray: ModuleType, tmp_path: Path
 ) -> None:
     sweep = mnist_ablation(
         networks=["784-16-16-10"],
@@ -158,12 +159,12 @@ def test_a_worker_that_dies_at_every_epochs_end_trains_no_epoch_twice(
     )
     plan = make_plan(ABLATION, sweep, NAME)
     dying, living = LocalStore(tmp_path / "dying"), LocalStore(tmp_path / "living")
-    [finished], failed = run(dispatch, plan, dying, make_engine=DiesAfterEveryCheckpoint)
+    [finished], failed = run(on_ray, plan, dying, make_engine=DiesAfterEveryCheckpoint)
     assert [event.kind for event in failed] == ["lost"] * (MORE_EPOCHS - 1)  # an epoch each
     assert (finished.outcome, finished.resumed_from) == ("committed", MORE_EPOCHS - 1)
     assert not unfinished(dying)
 
-    [finished], failed = run(dispatch, plan, living)
+    [finished], failed = run(on_ray, plan, living)
     assert (finished.resumed_from, failed) == (0, [])
     ours, theirs = tables_of(dying, NAME).tables, tables_of(living, NAME).tables
     for name in RESULTS:
@@ -172,9 +173,9 @@ def test_a_worker_that_dies_at_every_epochs_end_trains_no_epoch_twice(
 
 
 def test_two_thousand_shards_leave_the_drivers_memory_as_it_is(
-    dispatch: ModuleType, tmp_path: Path
+    on_ray: ModuleType, tmp_path: Path
 ) -> None:
-    overhead = measured(dispatch, LocalStore(tmp_path), SHARDS)
+    overhead = measured(on_ray, LocalStore(tmp_path), SHARDS)
     print(overhead)
     assert overhead.shards == SHARDS == len(overhead.wall_ms)
     assert overhead.final_bytes - overhead.early_bytes < 30 * 2**20

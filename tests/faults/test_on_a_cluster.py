@@ -26,6 +26,7 @@ import torch
 from ray_clusters import PATIENCE_S, Node, RayCluster, clean_environment, ray_cluster, wait_until
 from tables import equal_tables, read_tables
 
+from cluster.driver.dispatch import Dispatcher
 from cluster.driver.events import Failed, Finished, Joined, Running, Trouble
 from cluster.nodes.resources import Resources
 from cluster.nodes.shipping import shipped
@@ -428,7 +429,7 @@ def test_an_assigned_gpu_that_does_not_work_is_an_error_and_no_run_on_the_cpu(
 
 @pytest.fixture
 def connected(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The module `cluster.driver.dispatch`, connected to the cluster from this process."""
+    """The module `cluster.driver.on_ray`, connected to the cluster from this process."""
     environment = cluster.environment()
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.setenv(name, environment[name])
@@ -441,7 +442,7 @@ def connected(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     try:
         with connect.connected(cluster.address) as found:
             assert found.where.startswith(f"the Ray cluster at {cluster.address}: ")
-            yield importlib.import_module("cluster.driver.dispatch")
+            yield importlib.import_module("cluster.driver.on_ray")
     finally:
         forget.reset_auth_token_state()
 
@@ -481,7 +482,7 @@ def digests_of_the_engine(plan: Plan, cpu: torch.device) -> dict[str, str]:
 
 
 def dispatched(
-    dispatch: ModuleType,
+    on_ray: ModuleType,
     plan: Plan,
     store: Path,
     resources: Resources,
@@ -503,10 +504,10 @@ def dispatched(
         tables=SHARD_TABLES,
         **{"make_engine": ablation_engine, **work},
     )
-    dispatcher = dispatch.Dispatcher(told, made_up_digits(), resources)
-    for event in dispatcher.start(len(plan.shards)):
+    pool = on_ray.RayPool(told, made_up_digits(), resources)
+    for event in pool.start(len(plan.shards)):
         tell(event)
-    return dispatcher.run(plan.shards, lambda shard: False, tell), events
+    return Dispatcher(pool).run(plan.shards, lambda shard: False, tell), events
 
 
 def node_ids() -> dict[str, str]:

@@ -157,6 +157,12 @@ def by_two(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return sweep(tmp_path_factory.mktemp("two-workers"), "--workers", "2")
 
 
+@pytest.fixture(scope="module")
+def without_ray(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The sweep in the process of its command."""
+    return sweep(tmp_path_factory.mktemp("without-ray"), "--local-debug")
+
+
 @dataclass(frozen=True)
 class Disturbed:
     """The sweep, killed, started again at once, interrupted and started again."""
@@ -299,6 +305,20 @@ def test_one_worker_and_two_give_the_same_bits(undisturbed: Run, by_two: Run) ->
     assert by_two.code == 0, by_two.stderr
     assert by_two.stdout.count(" event=worker ") == 2
     assert_equal_results(undisturbed, by_two)
+
+
+def test_the_process_of_the_command_gives_the_bits_of_a_worker(
+    undisturbed: Run, without_ray: Run
+) -> None:
+    assert without_ray.code == 0, without_ray.stderr
+    assert without_ray.stderr == ""
+    assert without_ray.stdout.splitlines()[0].startswith("Running in this process, without Ray")
+    assert_equal_results(undisturbed, without_ray)
+    ours, theirs = (
+        {shard: json.loads(commit)["result_digest"] for shard, commit in commits(store).items()}
+        for store in (undisturbed.store, without_ray.store)
+    )
+    assert ours == theirs
 
 
 def test_one_changed_bit_or_one_lost_row_is_a_difference() -> None:

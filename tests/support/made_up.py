@@ -1,5 +1,6 @@
 """Work for a worker on a few hundred made-up digits, so that a shard takes moments."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from jobs.mnist_ablation.experiment import ablation_engine
 from pcworker.data.mnist import Digits
 from pcworker.store.store import Store
 from pcworker.store.tables import SHARD_TABLES
+from pcworker.worker import Work
 
 
 def made_up_digits(pixels: int = 784) -> Digits:
@@ -22,10 +24,9 @@ def made_up_digits(pixels: int = 784) -> Digits:
     return Digits(images(400), labels(400), images(100), labels(100))
 
 
-def work(store: Store, sweep: str) -> Any:
-    from pcworker.worker import Work
-
-    return Work(
+def work(store: Store, sweep: str, **changes: Any) -> Work:
+    """The work of the ablation on one CPU core."""
+    whole = Work(
         sweep=sweep,
         store=store,
         device="cpu",
@@ -33,3 +34,4 @@ def work(store: Store, sweep: str) -> Any:
         make_engine=ablation_engine,
         tables=SHARD_TABLES,
     )
+    return replace(whole, **changes)

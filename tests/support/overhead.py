@@ -20,6 +20,7 @@ from typing import Any
 
 from builders import shard_result
 
+from cluster.driver.dispatch import Dispatcher
 from cluster.driver.events import Event, Finished
 from cluster.nodes.resources import Resources, ray_environment
 from cluster.sweeps.plan import Plan, make_plan, store_plan
@@ -85,10 +86,10 @@ def plan_of(shards: int) -> Plan:
     return plan
 
 
-def measured(dispatch: Any, store: Store, shards: int) -> Overhead:
+def measured(on_ray: Any, store: Store, shards: int) -> Overhead:
     """Runs the plan.
 
-    dispatch  the module `cluster.driver.dispatch`, connected to a Ray
+    on_ray  the module `cluster.driver.on_ray`, connected to a Ray
     """
     from pcworker.worker import Work
 
@@ -98,8 +99,8 @@ def measured(dispatch: Any, store: Store, shards: int) -> Overhead:
     work = Work(
         sweep=plan.name, store=store, device="cpu", cpus=1, make_engine=MakesUp, tables=SHARD_TABLES
     )
-    dispatcher = dispatch.Dispatcher(work, None, ONE_WORKER)
-    dispatcher.start(shards)
+    pool = on_ray.RayPool(work, None, ONE_WORKER)
+    pool.start(shards)
     clocks = [(time.perf_counter(), time.process_time())]
     memory = [0]
 
@@ -113,7 +114,7 @@ def measured(dispatch: Any, store: Store, shards: int) -> Overhead:
     def is_committed(shard_id: str) -> bool:
         return read_commit(store, keys, shard_id) is not None
 
-    quarantined = dispatcher.run(plan.shards, is_committed, tell)
+    quarantined = Dispatcher(pool).run(plan.shards, is_committed, tell)
     assert quarantined == 0
     (walls, cpus) = zip(*clocks, strict=True)
     return Overhead(shards, _steps(walls), _steps(cpus), memory[1], memory[2])
@@ -147,7 +148,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, help="An empty directory.  [default: a temporary]")
     options = parser.parse_args()
     ray_environment(None)  # before ray is imported
-    from cluster.driver import dispatch
+    from cluster.driver import on_ray
     from cluster.nodes import connect
 
     given = options.store
@@ -157,7 +158,7 @@ def main() -> None:
     print(f"Planned in {time.perf_counter() - started:.1f} s")
     with folder as path:
         with connect.connected(None):
-            print(measured(dispatch, LocalStore(Path(path)), options.shards))
+            print(measured(on_ray, LocalStore(Path(path)), options.shards))
         print(collected(Path(path)))
 
 

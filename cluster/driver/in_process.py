@@ -1,0 +1,102 @@
+"""A pool without Ray: one worker in the driver's own process, which trains in its main thread.
+
+A debugger can therefore stop in a trial, and a test of the driver needs no Ray.
+"""
+
+import socket
+from bdb import BdbQuit
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.driver.events import Joined, WorkerInfo
+from cluster.driver.failures import Failure, failure_of
+from cluster.driver.pool import Ended
+from cluster.sweeps.plan import Shard
+from pcworker.worker import Place, Report, Work, Worker
+
+
+@dataclass(frozen=True)
+class _Task:
+    """An attempt that was submitted."""
+
+    attempt_id: str
+    shard: Shard
+    max_width: int | None
+
+
+class InProcessPool:
+    """See `cluster.driver.pool.Pool`. A submitted shard is trained inside `wait`."""
+
+    def __init__(self, work: Work, data: Any) -> None:
+        """`data` is given to the worker's engine."""
+        self._work, self._data = work, data
+        self._worker: Worker | None = None
+        self._task: _Task | None = None
+
+    @property
+    def workers(self) -> list[WorkerInfo]:
+        """The one worker, if there is one now."""
+        return [] if self._worker is None else [WorkerInfo(**self._worker.describe())]
+
+    @property
+    def idle(self) -> int:
+        """1 if there is a worker without a shard, otherwise 0."""
+        return int(self._worker is not None and self._task is None)
+
+    def start(self, shards: int, beat: Callable[[], None] = lambda: None) -> list[Joined]:
+        """Makes the worker. Raises InputError if it cannot do the work here."""
+        self.resize(shards)
+        return [Joined(worker) for worker in self.workers]
+
+    def resize(self, shards: int) -> None:
+        """Makes a worker if there is none and a shard is left."""
+        if self._worker is None and shards:
+            place = Place(hostname=socket.gethostname(), node_id="", gpus=0)
+            self._worker = Worker(self._work, self._data, place)
+
+    def submit(self, attempt_id: str, shard: Shard, max_width: int | None) -> WorkerInfo:
+        """Keeps the shard for the next `wait`."""
+        self._task = _Task(attempt_id, shard, max_width)
+        [worker] = self.workers
+        return worker
+
+    def wait(self, meanwhile: Callable[[], None]) -> list[Ended]:
+        """Trains the shard that was submitted, and calls `meanwhile` as often as the engine reports
+        its progress. KeyboardInterrupt if the user quits the debugger."""
+        if self._task is None or self._worker is None:
+            return []
+        task, worker, [info] = self._task, self._worker, self.workers
+        result: Report | Failure
+        try:
+            result = _train(worker, task, meanwhile)
+        except BdbQuit:
+            raise KeyboardInterrupt from None
+        except Exception as error:
+            result = failure_of(error)
+            # As on Ray, the next attempt gets a fresh worker: this one may be in a bad state.
+            self._worker = None
+        finally:
+            self._task = None
+        return [Ended(task.attempt_id, info, result, _share(worker, task))]
+
+    def shares(self) -> dict[str, float]:
+        """Returns the progress of the shard that is trained."""
+        if self._worker is None or self._task is None:
+            return {}
+        return {self._task.attempt_id: _share(self._worker, self._task)}
+
+    def avoid(self, suspects: Collection[str]) -> set[str]:
+        """Avoids nothing, as there is no other node."""
+        return set()
+
+
+def _train(worker: Worker, task: _Task, meanwhile: Callable[[], None]) -> Report:
+    shard_id, trials = task.shard.shard_id, task.shard.trials
+    return worker.run(shard_id, task.attempt_id, trials, task.max_width, meanwhile)
+
+
+def _share(worker: Worker, task: _Task) -> float:
+    """The share of a task that its worker has done."""
+    attempt_id, share = worker.progress
+    return share if attempt_id == task.attempt_id else 0.0

@@ -1,0 +1,274 @@
+"""A pool of Ray actors: workers that are starting, workers that are ready, and their replacement.
+
+Ray itself restarts no actor and retries no task. The driver replaces lost workers instead, so that
+every attempt is visible and counted in one place. The pool grows when nodes join, and survives the
+loss of nodes.
+"""
+
+import math
+import time
+import traceback
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import (
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    RuntimeEnvSetupError,
+)
+
+from cluster.driver.events import Joined, Trouble, WorkerInfo
+from cluster.driver.failures import Failure, FailureKind, kind_of
+from cluster.driver.pool import POLL_S, Ended
+from cluster.nodes.connect import nodes
+from cluster.nodes.errors import cause_of, environment_error
+from cluster.nodes.resources import Resources, require_room, workers_that_fit
+from cluster.sweeps.plan import Shard
+from pcworker.actor import WorkerActor
+from pcworker.errors import InputError
+from pcworker.worker import Report, Work
+
+START_TIMEOUT_S = 120.0
+"""The longest time from the start of a sweep to its first worker."""
+OTHERS_S = 10.0
+"""The time from the first worker to the first shard. Other workers may join later."""
+LOOK_S = 5.0
+"""The time between two looks for nodes that have joined or gone."""
+LONGEST_LOOK_S = 300.0
+"""The same while workers fail to start: each failure doubles the time, up to this one."""
+STARVED_S = 1800.0
+"""If there is no worker for so long, the driver gives up. Everything committed is kept."""
+START_FAILURES = 3
+"""A driver without any worker gives up when workers have failed to start so many times."""
+
+
+@dataclass(frozen=True)
+class _Hand:
+    """A worker that is ready."""
+
+    actor: Any
+    info: WorkerInfo
+
+
+@dataclass
+class _Run:
+    """An attempt that runs."""
+
+    attempt_id: str
+    hand: _Hand
+    share: float = 0.0
+    """The share of it that was done when its worker answered last."""
+
+
+class RayPool:
+    """See `cluster.driver.pool.Pool`. It has as many workers as the user asked for, or as fit, but
+    no more than there are shards."""
+
+    def __init__(self, work: Work, data: Any, needs: Resources) -> None:
+        """`data` is given to every worker's engine. InputError if too few workers fit."""
+        require_room(nodes(), needs)
+        self._work, self._needs = work, needs
+        self._data = ray.put(data)  # All workers share this one copy.
+        options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0}
+        options["concurrency_groups"] = {"control": 1}
+        options |= {"num_cpus": needs.cpus, "num_gpus": needs.gpus}
+        if work.environment:  # A runtime environment costs Ray time, even an empty one.
+            options["runtime_env"] = {"env_vars": dict(work.environment)}
+        self._class: Any = ray.remote(**options)(WorkerActor)
+        self._starting: dict[Any, Any] = {}
+        """The actors that are starting, by the reference to their description."""
+        self._hands: list[_Hand] = []
+        self._runs: dict[Any, _Run] = {}
+        """By the reference to the attempt's report."""
+        self._avoided = frozenset[str]()
+        self._failed_starts, self._failed_since_look = 0, False
+        self._looked = -math.inf
+        self._last_ready = time.monotonic()
+
+    @property
+    def workers(self) -> list[WorkerInfo]:
+        """The workers that are ready."""
+        return [hand.info for hand in self._hands]
+
+    @property
+    def idle(self) -> int:
+        """The number of ready workers without a shard."""
+        return len(self._idle_hands())
+
+    def start(self, shards: int, beat: Callable[[], None] = lambda: None) -> list[Joined | Trouble]:
+        """Starts the workers and waits for them. Returns which are ready and which cannot start.
+
+        InputError if none can start, or none does within START_TIMEOUT_S.
+        """
+        if not shards:  # Another driver has just finished the last one.
+            return []
+        self.resize(shards)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        troubles: list[Trouble] = []
+        while self._starting and (left := deadline - time.monotonic()) > 0:
+            beat()
+            ready, _ = ray.wait(list(self._starting), timeout=min(left, LOOK_S))
+            events = [self._settle(ref) for ref in ready]
+            troubles += [event for event in events if isinstance(event, Trouble)]
+            if self._hands:
+                deadline = min(deadline, time.monotonic() + OTHERS_S)
+        if not self._hands:
+            raise InputError(
+                troubles[0].message
+                if troubles
+                else f"no worker of {self._needs} started within {START_TIMEOUT_S:.0f} s; other "
+                "jobs may hold the cluster: try smaller workers, or later"
+            )
+        return [*map(Joined, self.workers), *troubles]
+
+    def resize(self, shards: int) -> None:
+        """Starts workers until there are as many as are wanted for so many shards.
+
+        If there is no room for a worker now, Ray starts it as soon as there is.
+        """
+        pause = min(LOOK_S * 2**self._failed_starts, LONGEST_LOOK_S)
+        if time.monotonic() - self._looked < pause:
+            return
+        self._looked, self._failed_since_look = time.monotonic(), False
+        fit = workers_that_fit(nodes(self._avoided), self._needs)
+        wanted = min(self._needs.workers or max(1, fit), shards)
+        for _ in range(wanted - len(self._hands) - len(self._starting)):
+            actor = self._new()
+            self._starting[actor.describe.remote()] = actor
+
+    def submit(self, attempt_id: str, shard: Shard, max_width: int | None) -> WorkerInfo:
+        """Gives a shard to an idle worker."""
+        hand = self._idle_hands()[-1]
+        ref = hand.actor.run.remote(shard.shard_id, attempt_id, shard.trials, max_width)
+        self._runs[ref] = _Run(attempt_id, hand)
+        return hand.info
+
+    def wait(self, meanwhile: Callable[[], None]) -> list[Ended | Joined | Trouble]:
+        """Waits for POLL_S seconds at most.
+
+        InputError if there has been no worker for STARVED_S, if workers cannot start at all, or if
+        an attempt failed for a reason that no other attempt can avoid.
+        """
+        self._require_life()
+        refs = [*self._runs, *self._starting]
+        if not refs:  # The last worker is lost, and there is a pause before the next start.
+            time.sleep(POLL_S)
+        ready, _ = ray.wait(refs, timeout=POLL_S) if refs else ([], [])
+        events = [self._ended(ref) if ref in self._runs else self._settle(ref) for ref in ready]
+        meanwhile()
+        return events
+
+    def shares(self) -> dict[str, float]:
+        """Asks all workers that are at work, for POLL_S seconds at most."""
+        asked = {run.hand.actor.progress.remote(): run for run in self._runs.values()}
+        ready: list[Any] = []
+        if asked:
+            ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=POLL_S)
+        for ref in ready:
+            with suppress(RayError):  # The worker is lost, which its run will say.
+                attempt_id, share = ray.get(ref)
+                if attempt_id == asked[ref].attempt_id:
+                    asked[ref].share = share
+        return {run.attempt_id: run.share for run in self._runs.values()}
+
+    def avoid(self, suspects: Collection[str]) -> set[str]:
+        """Dismisses the workers on these nodes, where another node has room for a worker."""
+        fresh = set(suspects) - self._avoided
+        if not fresh or not workers_that_fit(nodes(self._avoided | fresh), self._needs):
+            return set()
+        self._avoided |= fresh
+        for actor in self._starting.values():  # One of them might be starting there.
+            ray.kill(actor)
+        self._starting = {}
+        for hand in [hand for hand in self._hands if hand.info.node_id in fresh]:
+            self._dismiss(hand)
+        return fresh
+
+    def _idle_hands(self) -> list[_Hand]:
+        busy = {id(run.hand) for run in self._runs.values()}
+        return [hand for hand in self._hands if id(hand) not in busy]
+
+    def _new(self) -> Any:
+        elsewhere = {"ray.io/node-id": f"!in({', '.join(sorted(self._avoided))})"}
+        options = {"label_selector": elsewhere} if self._avoided else {}
+        return self._class.options(**options).remote(self._work, self._data)
+
+    def _dismiss(self, hand: _Hand) -> None:
+        """Ends a worker. `resize` starts another one soon."""
+        ray.kill(hand.actor)
+        self._hands = [other for other in self._hands if other is not hand]
+        self._looked = -math.inf
+
+    def _ended(self, ref: Any) -> Ended:
+        """Takes in an attempt that has ended, with a report or with an exception."""
+        run = self._runs.pop(ref)
+        result: Report | Failure
+        try:
+            result = ray.get(ref)
+        except RayError as error:
+            # Whatever went wrong may have left the worker's process in a bad state.
+            self._dismiss(run.hand)
+            whole = "".join(traceback.format_exception(error))
+            result = Failure(kind_of_ray(error), cause_of(error), whole)
+        return Ended(run.attempt_id, run.hand.info, result, run.share)
+
+    def _settle(self, ref: Any) -> Joined | Trouble:
+        """Takes in a worker that has started, or has failed to.
+
+        InputError if the workers' environment cannot be set up, or if workers fail to start again
+        and again and there is no other worker.
+        """
+        actor = self._starting.pop(ref)
+        try:
+            hand = _Hand(actor, WorkerInfo(**ray.get(ref)))
+        except RuntimeEnvSetupError as error:
+            raise environment_error(error) from error
+        except RayError as error:
+            ray.kill(actor)
+            return self._failed_to_start(error)
+        self._failed_starts = 0
+        self._hands.append(hand)
+        return Joined(hand.info)
+
+    def _failed_to_start(self, error: RayError) -> Trouble:
+        if not self._failed_since_look:  # Workers that go with their node are one failure.
+            self._failed_starts += 1
+        self._failed_since_look = True
+        message = f"a worker cannot start: {cause_of(error)}"
+        its_own = isinstance(error, RayActorError) and error.actor_init_failed
+        others = self._hands or self._starting
+        if its_own and not others and self._failed_starts >= START_FAILURES:
+            raise InputError(message) from error
+        return Trouble(message)
+
+    def _require_life(self) -> None:
+        """InputError if there has been no worker for STARVED_S."""
+        if self._hands:
+            self._last_ready = time.monotonic()
+        elif time.monotonic() - self._last_ready > STARVED_S:
+            raise InputError(
+                f"for {STARVED_S / 60:.0f} minutes the cluster had no room for a worker of "
+                f"{self._needs}; what is committed is kept: when there is room, the same command "
+                "goes on from there"
+            )
+
+
+def kind_of_ray(error: RayError) -> FailureKind:
+    """Returns the kind of failure that an exception of Ray's is counted as. The exception of a
+    shard itself, which Ray wraps, is classified by `cluster.driver.failures.kind_of`.
+
+    Raises InputError if no other attempt could fare better, because the workers' environment cannot
+    be set up, the store is full or the data is broken.
+    """
+    if isinstance(error, RuntimeEnvSetupError):
+        raise environment_error(error) from error
+    if isinstance(error, OutOfMemoryError):
+        return "memory"
+    if isinstance(error, RayTaskError):
+        return kind_of(error.cause) if error.cause is not None else "error"
+    return "lost"

@@ -1,0 +1,89 @@
+"""A small sweep that goes through the dispatcher, on any pool, and what it leaves in its store."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from builders import shard_result
+
+from cluster.driver.dispatch import Dispatcher
+from cluster.driver.events import Event
+from cluster.driver.pool import Pool
+from cluster.sweeps.plan import Plan, Shard, make_plan
+from jobs.mnist_ablation.experiment import ABLATION
+from jobs.mnist_ablation.sweep import mnist_ablation
+from pcworker.training.results import ShardResult
+from pcworker.trials.trial import Trial
+
+RULES = ("BP", "IL", "Z-IL", "Fa-Z-IL")
+
+
+class Makes:
+    """An engine that makes up its results at once, after `act` has seen what it is to train."""
+
+    def __init__(self, act: Callable[[Sequence[Trial], int | None], None]) -> None:
+        self._act = act
+
+    def __call__(self, data: Any, device: Any) -> "Makes":
+        return self
+
+    def run(self, trials: Sequence[Trial], *, max_width: int | None, **_: Any) -> ShardResult:
+        self._act(trials, max_width)
+        return shard_result(trials)
+
+
+def small_plan(*networks: str, epochs: int = 1, name: str = "small") -> Plan:
+    """A shard per network, of Z-IL, IL, Fa-Z-IL and BP."""
+    sweep = mnist_ablation(
+        networks=networks,
+        seeds=[1],
+        t=[None, 1],
+        gamma=[1.0],
+        sigma=[0.0],
+        rules=RULES,
+        epochs=epochs,
+    )
+    plan = make_plan(ABLATION, sweep, name)
+    assert len(plan.shards) == len(networks)
+    return plan
+
+
+def dispatched(
+    pool: Pool,
+    plan: Plan,
+    *,
+    done: tuple[str, ...] = (),
+    on: Callable[[Event], None] = lambda event: None,
+) -> tuple[int, list[Any]]:
+    """Runs a plan. Returns the number of quarantined shards and every event.
+
+    done  the ids of the shards that another driver has committed
+    on    hears the events as they come
+    """
+    events: list[Any] = []
+
+    def tell(event: Event) -> None:
+        events.append(event)
+        on(event)
+
+    for event in pool.start(len(plan.shards) - len(done)):
+        tell(event)
+    return Dispatcher(pool).run(plan.shards, done.__contains__, tell), events
+
+
+def of(kind: type, events: list[Any]) -> list[Any]:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def files(store: Path) -> list[str]:
+    return sorted(path.name for path in store.rglob("*") if path.is_file())
+
+
+def commit_path(store: Path, plan: Plan, shard: Shard) -> Path:
+    return store / "sweeps" / plan.name / "shards" / shard.shard_id / "commit.json"
+
+
+def commit_of(store: Path, plan: Plan, shard: Shard) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(commit_path(store, plan, shard).read_bytes())
+    return content
