@@ -1,4 +1,4 @@
-"""The collector, over small stores of made-up results (see `builders`)."""
+"""Tests of the collector, over small stores of made-up results (see `builders`)."""
 
 import io
 import json
@@ -56,7 +56,7 @@ def store(tmp_path: Path) -> LocalStore:
 
 @pytest.fixture
 def plan(store: LocalStore) -> Plan:
-    """Two shards or more: one of BP and few steps, one of the trials with t = 16."""
+    """A plan of at least two shards: one has BP and few steps, one the trials with t = 16."""
     made = planned(store, ablation(epochs=2), "a")
     assert len(made.shards) > 1
     return made
@@ -155,12 +155,12 @@ def test_a_cell_is_exact_if_its_weights_have_the_twins_digest(
 def test_the_sign_of_one_zero_is_enough_not_to_be_exact(
     store: LocalStore, plan: Plan, layer: int
 ) -> None:
-    """Distances of 0 are not what `exact` goes by: -0.0 is not 0.0 bit for bit."""
+    """`exact` does not go by the distance, which is 0 here: the bits of -0.0 and 0.0 differ."""
     for shard in plan.shards:
         made = shard_result(shard.trials, paper_drift)
         for result in made.trials:
             if result.trial.configuration.rule == "Fa-Z-IL":
-                result.parameters[layer][0][0, 0] = -0.0  # it is 0.0
+                result.parameters[layer][0][0, 0] = -0.0  # it was 0.0
         commit(store, plan, shard, result=made)
     found = cell(collected(store, "a"), rule="Fa-Z-IL")
     assert found["weight_divergence_l2_mean"] == 0.0
@@ -320,7 +320,7 @@ def test_a_commit_of_other_trials_or_tables_is_damaged_even_if_its_sha256_fits(
 
 
 def assert_damaged(store: LocalStore, plan: Plan, shard: Shard, key: str) -> None:
-    """That `key` is named, the shard's trials are missing, and all others are there."""
+    """Checks that `key` is named, that the shard's trials are missing and all others are there."""
     made = collected(store, "a")
     (line,) = made.damaged
     assert store.describe(key) in line
@@ -359,7 +359,7 @@ def test_a_damaged_plan_is_an_error_that_names_it(store: LocalStore, plan: Plan)
 def test_the_plan_that_was_asked_for_is_reported_over_the_shards_that_are_stored(
     store: LocalStore,
 ) -> None:
-    """At t = 0 every gamma is the same trial: gamma = 5 was never declared, and needs no run."""
+    """At t = 0 all gammas share one trial. So gamma = 5, which no plan declared, needs no run."""
     commit_all(store, planned(store, ablation(t=[0], gamma=[1.0, 10.0]), "a"))
     asked = adopt_plan(store, make_plan(ABLATION, ablation(t=[0], gamma=[1.0, 5.0]), "a"))
     made = collect(store, [asked])
@@ -378,7 +378,7 @@ def test_a_sweep_that_is_named_twice_counts_once(store: LocalStore, plan: Plan) 
 
 
 def test_two_sweeps_together_join_their_seeds(store: LocalStore) -> None:
-    """Oracle: means and sample sd of drifts 1/8 and 1/4, that is 12.5 and 25 points."""
+    """Oracle: the mean and the sample sd of 12.5 and 25 points, by hand: drifts of 1/8 and 1/4."""
     one, other = (planned(store, ablation(seeds=[k]), name) for k, name in ((1, "A"), (2, "B")))
     commit_all(store, one, paper_drift)
     commit_all(store, other, lambda trial: (paper_drift(trial) or 0.0) * 2)
@@ -486,7 +486,7 @@ def test_two_sweeps_with_the_same_bp_trial_audit_each_other(store: LocalStore) -
 
 
 def repeat(store: LocalStore, plan: Plan, shard: Shard, attempt: str, **host: Any) -> None:
-    """Another attempt of a shard, with the same results."""
+    """Adds another attempt of a shard, with the same results."""
     assert commit(store, plan, shard, attempt=attempt, **host) == "lost"
 
 
@@ -505,7 +505,7 @@ def test_every_attempt_that_trained_to_its_end_is_compared_with_the_commit(
 def test_an_attempt_that_died_before_its_commit_is_compared_too(
     store: LocalStore, plan: Plan
 ) -> None:
-    """The second one is the commit in the end: the first one has only left its files."""
+    """The second attempt made the commit. The first one only left its files."""
     shard = owner_of_bp(plan)
     commit(store, plan, shard, lambda trial: 0.5, "died", hostname="one", device="a gpu")
     store.delete(SweepKeys("a").commit(shard.shard_id))
@@ -669,7 +669,7 @@ def test_a_failure_record_that_is_no_row_is_damaged_even_if_its_sha256_fits(
 
 
 def test_the_report_says_with_which_t_d_and_horizon_fa_z_il_was_run(store: LocalStore) -> None:
-    """Of two joined sweeps that differ in nothing else, the lines must not look the same."""
+    """Two joined sweeps may differ in t_d only, and their lines must not look the same."""
     for t_d in (1, 4):
         commit_all(store, planned(store, ablation(t_d=t_d, horizon=3), f"t_d-{t_d}"))
     text = printed(collected(store, "t_d-1", "t_d-4"))
@@ -698,7 +698,7 @@ def test_the_report_says_what_exploded_and_what_was_audited(store: LocalStore, p
 
 
 def test_a_trial_with_biases_can_be_exact(store: LocalStore) -> None:
-    """The digest of a network takes the weight of a layer before its bias, as rows do not."""
+    """A network's digest has a layer's weight before its bias. Rows have them in another order."""
     plan = planned(store, ablation(rules=["BP"], bias=True), "a")
     ((trial,),) = (shard.trials for shard in plan.shards)
     result = trial_result(trial)

@@ -1,4 +1,4 @@
-"""What to start next: a pure function, so every history can be tried."""
+"""Tests of the choice of what starts next. It is a pure function, so any history can be tried."""
 
 import random
 from collections import Counter
@@ -94,7 +94,7 @@ def test_every_time_memory_runs_out_the_width_is_halved_down_to_one() -> None:
         start = next_start([A], set(), failures(("a", "memory", times)))
         assert start is not None
         widths.append(start.max_width)
-    assert widths == [None, 6, 3, 1, 1]  # 13 trials
+    assert widths == [None, 6, 3, 1, 1]  # the shard has 13 trials
 
 
 def test_another_shards_memory_does_not_change_the_width() -> None:
@@ -191,14 +191,14 @@ def test_what_failed_on_a_node_that_is_avoided_is_not_the_shards_fault() -> None
 
 
 def advancing(kind: FailureKind, times: int) -> list[Attempt]:
-    """Attempts of which each gets further than the one before."""
+    """Attempts that end in a failure of this kind, each further on than the one before."""
     return [Attempt("a", worker("node"), kind, step / 100) for step in range(1, times + 1)]
 
 
 def test_a_loss_after_some_progress_does_not_count() -> None:
     lost = advancing("lost", 3 * LIMITS["lost"])
     assert not is_quarantined(A, History(lost))
-    stuck = [lost[-1]] * LIMITS["lost"]  # as far as the one before, and no further
+    stuck = [lost[-1]] * LIMITS["lost"]  # none gets further than the one before
     assert not is_quarantined(A, History([*lost, *stuck[1:]]))
     assert is_quarantined(A, History([*lost, *stuck]))
 
@@ -211,7 +211,7 @@ def test_another_shards_progress_is_not_this_ones() -> None:
     lost = [
         Attempt(shard_id, worker("node"), "lost", step / 100)
         for step in range(1, LIMITS["lost"] + 1)
-        for shard_id in ("b", "a")  # b is always first there
+        for shard_id in ("b", "a")  # b gets to every place first
     ]
     assert not is_quarantined(A, History(lost))
 

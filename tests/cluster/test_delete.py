@@ -1,4 +1,4 @@
-"""Deleting a sweep: all of it, nothing else; over made-up results (see `builders`)."""
+"""Deleting a sweep removes all of it and nothing else. Results are made up (see `builders`)."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def store(tmp_path: Path) -> LocalStore:
 
 
 def whole(store: LocalStore, name: str) -> Plan:
-    """A sweep with all that a sweep may leave."""
+    """Stores a sweep with every kind of object that a sweep may leave."""
     plan = planned(store, ablation(networks=["784-2-10", "784-4-10"]), name)
     commit_all(store, plan)
     record_failure(store, plan, plan.shards[0])
@@ -63,7 +63,7 @@ def run(store: LocalStore, name: str, *options: str) -> int:
 def test_all_of_a_sweep_goes_and_nothing_of_another(
     store: LocalStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("a-1", "a"):  # names of which one begins as the other
+    for name in ("a-1", "a"):  # one name begins with the other
         whole(store, name)
         if name == "a-1":
             before = everything(store)
@@ -103,7 +103,7 @@ def test_tables_of_several_sweeps_go_without_the_sweeps(store: LocalStore) -> No
 def test_an_interrupted_deletion_leaves_no_damaged_sweep_and_the_same_command_goes_on(
     store: LocalStore,
 ) -> None:
-    """Whatever is gone when it stops: what is left reads as a sweep with fewer commits."""
+    """Wherever the deletion stops, the rest reads as a sweep with fewer commits."""
     plan = whole(store, "a")
     for share in (0.0, 0.5, 0.9):
         found = doomed(store, "a", EXPERIMENTS)
@@ -115,7 +115,7 @@ def test_an_interrupted_deletion_leaves_no_damaged_sweep_and_the_same_command_go
 
         with pytest.raises(KeyboardInterrupt):
             delete(store, found, stop)
-        read_commits(store, plan)  # raises if one is damaged
+        read_commits(store, plan)  # it raises if a commit is damaged
         assert collected(store, "a").damaged == ()
         assert doomed(store, "a", EXPERIMENTS).count <= found.count - most
     assert run(store, "a", "--yes") == 0
@@ -137,7 +137,7 @@ def test_the_plan_goes_last_and_commits_before_the_files_that_they_name(store: L
 def test_a_sweep_at_work_is_refused_and_stays_whole(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the driver's clock says: its sign of life comes while it is watched."""
+    """The driver's clock is an hour slow, but its sign of life changes while it is watched."""
     whole(store, "a")
     driver = Heartbeat(store, "a")
     driver.beat()
@@ -145,7 +145,7 @@ def test_a_sweep_at_work_is_refused_and_stays_whole(
     seconds = iter(range(100))
 
     def second(length: float) -> None:
-        if next(seconds) == WATCH_S - 1:  # the last one
+        if next(seconds) == WATCH_S - 1:  # it is the last second
             [key] = [k for k in store.list(KEYS.drivers) if b'"ended": false' in store.get(k)]
             sign = json.loads(store.get(key) or b"")
             store.put(key, json.dumps({**sign, "time": sign["time"] - 3600 + 10}).encode())
@@ -155,7 +155,7 @@ def test_a_sweep_at_work_is_refused_and_stays_whole(
         run(store, "a", "--yes")
     after = everything(store)
     assert after.keys() == before.keys()
-    assert sum(after[name] != before[name] for name in after) == 1  # its sign
+    assert sum(after[name] != before[name] for name in after) == 1  # its sign of life
 
 
 def test_a_killed_drivers_last_sign_is_watched_and_then_deleted(

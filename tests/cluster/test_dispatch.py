@@ -1,8 +1,8 @@
-"""The dispatcher's loop without Ray: shards that fail, other drivers, nodes that are sick.
+"""Tests of the dispatcher's loop without Ray: failing shards, other drivers, failing nodes.
 
-Most tests use the pool of this process, whose worker is real, on a few hundred made-up digits. A
-pool that a script plays stands for many nodes and for workers that die: `test_on_ray` has those
-with a real Ray.
+Most tests use the pool of this process, whose worker is real, on a few hundred made-up digits. Many
+nodes, and workers that die, are played by a pool that follows a script. `test_on_ray` tests such
+workers with a real Ray.
 """
 
 import bdb
@@ -50,7 +50,7 @@ from pcworker.worker import Report
 def pool_of(
     folder: Path, plan: Plan, digits: Digits | None = None, **changes: Any
 ) -> InProcessPool:
-    """A pool of this process, for a plan that is stored in a folder."""
+    """Stores the plan in the folder. Returns a pool of this process for it."""
     store = LocalStore(folder)
     store_plan(store, plan, {})
     return InProcessPool(work(store, plan.name, **changes), digits or made_up_digits())
@@ -59,7 +59,8 @@ def pool_of(
 def run(
     folder: Path, plan: Plan, *, done: tuple[str, ...] = (), **changes: Any
 ) -> tuple[int, list[Any]]:
-    """See `dispatched`; `changes` are those of the work."""
+    """Runs the plan in this process and returns what `dispatched` does. `changes` are values of the
+    work that are not the usual ones."""
     return dispatched(pool_of(folder, plan, **changes), plan, done=done)
 
 
@@ -142,7 +143,7 @@ def test_a_shard_that_always_fails_is_quarantined_and_the_others_are_done(tmp_pa
 def test_after_a_quarantine_another_sweep_runs_in_the_same_process(tmp_path: Path) -> None:
     plan = small_plan("784-16-10")
     assert run(tmp_path, plan, digits=made_up_digits(pixels=100))[0] == 1
-    quarantined, events = run(tmp_path, plan)  # the next submission tries it anew
+    quarantined, events = run(tmp_path, plan)  # another submission tries it again
     assert quarantined == 0
     assert commit_path(tmp_path, plan, plan.shards[0]).exists()
     assert of(Failed, events) == []
@@ -161,7 +162,7 @@ def test_who_loses_the_race_for_a_commit_compares_its_results_with_those_there(
     run(tmp_path, plan, make_engine=Makes(lambda trials, width: None))
     before = {shard: commit_path(tmp_path, plan, shard).read_bytes() for shard in plan.shards}
     engine = Drifts(lambda trials, width: None)
-    quarantined, events = run(tmp_path, plan, make_engine=engine)  # as if both had begun at once
+    quarantined, events = run(tmp_path, plan, make_engine=engine)  # as if both had begun together
     assert quarantined == 0
     assert [event.outcome for event in of(Finished, events)] == [outcome, outcome]
     for shard, content in before.items():
@@ -289,10 +290,10 @@ def failure(kind: FailureKind) -> Failure:
 
 
 class ScriptedPool:
-    """A pool of one worker on each of some nodes. All that run end at each `wait`.
+    """A pool that has one worker on each of some nodes. Each `wait` ends all running attempts.
 
-    `script` gives the end of an attempt and the share that was done by then, from the node's name,
-    the shard and the number of the shard's attempt, from 0 on.
+    `script` takes the name of the node, the shard, and the number of earlier attempts of the shard.
+    It returns how the attempt ends, and the share of the work that is done by then.
     """
 
     def __init__(
@@ -304,7 +305,7 @@ class ScriptedPool:
         self._script = script
         self._runs: dict[str, tuple[WorkerInfo, Report | Failure, float]] = {}
         self.submitted: list[tuple[str, str]] = []
-        """Nodes and shard ids, in the order of submission."""
+        """The node and the shard id of each submission, in order."""
 
     @property
     def idle(self) -> int:
@@ -369,7 +370,7 @@ def test_a_commit_is_asked_for_before_each_start_and_not_once() -> None:
     events: list[Event] = []
 
     def another_driver_has(shard_id: str) -> bool:
-        """From the last shard on, another driver does one whenever this one has done one."""
+        """True for the last n shards, where n is the number that this driver has finished."""
         done = len(of(Finished, events))
         return shard_id in [shard.shard_id for shard in plan.shards[len(plan.shards) - done :]]
 

@@ -1,4 +1,4 @@
-"""What a driver leaves in the store and says, with its worker in this process."""
+"""Tests of what a driver stores and prints, with its worker in this process."""
 
 import io
 import json
@@ -28,8 +28,8 @@ FIRST, SECOND = PLAN.shards
 def driven(
     store: LocalStore, act: Callable[..., None], *, terminal: bool = False
 ) -> tuple[Plan, int, str]:
-    """Runs PLAN by an engine that makes up its results after `act`. Returns the plan that was
-    followed, the number of quarantined shards and what was printed."""
+    """Runs PLAN with an engine that calls `act` and then makes up its results. Returns the plan
+    that was followed, the number of quarantined shards and the printed text."""
     text = io.StringIO()
     assignment = Assignment(
         plan=replace(PLAN, experiment=replace(PLAN.experiment, engine=Makes(act))),
@@ -118,7 +118,7 @@ def test_the_plan_that_is_stored_is_followed(tmp_path: Path) -> None:
 
 
 def test_checkpoints_of_committed_shards_are_tidied_away(tmp_path: Path) -> None:
-    """A worker that is killed between its commit and its tidying leaves one."""
+    """A worker that is killed after its commit may leave a checkpoint of the committed shard."""
     store = LocalStore(tmp_path)
 
     def fail_the_second(trials: Any, width: Any) -> None:

@@ -1,6 +1,6 @@
-"""The kind of failure that an exception is counted as, in this process and where Ray wraps it.
+"""Tests of the kind of failure that an exception counts as, also after Ray has wrapped it.
 
-Oracle: numpy, torch and Ray themselves, which raise the exceptions, or make them.
+Oracle: numpy, torch and Ray themselves, which raise or make the exceptions.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from cluster.nodes.errors import cause_of
 from pcworker.errors import DamagedError, DataError, FullError, InputError, UnavailableError
 
 TOO_MUCH = 2**60
-"""Bytes that no machine has."""
+"""More bytes than any machine has."""
 
 
 def numpys() -> Exception:

@@ -1,4 +1,4 @@
-"""Drivers' signs of life: advice, so nothing that is wrong with them may stop anyone."""
+"""Tests of the drivers' signs of life. They are only hints, so a bad one must not stop anyone."""
 
 import json
 import socket
@@ -18,7 +18,7 @@ WORKERS = (WorkerInfo("one", 11, "n1", "cpu"), WorkerInfo("two", 22, "n2", "a gp
 
 
 def sign(**changes: Any) -> dict[str, Any]:
-    """What a living driver writes."""
+    """The sign of life of a living driver."""
     worker = {"hostname": "far", "pid": 1, "node_id": "n", "device": "cpu"}
     whole = {"hostname": "far", "time": time.time(), "ended": False, "started": 0.0}
     return {**whole, "workers": [worker], "running": {"0000-aaaaaaaa": AT_WORK}, **changes}
@@ -29,7 +29,7 @@ def put(store: LocalStore, driver: str, said: Any) -> None:
 
 
 def hosts(store: LocalStore) -> list[str]:
-    """Of the drivers that a new one sees."""
+    """The hosts of the drivers that a new driver sees."""
     return [driver.hostname for driver in Heartbeat(store, "a").others()]
 
 

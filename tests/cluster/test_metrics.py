@@ -1,7 +1,7 @@
-"""What a sweep says to whoever scrapes the cluster. Oracle: the events that its driver hears.
+"""Tests of the metrics that a sweep exports. Oracle: the events that its driver hears.
 
-A process of its own runs the sweep: one that connects to Ray a second time, as the tests' does, has
-its metrics counted twice by Ray.
+The sweep runs in a process of its own. The process of the tests connects to Ray more than once, and
+Ray counts the metrics of such a process twice.
 """
 
 import json
@@ -32,7 +32,7 @@ SERIES = re.compile(r'ray_zilsweep_(\w+)\{.*sweep="measured".*\} (\S+)')
 def expected(events: list[Any], shards: int) -> dict[str, float]:
     done = [event for event in events if isinstance(event, Finished)]
     failed = [event for event in events if isinstance(event, Failed)]
-    updates = sum(20 * len(event.shard.trials) for event in done)  # 400 digits, batches of 20
+    updates = sum(20 * len(event.shard.trials) for event in done)  # 400 digits are 20 batches of 20
     return {
         'shards{state="done"}': len(done),
         'shards{state="failed"}': sum(event.quarantined for event in failed),
@@ -55,7 +55,7 @@ def scraped(port: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """A sweep of two shards, one of which always fails: prints what was found and what was due."""
+    """Runs two shards, of which one always fails. Prints the expected and the scraped metrics."""
     ray_environment(None)
     import ray
     from made_up import made_up_digits, work
@@ -66,7 +66,7 @@ def main() -> None:
 
     cells = [
         Cell("rule", configuration(network=network, rule="Z-IL"), 1.0)
-        for network in ("784-16-10", "100-16-10")  # the digits have 784 pixels
+        for network in ("784-16-10", "100-16-10")  # the digits have 784 pixels, not 100
     ]
     plan = make_plan(ABLATION, declare(cells, seeds=[1]), "measured")
     events: list[Any] = []

@@ -1,6 +1,6 @@
-"""What only a real Ray shows of the dispatcher: processes that die, and what a cluster refuses.
+"""Tests of the dispatcher that need a real Ray: workers that are killed, refused resources.
 
-The data are a few hundred made-up digits. What the loop does on any pool is in `test_dispatch`.
+The data are a few hundred made-up digits. `test_dispatch` tests the loop itself, on other pools.
 """
 
 import os
@@ -30,13 +30,13 @@ from pcworker.store.store import Store
 pytestmark = pytest.mark.xdist_group("ray")
 
 ONE_WORKER = Resources(workers=1, cpus=0.25, gpus=0, device="cpu")
-"""A quarter of a core, so that workers that are just ending never stand in the way."""
+"""One worker takes a quarter of a core, so that it need not wait for workers that are ending."""
 
 
 @pytest.fixture(scope="module")
 def on_ray() -> Iterator[ModuleType]:
     """The module `cluster.driver.on_ray`, connected to a Ray of its own."""
-    ray_environment(None)  # before ray is imported
+    ray_environment(None)  # it must be called before ray is imported
     from cluster.driver import on_ray
     from cluster.nodes import connect
 
@@ -48,7 +48,7 @@ def on_ray() -> Iterator[ModuleType]:
 def test_a_killed_worker_is_replaced_and_its_shard_ends_with_the_bits_of_this_process(
     on_ray: ModuleType, tmp_path: Path
 ) -> None:
-    plan = small_plan("784-16-10", epochs=150)  # some seconds
+    plan = small_plan("784-16-10", epochs=150)  # this takes some seconds
     [shard] = plan.shards
     killed, alone = LocalStore(tmp_path / "killed"), LocalStore(tmp_path / "alone")
     shares: list[float] = []
@@ -66,7 +66,7 @@ def test_a_killed_worker_is_replaced_and_its_shard_ends_with_the_bits_of_this_pr
     quarantined, events = dispatched(pool, plan, on=kill)
     assert quarantined == 0
     assert 0 < shares[0] < 1
-    first, second = of(Joined, events)  # the second one is in the place of the first
+    first, second = of(Joined, events)  # the second one replaces the first
     assert os.getpid() not in (first.worker.pid, second.worker.pid)
     assert first.worker.hostname == socket.gethostname()
     assert first.worker.device.startswith("cpu: ")
@@ -116,7 +116,7 @@ def test_a_gpu_that_the_cluster_does_not_have_is_refused(
 def test_a_worker_that_does_not_see_the_drivers_store_says_so_before_any_training(
     on_ray: ModuleType, tmp_path: Path
 ) -> None:
-    said = refusal(on_ray, ONE_WORKER, LocalStore(tmp_path))  # without the plan
+    said = refusal(on_ray, ONE_WORKER, LocalStore(tmp_path))  # this store has no plan
     assert said.startswith(f"a worker cannot start: on {socket.gethostname()}: store ")
     assert "holds no plan of sweep a: it is not the store that the driver sees" in said
 

@@ -1,6 +1,6 @@
-"""A trial's results do not depend on its neighbours: the same bits, alone or in any stack.
+"""A trial's results do not depend on its neighbours: the bits are the same alone and in any stack.
 
-Compared are all weights (torch.equal on the engine's final arrays) and all metrics.
+The tests compare every bit of all final weights, and all metrics.
 """
 
 import random
@@ -30,7 +30,7 @@ PAPER = {
 
 
 def assert_same(a: TrialResult, b: TrialResult) -> None:
-    """Every bit of every weight and of every metric."""
+    """Checks that every bit of every weight and every metric is the same."""
     assert a.trial == b.trial
     assert (a.nonfinite_epoch, a.updates) == (b.nonfinite_epoch, b.updates)
     assert [asdict(m) for m in a.epochs] == [asdict(m) for m in b.epochs], a.trial
@@ -123,7 +123,8 @@ def test_odd_shapes_are_run_alone_and_z_il_stays_exact(
 
 
 def test_which_shapes_may_be_stacked(cpu: torch.device) -> None:
-    """Hidden widths of whole vectors of 16, batches that keep outputs aligned; by hand."""
+    """Oracle: the rule, by hand. Hidden widths are multiples of 16, and batches keep the outputs
+    aligned."""
 
     def allowed(network: str, batch_size: int, samples: int = 60_000) -> bool:
         config = configuration(rule="BP", network=network, batch_size=batch_size)
@@ -133,7 +134,7 @@ def test_which_shapes_may_be_stacked(cpu: torch.device) -> None:
     assert not allowed("784-30-10", 20) and not allowed("784-30-10", 8)
     assert not allowed("784-32-30-10", 20)
     assert not allowed("784-10-10-10", 20)
-    assert allowed("784-16-10", 8) and not allowed("784-16-10", 8, samples=29)  # last batch of 5
+    assert allowed("784-16-10", 8) and not allowed("784-16-10", 8, samples=29)  # the last has 5
     assert not allowed("784-16-10", 7)  # 7 x 10 float32 outputs are no multiple of 16 bytes
     assert not allowed("784-16-10", 2)  # 2 x 16 x 10 multiplications are too few
     assert not allowed("784-32-10", 1)
@@ -155,7 +156,8 @@ def test_a_shape_that_is_allowed_gives_the_same_bits_in_everything_that_is_compu
 
 
 def test_a_shape_that_a_probe_of_a_few_updates_would_pass_stays_exact(engine: Engine) -> None:
-    """Found by review: at so small a rate the last bits differ long before a weight does."""
+    """A review found this case. At so small a learning rate, values differ in their last bits long
+    before a weight does."""
     common = {"network": "784-10-10-10", "alpha": 0.0001}
     trials = [Trial(configuration(rule="Z-IL", gamma=g, **common), SEEDS[0]) for g in (0.5, 1.0)]
     exact = engine.run(trials).trials[1]
@@ -163,8 +165,8 @@ def test_a_shape_that_a_probe_of_a_few_updates_would_pass_stays_exact(engine: En
 
 
 def test_the_probe_notices_the_end_of_a_sigmoids_buffer(small_engine: Engine) -> None:
-    """Batch x width that is no multiple of the vector unit's width: the buffer's end is computed
-    by other code. The shape is refused before the probe; here the probe is asked on its own."""
+    """Batch x width is no multiple of the vector unit's width, so other code computes the end of
+    the buffer. Normally this shape is refused before the probe; here only the probe is tested."""
     common = {"network": "784-33-30-10", "batch_size": 7}
     trials = [
         Trial(configuration(rule="IL", t=t, gamma=g, **common), SEEDS[0])
@@ -177,7 +179,7 @@ def test_the_probe_notices_the_end_of_a_sigmoids_buffer(small_engine: Engine) ->
 
 
 def test_more_threads_than_one_run_trials_alone(small_engine: Engine) -> None:
-    """A buffer that threads share has several ends."""
+    """Threads divide a buffer into parts, and each part has an end."""
     assert small_engine.run(three_trials()).packing == "stacked"
     torch.set_num_threads(2)
     assert small_engine.run(three_trials()).packing == "alone"

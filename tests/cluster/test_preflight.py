@@ -1,8 +1,8 @@
-"""What would break a run is found before it starts.
+"""Tests that the preflight finds what would break a run before the run starts.
 
-The verdicts are pure: what was found is written by hand, and so is the verdict. Then faults are
-planted in a store, in a data set and in a sweep's size, one at a time, and found by the code that
-looks. Those of clusters and nodes are in `test_faults_preflight`.
+Verdicts are pure functions of what was found, so both are written out by hand. Then faults are
+planted one at a time, in a store, in a data set and in the size of a sweep, and the preflight must
+find each. `test_faults_preflight` plants faults in clusters and nodes.
 """
 
 import os
@@ -87,7 +87,7 @@ def ray(**values: Any) -> Found:
 
 
 def node(**values: Any) -> Found:
-    """Node b has these."""
+    """What is found if node b has these values and all else is well."""
     return ray(nodes=(NODE, replace(RAY.nodes[1], **values)))
 
 
@@ -169,7 +169,7 @@ def test_what_cannot_be_looked_at_is_skipped_and_not_called_ok() -> None:
     no_clocks = replace(store(ahead_s=None), ray="Ray at x cannot be reached: no")
     assert {v.check: v.status for v in verdicts(no_clocks)}["clocks"] == "skip"
     one_clock = {v.check: v for v in verdicts(node(ahead_s=None))}["clocks"]
-    assert one_clock.status == "ok" and one_clock.found.startswith("2 other clock(s)")  # of 3
+    assert one_clock.status == "ok" and one_clock.found.startswith("2 other clock(s)")  # not 3
     silent = verdicts(ray(nodes=(NodeFound("a", silent="dead"),)))
     assert [v.status for v in silent][6:11] == ["FAIL"] + ["skip"] * 4
 
@@ -178,7 +178,7 @@ def test_a_gpu_that_does_not_work_has_no_exactness() -> None:
     made = {v.check: v for v in verdicts(node(device_trouble="no CUDA; use cpu", exact=False))}
     assert made["devices"].status == "FAIL"
     assert "b: no CUDA; use cpu" in made["devices"].found
-    assert made["exactness"].status == "ok"  # of the other node
+    assert made["exactness"].status == "ok"  # the other node is exact
 
 
 def test_where_every_gpu_is_at_work_nothing_fails() -> None:
@@ -203,7 +203,7 @@ def test_a_local_ray_leaves_devices_to_its_workers_and_may_have_no_token() -> No
     assert summary(made) == (
         "Preflight: 11 checks passed; each worker looks for itself: devices, exactness."
     )
-    # single networks are not tried, and that is not said
+    # An experiment that does not rely on exactness does not try it, and the line does not name it.
     single = verdicts(replace(WELL, ray=local, exact=False))
     assert summary(single) == "Preflight: 11 checks passed; each worker looks for itself: devices."
     without = verdicts(replace(WELL, ray=replace(local, demands_token=False)))
@@ -224,7 +224,7 @@ def test_how_far_another_clock_is_off_is_what_is_certain() -> None:
     assert ahead(sent=100.0, there=100.5, received=101.0) == 0.0
     assert ahead(sent=100.0, there=111.0, received=101.0) == 10.0
     assert ahead(sent=100.0, there=88.0, received=101.0) == -12.0
-    # a clock of whole seconds says 99 until 100 comes
+    # A clock that shows whole seconds shows 99 until 100 comes.
     assert ahead(sent=99.9, there=99.0, received=99.95, tick=1.0) == 0.0
     assert ahead(sent=100.0, there=88.0, received=101.0, tick=1.0) == -11.0
 
@@ -240,7 +240,7 @@ def test_this_device_is_exact_and_takes_stacks(cpu: torch.device) -> None:
 
 
 def test_the_textbook_arithmetic_is_found_inexact(cpu: torch.device) -> None:
-    """Oracle: `test_exactly_backprop`, where it drifts; and displacement, which does not."""
+    """Oracle: `test_exactly_backprop`, where textbook drifts and displacement does not."""
     for arithmetic, exact in (("displacement", True), ("textbook", False)):
         trial = Trial(configuration(network="784-32-10", rule="Z-IL", arithmetic=arithmetic), 0)
         batches = made_up_batches(trial.configuration, cpu)
@@ -277,7 +277,7 @@ def proxy(moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyPro
 
 
 def looked(endpoint: str, bucket: str) -> dict[str, str]:
-    """The lines on a store and on clocks, all else being well."""
+    """The verdicts as lines, by check, on this bucket. All that is not the store's is well."""
     store = open_store(f"s3://{bucket}/deep/prefix", endpoint)
     found = replace(WELL, store=look_at_store(store))
     return {verdict.check: str(verdict) for verdict in verdicts(found)}
@@ -343,7 +343,7 @@ def test_the_space_is_that_of_the_disk_where_a_folder_will_be(tmp_path: Path) ->
 
 @contextmanager
 def answering(host: str, status: int) -> Iterator[str]:
-    """A server that gives this status to all, at this address."""
+    """A server at this address, which answers every request with this status."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -351,7 +351,7 @@ def answering(host: str, status: int) -> Iterator[str]:
             self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Silent."""
+            """Prints nothing."""
 
     with ThreadingHTTPServer((host, 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
@@ -440,7 +440,7 @@ def test_the_plan_prints_the_cost(tmp_path: Path) -> None:
 
 
 def test_fault_5_data_that_is_truncated_beside_all_that_is_well(tmp_path: Path) -> None:
-    """A local Ray, from the command line: every other line is ok, in seconds."""
+    """The command looks at a local Ray. Within a minute it says that all else is ok."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / PARTS["train_images"].name).write_bytes(b"\0" * 1000)
     started = time.monotonic()
@@ -464,7 +464,7 @@ def test_fault_5_data_that_is_truncated_beside_all_that_is_well(tmp_path: Path) 
 def test_the_data_of_the_timing_experiment_are_a_directory_of_images(
     tmp_path: Path, broken: bool
 ) -> None:
-    """Of which only the names are looked at. A class without an image is a fault."""
+    """Only the names of the files are looked at. A class without an image is a fault."""
     for name in ("cat", "dog"):
         (tmp_path / "data" / name).mkdir(parents=True)
         (tmp_path / "data" / name / ("a.txt" if broken else "a.jpg")).touch()
@@ -477,7 +477,7 @@ def test_the_data_of_the_timing_experiment_are_a_directory_of_images(
 
 
 def test_fault_6_a_disk_too_small_for_the_sweep_stops_the_job(tmp_path: Path) -> None:
-    """Weights of four times the space that there is: nothing is started, and nothing stored."""
+    """The weights need four times the disk's size, so nothing is started and nothing is stored."""
     width = str(disk(str(tmp_path))[1] // (16 * 794 * 2) * 4)
     options = ("--networks", f"784-{width}-10", *SMALL[2:], "--store", str(tmp_path / "store"))
     done = run("jobs.mnist_ablation", *options)

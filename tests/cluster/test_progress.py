@@ -1,4 +1,4 @@
-"""What a driver writes where there is no terminal: a line of fields for every event."""
+"""Without a terminal, a driver writes one line of fields for every event."""
 
 import io
 import re

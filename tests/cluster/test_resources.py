@@ -1,4 +1,4 @@
-"""How many workers fit: each wholly on one node. Counted by hand."""
+"""Tests of how many workers fit. A worker must fit wholly on one node. Oracle: counts by hand."""
 
 import math
 

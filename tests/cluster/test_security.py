@@ -1,8 +1,8 @@
-"""Who can reach a sweep, what it gives away, and what a store made by somebody else can do to it.
+"""Tests of who can reach a sweep, which secrets it gives away, and what a forged store can do.
 
-A sweep in local mode is watched while it runs: every socket of every process it starts, and every
-byte it leaves. Then stores are forged: names and plans that lead outside, and objects that are
-pickles.
+A sweep on a local Ray is watched while it runs: every socket of every process that it starts, and
+every byte that it leaves. The other tests forge stores. Their names and plans lead outside, and
+their objects are pickles.
 """
 
 import ast
@@ -50,23 +50,23 @@ SWEEP = ("--networks", "784-16-10,784-32-10", *CELL)
 
 @dataclass
 class Watched:
-    """A sweep that has ended, and what it did meanwhile."""
+    """A sweep that has ended, and what was seen of it while it ran."""
 
     code: int = -1
     said: str = ""
     listening: set[str] = field(default_factory=set)
     """The addresses, with ports, at which its processes listened."""
     raylets: dict[str, str] = field(default_factory=dict)
-    """What a raylet had in its environment."""
+    """The environment variables of a raylet of its Ray."""
     unauthorized: str = ""
-    """What a client without the token was told by the sweep's Ray."""
+    """The exit code and the output of a client that called the sweep's Ray without the token."""
     left: dict[str, bytes] = field(default_factory=dict)
     """All files of its Ray session and its home, by path, and all objects in the store."""
 
 
 @dataclass(frozen=True)
 class Planted:
-    """Credentials that would be recognised anywhere."""
+    """Random credentials, which can be recognised wherever they appear."""
 
     access: str = field(default_factory=lambda: "AKIA" + secrets.token_hex(8).upper())
     secret: str = field(default_factory=lambda: secrets.token_hex(20))
@@ -108,7 +108,7 @@ def planted() -> Planted:
 
 @pytest.fixture(scope="module")
 def watched(planted: Planted) -> Iterator[Watched]:
-    """A sweep into S3 with secrets in its environment."""
+    """A sweep whose store is in S3, and whose environment holds secrets."""
     seen, mark = Watched(), secrets.token_hex(8)
     with short_folder() as home, moto_server() as server, (home / "said").open("w+") as said:
         environment = {
@@ -139,7 +139,7 @@ def watched(planted: Planted) -> Iterator[Watched]:
         finally:
             process.kill()
             process.wait()
-            kill_marked(mark)  # what of its Ray is still about to end
+            kill_marked(mark)  # some processes of its Ray are still ending
         said.seek(0)
         seen.said = said.read()
         seen.left = {str(p): p.read_bytes() for p in home.rglob("*") if p.is_file()}
@@ -169,7 +169,7 @@ def listening(pid: int) -> set[str]:
 
 
 def _readable(address: str) -> str:
-    """As in `/proc/net`: words of four bytes, each in the order of this machine."""
+    """Reads an address of `/proc/net`: words of four bytes, each in this machine's byte order."""
     words, port = address.split(":")
     raw = b"".join(bytes.fromhex(words[k : k + 8])[::-1] for k in range(0, len(words), 8))
     return f"{ip_address(raw)} {int(port, 16)}"
@@ -193,7 +193,7 @@ def _environment(pid: int) -> dict[str, str]:
 
 
 def _knock(raylet: int, home: Path) -> str:
-    """Asks the Ray of this raylet for something, without its token."""
+    """Sends a request without a token to the Ray of this raylet. Returns how it ended."""
     options = Path(f"/proc/{raylet}/cmdline").read_text().split("\0")
     [address] = (o.split("=", 1)[1] for o in options if o.startswith("--gcs-address="))
     ask = (
@@ -210,7 +210,7 @@ def _knock(raylet: int, home: Path) -> str:
 
 def test_a_local_sweep_listens_on_the_loopback_interface_only(watched: Watched) -> None:
     assert watched.code == 0, watched.said
-    assert len(watched.listening) > 3  # Ray's own servers: they were seen
+    assert len(watched.listening) > 3  # Ray's own servers were seen
     assert [address for address in watched.listening if not _is_loopback(address)] == []
 
 
@@ -282,7 +282,7 @@ OUTSIDE = ("../x", "a/b", "..", "/x", "a\\..\\b", "")
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Iterator[Path]:
-    """A store in a folder in which nothing else may change."""
+    """A folder for a store. The test fails if anything beside this folder has changed."""
     (tmp_path / "store").mkdir()
     (tmp_path / "victim").mkdir()
     (tmp_path / "victim" / "commit.json").write_text("a secret")
@@ -321,7 +321,7 @@ def test_a_plan_whose_shards_lead_outside_is_not_followed_there(kept: Path, shar
 
     rewrite(store, SweepKeys("forged").plan, forge)
     assert plan.shards
-    with suppress(InputError):  # refused, or nothing is found of that shard
+    with suppress(InputError):  # it is refused, or that shard has no results
         result = collected(store, "forged")
         assert len(result.missing) == len(plan.trials)
         assert "secret" not in str(result.damaged)
@@ -375,8 +375,8 @@ def test_a_commit_that_names_files_outside_is_not_followed_there(kept: Path) -> 
 
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "shelve", "marshal", "joblib"}
 PINNED = {"pcworker/data/mnist.py"}
-"""It reads one pickle, whose SHA-256 is in the sources, by an unpickler that knows arrays only: see
-tests/pcworker/test_mnist.py."""
+"""The modules that may import an unpickler. This one reads a single pickle, whose SHA-256 is in the
+sources, by an unpickler that accepts only arrays: see tests/pcworker/test_mnist.py."""
 
 
 def sources() -> list[Path]:
@@ -400,7 +400,7 @@ def test_no_module_can_unpickle_what_a_store_holds() -> None:
 
 
 def _imported(node: ast.AST) -> set[str]:
-    """The top-level names of the modules that a statement imports; `ray.cloudpickle` counts."""
+    """All parts of the names that a statement imports, so that `ray.cloudpickle` is found too."""
     if isinstance(node, ast.Import):
         return {part for alias in node.names for part in alias.name.split(".")}
     if isinstance(node, ast.ImportFrom):
@@ -410,7 +410,8 @@ def _imported(node: ast.AST) -> set[str]:
 
 
 def _is_safe(call: ast.Call) -> bool:
-    """Not so: torch.load, eval, exec, and np.load unless it says allow_pickle=False."""
+    """False for calls that could run code of a file, such as torch.load, eval and exec, and for
+    np.load unless it says allow_pickle=False."""
     called = ast.unparse(call.func)
     if called in ("eval", "exec", "torch.load", "torch.jit.load", "pd.read_pickle", "yaml.load"):
         return False
@@ -421,7 +422,7 @@ def _is_safe(call: ast.Call) -> bool:
 
 
 class Bomb:
-    """Unpickled, it makes a file."""
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self._path = str(path)
@@ -438,13 +439,13 @@ def one_cell(epochs: int) -> Any:
 
 
 def sweep_of_one_cell(store: Path, name: str, epochs: int) -> tuple[str, ...]:
-    """The command line of the same sweep."""
+    """The command line of the sweep `one_cell`."""
     network = ("--networks", "784-16-10", "--rules", "BP,Z-IL", "--epochs", str(epochs))
     return "jobs.mnist_ablation", "--store", str(store), "--sweep", name, *network, *CELL
 
 
 def bombs(path: Path) -> dict[str, bytes]:
-    """Archives whose arrays are pickles: all of them, or one beside a header."""
+    """Archives with one pickled array: the header itself, or an array beside a sound header."""
     header = np.frombuffer(b'{"maker": "x"}', np.uint8)
     made = {}
     for name, arrays in {
@@ -461,7 +462,7 @@ def test_a_checkpoint_that_is_a_pickle_is_not_executed(tmp_path: Path) -> None:
     went_off, folder = tmp_path / "went-off", tmp_path / "store"
     with np.load(io.BytesIO(bombs(went_off)["header"]), allow_pickle=True) as arrays:
         assert arrays["header"] is not None
-    assert went_off.exists()  # it does work, where it is let
+    assert went_off.exists()  # the bomb works where pickles are allowed
     went_off.rmdir()
 
     store = LocalStore(folder)
@@ -475,4 +476,4 @@ def test_a_checkpoint_that_is_a_pickle_is_not_executed(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert not went_off.exists()
     assert store.get(keys.commit(shard.shard_id)) is not None
-    assert not list(folder.rglob("checkpoint-*"))  # those, too, are tidied up
+    assert not list(folder.rglob("checkpoint-*"))  # the bad checkpoints are deleted too

@@ -1,4 +1,4 @@
-"""How a sweep stands, from its store alone, over made-up results (see `builders`)."""
+"""Tests of a sweep's status, which is read from its store alone (see `builders`)."""
 
 import io
 import json
@@ -55,7 +55,7 @@ def store(tmp_path: Path) -> LocalStore:
 
 @pytest.fixture
 def plan(store: LocalStore) -> Plan:
-    """Six shards."""
+    """A stored plan of six shards."""
     sweep = ablation(networks=["784-2-10", "784-4-10", "784-8-10"])
     made = store_plan(store, make_plan(ABLATION, sweep, "a"), {"command": COMMAND})
     assert len(made.shards) == 6
@@ -75,14 +75,14 @@ def worker(hostname: str = "node", device: str = "cpu") -> WorkerInfo:
 
 
 def driver(running: dict[str, float], workers: int = 1, **changes: Any) -> Driver:
-    """A living one, that began before everything else."""
+    """A living driver that started before everything else."""
     at_work = {shard_id: AtWork(share, "node") for shard_id, share in running.items()}
     made = Driver("head", NOW, False, (worker(),) * workers, at_work, started=0.0)
     return replace(made, **changes)
 
 
 def beat(store: LocalStore, running: dict[str, float], **changes: Any) -> None:
-    """A driver's sign of life: alive at this moment, with a worker."""
+    """Stores the sign of life of a driver that is alive now and has one worker."""
     workers = [{"hostname": "node", "pid": 1, "node_id": "n", "device": "cpu"}]
     sign = {"hostname": "head", "time": time.time(), "ended": False, "workers": workers}
     at_work = {
@@ -95,7 +95,7 @@ def beat(store: LocalStore, running: dict[str, float], **changes: Any) -> None:
 def commits_of(
     store: LocalStore, plan: Plan, shards: Sequence[Shard], **changes: Any
 ) -> dict[str, Commit]:
-    """Their commits, with these values."""
+    """Commits the shards. Returns all commits by shard id, with these values changed."""
     for shard in shards:
         commit(store, plan, shard)
     made = read_commits(store, plan)
@@ -115,7 +115,7 @@ def stands(plan: Plan, **found: Any) -> Status:
 def test_a_shard_is_in_one_state_and_the_strongest_evidence_wins(
     store: LocalStore, plan: Plan
 ) -> None:
-    """Oracle: by hand. A commit counts more than a driver, and a driver more than a failure."""
+    """Oracle: by hand. A commit is stronger evidence than a driver, and a driver than a failure."""
     done, damaged, running, failed, retried, missing = plan.shards
     status = stands(
         plan,
@@ -168,7 +168,8 @@ def test_only_a_living_driver_has_shards_and_workers(
 def test_a_sweep_is_over_when_nothing_is_left_to_wait_for(
     store: LocalStore, plan: Plan, alive: bool
 ) -> None:
-    """What is missing may still be run by the next driver, what has failed only by a living one."""
+    """The next driver may still run a missing shard. A failed shard is waited for only if a driver
+    is alive."""
     *rest, last = plan.shards
     drivers = [driver({})] if alive else []
     commits = commits_of(store, plan, rest)
@@ -185,7 +186,7 @@ def test_a_sweep_is_over_when_nothing_is_left_to_wait_for(
 def test_throughput_is_a_workers_pace_times_the_workers_that_have_a_shard(
     store: LocalStore, plan: Plan
 ) -> None:
-    """Oracle: 2 commits of 3000 updates in 10 s are 300 a second and worker; 3 have a shard."""
+    """Oracle: 2 commits of 3000 updates in 10 s are 300 per second and worker. 3 workers run."""
     commits = commits_of(store, plan, plan.shards[:2], updates=3000, wall_seconds=10.0)
     one, other = driver(dict.fromkeys(ids(plan.shards[2:4]), 0.1)), driver({ids(plan.shards)[4]: 0})
     status = stands(plan, commits=commits, drivers=[one, other])
@@ -195,7 +196,7 @@ def test_throughput_is_a_workers_pace_times_the_workers_that_have_a_shard(
 
 
 def test_before_the_first_commit_the_eta_is_the_cost_tables(plan: Plan) -> None:
-    """Oracle: what is left of the costs, shared by two workers."""
+    """Oracle: the costs that are left, divided by two workers."""
     first, second, *rest = plan.shards
     status = stands(plan, drivers=[driver({first.shard_id: 0.75, second.shard_id: 0.5}, 2)])
     left = cost(first) / 4 + cost(second) / 2 + sum(map(cost, rest))
@@ -336,14 +337,14 @@ def test_the_command_is_the_one_of_the_first_submission(store: LocalStore, plan:
 
 
 def followed(store: LocalStore, plan: Plan, terminal: bool) -> str:
-    """What is printed while one shard after the other is committed, and the last one fails."""
+    """The text that is printed while five shards are committed and the last one fails."""
     sink = io.StringIO()
     console = Console(file=sink, width=80, force_terminal=terminal, height=60)
     *rest, last = plan.shards
     waiting = list(rest)
 
     def wait() -> None:
-        """Between two readings something happens; the driver ends after the last commit."""
+        """Commits the next shard. After the fifth, the last one fails and the driver ends."""
         if waiting:
             commit(store, plan, waiting.pop(0))
         else:
@@ -429,7 +430,7 @@ def test_without_a_driver_the_command_to_type_is_shown(
     text = capsys.readouterr().out
     assert "No driver is alive: type the command again." in text
     assert f"\n  {' '.join(COMMAND)}\n" in text
-    assert "-\n" in text  # of the throughput
+    assert "-\n" in text  # the throughput is not known
 
 
 def test_before_the_first_commit_the_eta_says_what_it_goes_by(
@@ -487,7 +488,7 @@ def test_watching_on_a_terminal_leaves_the_cursor_as_it_was(store: LocalStore, p
             text += os.read(ours, 10_000)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 130
-    with suppress(OSError):  # that is how Linux says that the other end is closed
+    with suppress(OSError):  # Linux raises it when the other end is closed
         while data := os.read(ours, 10_000):
             text += data
     os.close(ours)

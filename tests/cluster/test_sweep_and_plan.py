@@ -1,4 +1,4 @@
-"""Figure 3's grid, and how its trials are packed. Counts are worked out from the paper's axes."""
+"""Tests of Figure 3's grid and of its plan. Oracle: counts from the paper's axes, by hand."""
 
 import json
 import random
@@ -84,7 +84,8 @@ def test_the_cell_without_any_broken_condition_is_in_two_panels_and_trained_once
 
 def test_rules_that_should_agree_are_trained_each_on_its_own() -> None:
     counts = Counter(trial.configuration.rule for trial in figure3().trials)
-    # IL: t = 0 once, 6 more t with 6 gammas; Z-IL: 6 gammas and 8 sigmas, one of them common
+    # IL has one trial at t = 0, and 6 other t with 6 gammas. Z-IL has 6 gammas and 8 sigmas, with
+    # one trial in common.
     assert counts == {"BP": 1, "IL": 37, "Z-IL": 13, "Fa-Z-IL": 1}
 
 
@@ -277,7 +278,7 @@ def test_the_plan_is_public_json_with_its_trials_and_their_shards() -> None:
 
 
 def test_storing_other_trials_under_a_name_is_refused_and_leaves_the_first(tmp_path: Path) -> None:
-    """Both found the name free when they asked; the second to store its plan comes too late."""
+    """Both asked while the name was free. The second one then stores its plan too late."""
     store = LocalStore(tmp_path)
     first, second = (
         make_plan(ABLATION, ablation(), "a"),
@@ -318,7 +319,7 @@ def test_the_same_trials_adopt_the_stored_shards_even_if_packed_otherwise(tmp_pa
 
 
 def test_an_adopted_plan_has_the_cells_and_seeds_that_were_asked_for(tmp_path: Path) -> None:
-    """At t = 0 every gamma is the same trial: the trials are equal, the cells are not."""
+    """At t = 0 all gammas share one trial. So the plans have the same trials, but other cells."""
     store = LocalStore(tmp_path)
     stored = planned(store, ablation(t=[0], gamma=[1.0, 10.0], seeds=[1, 2]), "a")
     asked = make_plan(ABLATION, ablation(t=[0], gamma=[5.0, 1.0], seeds=[2, 1]), "a")
@@ -344,7 +345,7 @@ def test_other_trials_under_a_taken_name_are_refused(
 
 
 def damages() -> dict[str, bytes]:
-    """Plans that nobody would write, most of them with a sha256 that fits."""
+    """Damaged plans by the name of the damage. Most of them have a sha256 that fits."""
     body = plan_json(make_plan(ABLATION, ablation(), "a"))
     good = seal(body)
     first, *others = body["trials"]
@@ -406,7 +407,8 @@ def test_another_digit_anywhere_in_a_plan_is_noticed(tmp_path: Path) -> None:
 
 
 def test_what_is_sealed_again_without_a_change_is_the_same_plan(tmp_path: Path) -> None:
-    """So that damaged plans with a fitting sha256 are refused for what they say."""
+    """This shows that `rewrite` itself does no damage: the other tests' plans are refused for what
+    they say."""
     store = LocalStore(tmp_path)
     plan = planned(store, ablation(), "a")
     rewrite(store, SweepKeys("a").plan, lambda body: {**body, "provenance": {"argv": ["other"]}})
