@@ -1,8 +1,8 @@
-"""A fourth experiment is one folder and one line of a registry: here it is all in this file.
+"""A fourth experiment is one folder and one line of a registry. Here all of it is in this file.
 
-For every digit it asks: of a seed's random order of some made-up digits, how many of the first
-places does this digit take? The file defines a configuration, an engine, a table, a derived table
-and a report, makes one `Experiment` of them, and hands a registry of its own to the service. No
+A seed puts some made-up digits in a random order, and the experiment counts how many of the first
+places each digit takes. The file defines a configuration, an engine, a table, a derived table and a
+report, and makes one `Experiment` of them. It hands a registry of its own to the service, and no
 file of the packages knows of it. Oracle: NumPy, which counts in the same order again.
 """
 
@@ -46,7 +46,7 @@ NETWORK = "no network"
 
 @dataclass(frozen=True)
 class CountConfiguration:
-    """A digit, and the number of places that are looked at."""
+    """A digit, and the number of the first places in which it is counted."""
 
     digit: int
     places: int
@@ -85,7 +85,7 @@ class Counted:
 
     @property
     def twins(self) -> dict[str, list[str]]:
-        """There is nothing to compare with: each trial is its own twin, with one digest."""
+        """Each trial is its own twin, with one digest, as there is nothing to compare it with."""
         return {trial.trial_id: [fingerprint(found)] for trial, found in self.found.items()}
 
     @property
@@ -94,7 +94,7 @@ class Counted:
 
 
 class CountEngine:
-    """The made-up digits, counted."""
+    """Counts the made-up digits."""
 
     def __init__(self, digits: np.ndarray, device: Any) -> None:
         assert device.type == "cpu"
@@ -121,7 +121,7 @@ class CountEngine:
 
 @dataclass(frozen=True, kw_only=True)
 class CountRow:
-    """The digits that were found for a trial."""
+    """The count of one trial. The row's fields are the columns of the table."""
 
     trial_id: str
     seed: Int64
@@ -133,7 +133,7 @@ class CountRow:
 
 @dataclass(frozen=True)
 class MeanRow:
-    """The mean over all seeds for a digit."""
+    """The mean count of a digit over all seeds."""
 
     digit: int
     n_seeds: int
@@ -249,7 +249,7 @@ def run(store: Path, experiment: Experiment = COUNT, **changes: Any) -> tuple[in
 
 
 def counted(digit: int, seed: int) -> int:
-    """The oracle."""
+    """The oracle: the count of `digit`, by NumPy."""
     order = np.random.default_rng(seed).permutation(np.arange(1000) % 10)
     return int(np.bincount(order[:PLACES], minlength=10)[digit])
 

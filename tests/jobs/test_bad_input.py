@@ -1,7 +1,7 @@
-"""What a user can get wrong on the command line, and how little it costs.
+"""Tests of the mistakes that a user can make on the command line of the ablation.
 
-Each mistake is one line on stderr that holds the value and what is allowed, and exit code 2. A
-refused sweep leaves nothing in the store, and is refused before anything is started.
+Each mistake ends with exit code 2 and one line on stderr, which holds the value and what is
+allowed. The sweep is refused before anything is started, and nothing is left in the store.
 """
 
 import struct
@@ -164,7 +164,7 @@ def test_a_plan_says_what_would_be_run_and_starts_nothing(tmp_path: Path) -> Non
     assert (planned.code, planned.stderr) == (0, "")
     for word in ("shard", "network", "trials", "updates", "minutes"):
         assert word in planned.stdout.splitlines()[1]
-    assert "208 trials in" in planned.stdout  # 52 per network and seed
+    assert "208 trials in" in planned.stdout  # there are 52 per network and seed
     assert f"{208 * 3000:,} weight updates to make" in planned.stdout
     assert "Nothing was started." in planned.stdout
     assert "Running on" not in planned.stdout

@@ -1,6 +1,6 @@
-"""The benchmark: what it makes of times, what it counts, and the command as a whole.
+"""Tests of the benchmark: its statistics of times, its counts, and the command as a whole.
 
-Oracles: sums by hand. Nothing here looks at how long anything takes.
+Oracle: sums by hand. No test looks at how long anything takes.
 """
 
 import re
@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def row(width: int, *learning: float) -> Measured:
-    """With batches that are ready."""
+    """Times of a contender whose batches are ready: their making takes 0 ms."""
     return Measured("ours", "Z-IL", width, (0.0,) * len(learning), learning)
 
 
@@ -56,17 +56,17 @@ def test_a_blocks_time_is_shared_by_its_updates_and_its_trials() -> None:
     made = measured_blocks(
         "ours", "IL", 2, [Times(0.25, 1.0), Times(0.5, 2.0), Times(0.0, 1.5)], 125
     )
-    assert made.batches == (1.0, 2.0, 0.0)  # ms: a block has 250 updates
+    assert made.batches == (1.0, 2.0, 0.0)  # in ms: a block has 250 updates
     assert made.learning == (4.0, 8.0, 6.0)
     assert made.total == [5.0, 10.0, 6.0]
     assert made.median == 6.0
 
 
 def test_a_ratio_is_taken_within_its_round() -> None:
-    slow, quick = row(1, 8.0, 2.0, 9.0), row(1, 4.0, 1.0, 3.0)  # a busy machine in two rounds
+    slow, quick = row(1, 8.0, 2.0, 9.0), row(1, 4.0, 1.0, 3.0)  # the machine was busy in two rounds
     found = compared(slow, quick)
-    assert (found.median, found.p10) == (2.0, 2.0)  # and not 8 / 3
-    assert found.p90 == pytest.approx(2.8)  # 2, 2, 3: eight tenths of the way from 2 to 3
+    assert (found.median, found.p10) == (2.0, 2.0)  # it is not 8 / 3
+    assert found.p90 == pytest.approx(2.8)  # of 2, 2, 3: eight tenths of the way from 2 to 3
 
 
 def test_the_fastest_is_so_by_the_median() -> None:
@@ -78,7 +78,7 @@ def test_the_fastest_is_so_by_the_median() -> None:
     ("times", "found"),
     [
         ({1: 4.0, 4: 2.0, 16: 1.01, 48: 1.0}, 16),
-        ({48: 1.0, 16: 1.5, 4: 1.0, 1: 1.0}, 48),  # 16 is slower: what is before it does not count
+        ({48: 1.0, 16: 1.5, 4: 1.0, 1: 1.0}, 48),  # 16 is slower, so 4 and 1 do not count
         ({1: 1.0, 4: 1.0}, 1),
         ({1: 2.0, 4: 1.0, 16: 1.5}, None),
     ],
@@ -94,7 +94,7 @@ def test_products_and_sigmoids_of_a_program_are_counted() -> None:
         *(("predict", 1), ("begin", 1), ("activate", 1), ("predict", 0), ("clamp", 0)),
         *(("compare", 0), ("pull_back", 1), ("learn", 0), ("learn", 1)),
     )
-    # 5 pixels, of which 7 in the 4 samples are not 0; 3 hidden units; 2 outputs
+    # There are 5 pixels (7 in the 4 samples together are not 0), 3 hidden units and 2 outputs.
     found = count_needed(operations, (2, 3, 5), 4, 7)
     assert found == NeededArithmetic(7 * 3 + 4 * 3 * 2 + 4 * 3 * 2 + 4 * 3 * 2 + 7 * 3, 4 * 3)
 
@@ -104,17 +104,18 @@ def test_the_counts_of_the_papers_network() -> None:
         rule: count_needed(program(trial), trial.configuration.widths, 20, 20 * 784)
         for rule, trial in trials("784-32-32-10").items()
     }
-    once = 20 * (784 * 32 + 32 * 32 + 32 * 10)  # forwards, and as much for the weights
+    once = 20 * (784 * 32 + 32 * 32 + 32 * 10)  # forwards; the weights take as much
     back = 20 * (32 * 32 + 32 * 10)
     assert by_rule["BP"] == by_rule["Z-IL"] == NeededArithmetic(2 * once + back, 20 * 64)
     further = (by_rule["IL, 64 steps"], by_rule["IL, 20 steps"])
-    # a step predicts and pulls back in all but the input's layer, and activates 64 units
+    # A step predicts and pulls back in all layers but the input's, and activates 64 units.
     assert further[0].multiply_adds - further[1].multiply_adds == 44 * 2 * back
     assert further[0].sigmoids - further[1].sigmoids == 44 * 20 * 64
 
 
 def test_the_floor_is_products_and_then_sigmoids() -> None:
-    # 10^8 multiply-adds are 2 x 10^8 operations: 2 ms at 100 GFLOP/s; 10^6 sigmoids of 3 ns: 3 ms
+    # 10^8 multiply-adds are 2 x 10^8 operations, which take 2 ms at 100 GFLOP/s. 10^6 sigmoids of
+    # 3 ns take 3 ms.
     assert floor_ms(NeededArithmetic(1e8, 1e6), 100.0, 3.0) == pytest.approx(5.0)
 
 
@@ -129,7 +130,7 @@ def test_blocks_are_the_batches_of_a_trial_in_the_seeds_order(digits: Digits) ->
         mine, part = supply.chunk(block), slice(block * CHUNK, (block + 1) * CHUNK)
         assert torch.equal(mine.inputs, inputs[part])
         assert torch.equal(mine.targets, targets[part])
-    assert torch.equal(supply.chunk(Supply.BLOCKS).inputs, inputs[:CHUNK])  # over again
+    assert torch.equal(supply.chunk(Supply.BLOCKS).inputs, inputs[:CHUNK])  # it starts over
 
 
 PEER = """
@@ -153,7 +154,7 @@ for line in sys.stdin:
 
 
 def python(folder: Path, script: str) -> Path:
-    """Something that is called as a Python is, and runs `script` whatever it is given."""
+    """An executable that stands for a Python, and runs `script` whatever its arguments are."""
     path = folder / "python"
     path.write_text(f"#!{sys.executable}\n{script}")
     path.chmod(0o755)
@@ -192,7 +193,7 @@ def test_a_peers_process_that_ends_is_said_with_its_last_words(
 
 
 def test_the_command_prints_every_contender_and_all_tables() -> None:
-    job = [sys.executable, "-m", "jobs.benchmark"]  # not in this process: it keeps to one core
+    job = [sys.executable, "-m", "jobs.benchmark"]  # it keeps its process on one core
     options = ["--no-peers", "--rounds", "2", "--updates", "3", "--widths", "1,2"]
     done = subprocess.run(
         [*job, *options, "--network", "784-16-16-10"], capture_output=True, text=True, cwd=ROOT
@@ -209,10 +210,10 @@ def test_the_command_prints_every_contender_and_all_tables() -> None:
     bp = [["BP", "ours", "1"], ["BP", "ours", "2"], ["BP", "torch autograd", "1"]]
     assert rows == [*inference, *bp]
     off = [cells[8] for cells in lines if len(cells) == 10]
-    assert set(off) == {"0"}  # all have learnt the same bits
+    assert set(off) == {"0"}  # all contenders learnt the same bits
     rules = ["Z-IL", "IL, 20 steps", "IL, 64 steps", "BP"]
-    assert [cells[1] for cells in lines if len(cells) == 6][:4] == rules  # by width
-    assert [cells[1] for cells in lines if len(cells) == 12] == rules  # the floor
+    assert [cells[1] for cells in lines if len(cells) == 6][:4] == rules  # the rows by width
+    assert [cells[1] for cells in lines if len(cells) == 12] == rules  # the rows of the floor
     assert "NOT measured in this run" in done.stdout
 
 

@@ -1,4 +1,4 @@
-"""Where phi spikes, and what is counted of it, against oracles that share nothing with the code."""
+"""Tests of where phi spikes and how it is counted. The oracles share nothing with the code."""
 
 from dataclasses import asdict
 from itertools import product
@@ -38,14 +38,14 @@ def config(**changes: Any) -> Any:
 
 
 def some_errors(zeros: float, seed: int = 0) -> np.ndarray:
-    """[STEPS, 5, 7], of which about a share of `zeros` is exactly 0."""
+    """Random errors [STEPS, 5, 7], float64. A share of about `zeros` is exactly 0."""
     random = np.random.default_rng(seed)
     errors = random.normal(size=(STEPS, 5, 7)) * 10.0 ** random.integers(-8, 1, (STEPS, 5, 7))
     return np.where(random.random(errors.shape) < zeros, 0.0, errors)
 
 
 def slow_phi(errors: list[float], t: int, t_d: int, tolerance: float) -> bool:
-    """The paper's sentence: eps_{t - t_d} = 0, ..., eps_{t - 1} = 0, and eps_t != 0."""
+    """phi as the paper says it: eps_{t - t_d} = 0, ..., eps_{t - 1} = 0, and eps_t != 0."""
     before = [errors[s] if s >= 0 else 0.0 for s in range(t - t_d, t)]
     return all(abs(eps) <= tolerance for eps in before) and not abs(errors[t]) <= tolerance
 
@@ -78,7 +78,7 @@ def test_counts_are_those_of_a_slow_loop_over_the_papers_sentence(zeros: float) 
 
 @pytest.mark.parametrize("t_d", T_D)
 def test_phi_is_the_detectors(t_d: int) -> None:
-    """Of which the engine's Fa-Z-IL makes use."""
+    """Oracle: the detector by which the engine trains Fa-Z-IL."""
     errors = np.concatenate([some_errors(0.6, seed) for seed in range(3)])
     shape = errors[:1].shape
     detector = BufferedDetector(
@@ -116,7 +116,7 @@ def watching(digits: Digits, cpu: torch.device) -> DetectionEngine:
 
 
 def test_the_weights_of_a_stage_are_backprops(watching: DetectionEngine) -> None:
-    trial = Trial(config(stages=[0, 30]), 3)  # 25 updates are an epoch of these digits
+    trial = Trial(config(stages=[0, 30]), 3)  # an epoch has 25 updates
     network = Backprop(
         Trial(configuration(network="784-16-16-10", rule="BP"), 3), torch.device("cpu")
     )
@@ -136,7 +136,7 @@ def test_the_weights_of_a_stage_are_backprops(watching: DetectionEngine) -> None
 def test_the_errors_are_those_by_which_fa_z_il_spikes(
     watching: DetectionEngine, activation: str
 ) -> None:
-    """phi of the recorded errors is what the Fa-Z-IL trial's own detectors said, step by step."""
+    """Oracle: the detectors of the Fa-Z-IL trial, step by step."""
     trial = Trial(config(activation=activation, minibatches=1), 3)
     network = Backprop(Trial(trial.configuration.training, 3), torch.device("cpu"))
     errors = watching.errors(trial, network)
@@ -156,7 +156,7 @@ def test_the_errors_are_those_by_which_fa_z_il_spikes(
 def test_relu_misses_where_its_derivative_is_zero_and_sigmoid_does_not(
     watching: DetectionEngine,
 ) -> None:
-    """By Eq. 7, eps^l_{t=l} is gamma f'(x^l) (...): exactly 0 where f' is, and so missed."""
+    """By Eq. 7, eps^l_{t=l} is gamma f'(x^l) (...). Where f' is 0, eps is exactly 0 and missed."""
     found = {
         name: watching.run([Trial(config(activation=name), 3)]).detected
         for name in ("sigmoid", "relu")

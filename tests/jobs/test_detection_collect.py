@@ -1,4 +1,4 @@
-"""From committed counts to the table and the terminal, over made-up counts with known rates."""
+"""Tests of the way from committed counts to the table and the terminal. The rates are made up."""
 
 import io
 from dataclasses import replace
@@ -32,7 +32,7 @@ COUNTS = Counts(
     pairs=200, spike_at_l=160, only_at_l=150, missed_zero=40, missed_nonzero=0, early=0, late=20,
     missed_late=10, spikes=320,
 )  # fmt: skip
-"""Of relu; elsewhere all is well."""
+"""The counts of relu, which misses some errors. The others have those of `WELL`."""
 WELL = Counts(200, 200, 200, 0, 0, 0, 0, 0, 200)
 
 
@@ -50,7 +50,7 @@ def result(trial: Trial[Any]) -> DetectionResult:
     counts = COUNTS if config.activation == "relu" else WELL
     axes = product(config.stage_list, (0, 1, 2), T_D, config.horizon_list, config.tolerance_list)
     detected = [
-        # before any training one pair in 200 fails
+        # Before any training one pair in 200 fails.
         Detected(stage, l, 16, t_d, horizon, tolerance,
                  replace(counts, only_at_l=199) if stage == 0 else counts)
         for stage, l, t_d, horizon, tolerance in axes

@@ -1,4 +1,4 @@
-"""What identifies a detection run, how it is planned, and what a user can get wrong."""
+"""Tests of the identity of a detection run, of its plan, and of the mistakes of users."""
 
 import json
 import sys

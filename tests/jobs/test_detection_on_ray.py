@@ -1,4 +1,4 @@
-"""The detection runs as a researcher has them: the command line, a real Ray, the real digits."""
+"""Tests of the detection runs as researchers start them: by command, on a real Ray, with MNIST."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Divergence. Oracle: closed forms, worked out by hand beside each test."""
+"""Tests of the divergence from BP. Oracle: closed forms, worked out by hand beside each test."""
 
 import math
 from typing import Any
@@ -45,7 +45,7 @@ def row(*outcomes: Outcome | None) -> dict[str, Any]:
 
 
 def test_the_test_error_diverges_by_the_mean_over_epochs_of_the_absolute_difference() -> None:
-    # |0.5 - 0.25| = 25 points, |0.125 - 0.25| = 12.5 points: the mean is 18.75, not 6.25
+    # |0.5 - 0.25| is 25 points and |0.125 - 0.25| is 12.5 points. The mean is 18.75, not 6.25.
     made = outcome([epoch(0.5, 0.25), epoch(0.125, 0.25)], exact=False)
     assert made.test_error == 18.75
 
@@ -81,7 +81,8 @@ def test_a_trial_that_is_not_finite_or_has_no_finite_twin_has_no_measures(
 def test_the_distance_of_two_networks_is_finite_also_where_its_squares_overflow(
     scale: float,
 ) -> None:
-    # per layer the differences are 3, 4, 0: |3| + |4| = 7, sqrt(9 + 16) = 5; 2^532 is about 1e160
+    # The differences of each layer are 3, 4, 0, so |3| + |4| = 7 and sqrt(9 + 16) = 5. 2^532 is
+    # about 1e160.
     zero = [[np.zeros((1, 2)), np.zeros(1)], [np.zeros((3, 1))]]
     away = [[np.array([[3.0, -4.0]]), np.zeros(1)], [np.array([[0.0], [4.0], [3.0]])]]
     made = distance([[p * scale for p in layer] for layer in away], zero)
@@ -90,7 +91,7 @@ def test_the_distance_of_two_networks_is_finite_also_where_its_squares_overflow(
 
 
 def test_the_distance_of_float32_networks_is_taken_in_float64() -> None:
-    # both are near the largest float32 number; their difference is none of float32
+    # Both are near the largest float32 number. Their difference is too large for float32.
     largest = np.full((2, 2), 2.0**127, np.float32)
     assert distance([[largest]], [[-largest]]) == (2.0**129, 2.0**130, 2.0**128)
 
@@ -129,7 +130,7 @@ def test_an_infinite_divergence_has_a_mean_and_extremes_but_no_sd() -> None:
 
 
 def test_the_statistics_of_huge_divergences_do_not_overflow() -> None:
-    # mean 2 and variance ((1-2)^2 + (3-2)^2) / 1 = 2, both scaled by 2^1000
+    # The mean is 2 and the sd is sqrt(((1-2)^2 + (3-2)^2) / 1), both times 2^1000.
     made = row(of(2.0**1000), of(3 * 2.0**1000))
     assert made["test_error_divergence_mean"] == 2.0**1001
     assert made["test_error_divergence_sd"] == pytest.approx(math.sqrt(2) * 2.0**1000, rel=1e-15)
@@ -137,7 +138,7 @@ def test_the_statistics_of_huge_divergences_do_not_overflow() -> None:
 
 def test_three_seeds_have_a_mean_a_sample_sd_and_extremes() -> None:
     made = row(of(1.0), of(2.0), of(4.0))
-    # mean 7/3; squared deviations 16/9 + 1/9 + 25/9 = 14/3, over 2: variance 7/3
+    # The mean is 7/3. The squared deviations 16/9 + 1/9 + 25/9 are 14/3, so the variance is 7/3.
     assert made["test_error_divergence_mean"] == pytest.approx(7 / 3, rel=1e-15)
     assert made["test_error_divergence_sd"] == pytest.approx(math.sqrt(7 / 3), rel=1e-15)
     assert made["test_error_divergence_min"] == 1.0
@@ -195,7 +196,7 @@ def test_a_cell_is_exact_if_every_seed_is() -> None:
 
 
 def test_no_distance_is_not_the_same_as_exact() -> None:
-    # +0.0 and -0.0 are 0 apart and not bit-identical
+    # +0.0 and -0.0 are 0 apart, but their bits differ.
     made = row(of(0.0, exact=False))
     assert made["weight_divergence_l2_mean"] == 0.0
     assert made["exact"] is False

@@ -1,7 +1,7 @@
-"""`--local-debug`: a job that trains in its own process, so that a debugger can stop in a trial.
+"""Tests of `--local-debug`, with which a job trains in its own process for a debugger.
 
-A small ablation on made-up digits stands for a job; as a script this file is its command line. That
-the real job gives the same tables as by Ray is in `test_sweep_on_ray`.
+A small ablation on made-up digits stands for a job. This file is its command line, if it is run as
+a script. `test_sweep_on_ray` tests that the real job gives the same tables as with Ray.
 """
 
 import io
@@ -33,14 +33,14 @@ from pcworker.trials.trial import Trial
 
 SHARDS = 2
 CALLED = "Trains a shard of 4 trials."
-"""What the engine says before it trains, and before its breakpoint."""
+"""The line that the engine prints before its breakpoint and before it trains."""
 
 
 class Debugged:
     """An engine into which a researcher has written a breakpoint.
 
-    ACT says what happens: "break" stops at the breakpoint, "hang" does not come back from the
-    second shard.
+    The environment variable ACT says what happens. "break" stops at the breakpoint. "hang" never
+    ends the second shard.
     """
 
     def __init__(self, digits: Any, device: Any) -> None:
@@ -81,7 +81,7 @@ def swept() -> Any:
 @click.command()
 @run_options
 def command(**given: Any) -> int:
-    """The job."""
+    """Runs the small ablation as a job."""
     return run_sweep(SMALL, swept(), split(given), console)
 
 
@@ -96,10 +96,10 @@ class Terminal:
     end: int
     shown: str = ""
     seen: int = 0
-    """The number of characters up to the end of what was waited for last."""
+    """The number of characters up to the end of the last text that was waited for."""
 
     def until(self, text: str) -> None:
-        """Waits until the terminal shows `text`, after what was waited for before."""
+        """Waits until the terminal shows `text`, after the last text that was waited for."""
         while text not in self.shown[self.seen :]:
             more = self._read()
             assert more, f"{text!r} was never shown: {self.shown}"
@@ -118,13 +118,13 @@ class Terminal:
     def _read(self) -> str:
         try:
             return os.read(self.end, 4096).decode(errors="replace")
-        except OSError:  # so a terminal says that nobody writes to it any more
+        except OSError:  # a terminal raises it when nobody writes to it any more
             return ""
 
 
 @contextmanager
 def job(store: Path, act: str = "") -> Iterator[Terminal]:
-    """The job at a terminal, in a process group of its own."""
+    """Starts the job at a terminal, in a process group of its own."""
     end, its_end = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, __file__, "--store", str(store), "--sweep", "a", "--local-debug"],
@@ -177,7 +177,7 @@ def test_who_quits_the_debugger_quits_the_job_and_no_attempt_has_failed(tmp_path
 def test_an_interrupted_job_ends_with_130_and_the_next_one_goes_on(tmp_path: Path) -> None:
     with job(tmp_path, "hang") as terminal:
         terminal.until("It hangs.")
-        os.killpg(terminal.process.pid, signal.SIGINT)  # as Ctrl-C does
+        os.killpg(terminal.process.pid, signal.SIGINT)  # Ctrl-C does the same
         assert terminal.ended() == 130, terminal.shown
     assert "interrupted: what is committed is kept" in terminal.shown
     assert "Traceback" not in terminal.shown
@@ -207,7 +207,7 @@ def test_what_needs_a_cluster_contradicts_it(
 
 
 def run(store: Path, **changes: Any) -> str:
-    """A run in this process; returns what it has printed."""
+    """Runs the job in this process, and returns the text that it printed."""
     text = io.StringIO()
     with click.Context(command) as context:
         command.parse_args(context, ["--store", str(store), "--sweep", "a", "--local-debug"])

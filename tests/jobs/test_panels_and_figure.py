@@ -1,4 +1,4 @@
-"""What a person sees: the grids, the numbers, the figure."""
+"""Tests of the grids, the numbers and the figure that a person sees."""
 
 import io
 import math
@@ -39,7 +39,8 @@ def row(cell: Cell, *outcomes: Outcome | None) -> dict[str, Any]:
 
 
 def outcome_of(cell: Cell) -> Outcome:
-    """Plausible: exact at t = l, gamma = 1, sigma = 0; gamma = 10 explodes; the rest drifts."""
+    """A plausible outcome: exact at t = l, gamma = 1, sigma = 0; not finite at gamma = 10; else a
+    drift."""
     config = cell.configuration
     if cell.gamma == 10 and config.t != 0:
         return NONFINITE
@@ -108,7 +109,7 @@ def test_settings_that_differ_between_joined_sweeps_are_grids_of_their_own() -> 
 
 
 def test_cells_of_several_sigmas_are_grids_of_their_own() -> None:
-    """Oracle: the two single cells of two sweeps, of which one must not hide the other."""
+    """Two sweeps have one cell each, and neither cell may hide the other. Oracle: both values."""
     cells = [ablation(t=[2], gamma=[1.0], sigma=[sigma]).cells[0] for sigma in (0.0, 0.5)]
     declared = [row(cell, of(k)) for k, cell in enumerate(cells, 1)]
     grids = t_gamma_grids(declared, ERROR)
@@ -143,7 +144,7 @@ def test_a_cell_whose_only_result_is_not_finite_is_non_finite_and_not_missing() 
 
 
 def test_each_cell_is_partial_by_the_seeds_that_it_was_declared_for_itself() -> None:
-    """Sweeps of one and of two seeds together: a cell of one of them only is not partial."""
+    """One sweep has one seed and the other two. A cell is complete with its own sweep's seeds."""
     one, two = ablation(t=[1, 2], gamma=[1.0]).cells[:2]
     (grid,) = t_gamma_grids([row(one, of(1.0)), row(two, of(1.0), of(3.0))], ERROR)
     assert [value.partial for (value,) in grid.values] == [False, False]

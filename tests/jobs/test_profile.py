@@ -1,4 +1,4 @@
-"""Where the time of a sweep goes. Oracles: sums by hand; arithmetic counted by hand."""
+"""Tests of the profile, which says where a sweep's time goes. Oracle: sums and counts by hand."""
 
 import subprocess
 import sys
@@ -22,8 +22,8 @@ def profile(update: dict[Configuration, float]) -> NetworkTimes:
 
 
 def test_a_sweeps_core_seconds_are_its_shards_trials_and_what_they_share() -> None:
-    """Two seeds: one shard of IL with 64 steps of both, which has copies of both BP; and for each
-    seed one of Z-IL, noisy, with BP itself."""
+    """One shard has IL with 64 steps of both seeds, and copies of both BP trials. For each seed,
+    another shard has noisy Z-IL and BP itself."""
     cells = {
         "IL, t = 64": configuration(network=NETWORK, rule="IL", t=64, gamma=0.1, epochs=2),
         "Z-IL": configuration(network=NETWORK, rule="Z-IL", sigma=0.1, epochs=2),
@@ -39,7 +39,7 @@ def test_a_sweeps_core_seconds_are_its_shards_trials_and_what_they_share() -> No
         "BP": 2 * 70 * millions,
         COPIES: 2 * 2 * millions,
         BATCHES: (2 * 5 + 2 * 9) * millions,
-        MEASURING: (2 + 2 + 2 * 2) * 2 * 1e-3,  # IL and its copies; Z-IL and BP, of each seed
+        MEASURING: (2 + 2 + 2 * 2) * 2 * 1e-3,  # IL and copies; then Z-IL and BP
     }
 
 
@@ -48,7 +48,7 @@ def test_the_floor_is_the_arithmetic_of_the_trials_that_stay_finite() -> None:
     left = configuration(network=NETWORK, rule="IL", t=64, gamma=10)
     trials = [Trial(alive, 1), Trial(left, 1)]
     found = floor_seconds(trials, {NETWORK: profile({alive: 70.0, left: 0.0})}, 2.0, 3.0)
-    # predicting and learning both layers, pulling the error back through the upper one; sigmoids
+    # Both layers predict and learn, and the error is pulled back through the layer of the outputs.
     products, sigmoids = 2 * 3000 * 32 + 3 * 20 * 32 * 10, 20 * 32
     seconds = (2 * products / 2.0e9 + sigmoids * 3.0e-9) * UPDATES
     assert found == {(FLOOR, NETWORK): pytest.approx(seconds)}
@@ -62,7 +62,7 @@ def test_a_clock_says_the_median_and_0_of_what_was_never_done() -> None:
 
 
 def test_the_command_prints_a_row_for_each_number_of_steps_and_their_sum() -> None:
-    job = [sys.executable, "-m", "jobs.profile"]  # not in this process: it keeps to one core
+    job = [sys.executable, "-m", "jobs.profile"]  # it keeps its process on one core
     options = ["--rounds", "1", "--networks", "784-16-10,784-16-16-10", "--t", "l,2,64"]
     done = subprocess.run([*job, *options], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr

@@ -1,8 +1,8 @@
-"""A sweep as a researcher runs it: the command line, a real Ray, the real MNIST, a new directory.
+"""Tests of a sweep as a researcher runs it: by command, on a real Ray, with MNIST, in a new folder.
 
-One small sweep of four shards is run undisturbed by one worker, by two workers, and once more while
-it is killed, started again, interrupted and started again. The tests look at what that has left;
-those that damage a store damage a copy.
+One small sweep of four shards runs undisturbed with one worker, with two workers and without Ray.
+Once more it is killed, started again, interrupted and started again. The tests look at the results.
+A test that damages a store damages a copy.
 """
 
 import json
@@ -60,7 +60,7 @@ class Run:
     def says_one_line(self, *parts: str) -> None:
         """Fails unless stderr is one line that holds all of these, and no traceback is anywhere.
 
-        An empty line before it ends the one on which a terminal shows ^C.
+        An empty line may stand before it: it ends the line on which a terminal shows ^C.
         """
         assert self.stderr.strip().count("\n") == 0, self.stderr
         assert all(part in self.stderr for part in parts), self.stderr
@@ -74,9 +74,10 @@ def ended(process: "subprocess.Popen[str]", store: Path) -> Run:
 
 @contextmanager
 def sweeping(store: Path, *options: str, slow: bool = False) -> Iterator["subprocess.Popen[str]"]:
-    """The sweep's command, in a process group of its own as a shell would start it.
+    """Starts the sweep's command in a process group of its own, as a shell would.
 
-    `slow` is without a compiler, so that torch trains: the same bits, and time to disturb it.
+    slow  True: there is no compiler, so that torch trains. The bits are the same, and there is time
+          to disturb the sweep.
     """
     command = [sys.executable, "-m", "jobs.mnist_ablation", "--store", str(store), *SWEEP, *options]
     process = subprocess.Popen(
@@ -121,7 +122,7 @@ def sweep_folder(store: Path) -> Path:
 
 
 def commits(store: Path) -> dict[str, bytes]:
-    """What each commit says, by shard."""
+    """The content of each commit, by shard id."""
     found = store.glob("sweeps/*/shards/*/commit.json")
     return {path.parent.name: path.read_bytes() for path in found}
 
@@ -132,7 +133,7 @@ def attempts(store: Path, shard: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, int]:
-    """The sweep by one worker, and the peak of the worker's memory."""
+    """The sweep with one worker, and the peak of the worker's memory in bytes."""
     store = tmp_path_factory.mktemp("one-worker")
     peak = 0
 
@@ -153,7 +154,7 @@ def undisturbed(watched: tuple[Run, int]) -> Run:
 
 @pytest.fixture(scope="module")
 def by_two(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The sweep by two workers."""
+    """The sweep with two workers."""
     return sweep(tmp_path_factory.mktemp("two-workers"), "--workers", "2")
 
 
@@ -165,12 +166,12 @@ def without_ray(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @dataclass(frozen=True)
 class Disturbed:
-    """The sweep, killed, started again at once, interrupted and started again."""
+    """The sweep that was killed, started again at once, interrupted and started again."""
 
     at_kill: dict[str, bytes]
-    """The commits that were there; so at the interruption."""
+    """The commits that were there when the driver was killed."""
     orphans: set[ProcessId]
-    """What the killed driver had started."""
+    """The processes that the killed driver had started."""
     at_interruption: dict[str, bytes]
     interrupted: Run
     finished: Run
@@ -186,11 +187,11 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory) -> Disturbed:
         process.communicate()
     at_kill = commits(store)
     with sweeping(store, "--workers", "1", slow=True) as process:
-        # a worker may outlive its driver by seconds, and commit what it was at
+        # A worker may outlive its driver by seconds, and then commits its shard.
         assert wait_until(lambda: not orphaned & processes().keys(), process)
         before = len(commits(store))
         assert wait_until(lambda: len(commits(store)) > before, process), process.communicate()
-        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: to all in the terminal
+        os.killpg(process.pid, signal.SIGINT)  # Ctrl-C, too, signals the whole group
         interrupted = ended(process, store)
     at_interruption = commits(store)
     finished = sweep(store, "--workers", "1")
@@ -258,7 +259,7 @@ def test_where_a_condition_is_broken_the_weights_drift_from_backpropagation(
 def test_the_printed_tables_show_the_exact_cells_as_0_0(undisturbed: Run) -> None:
     rows = re.findall(r"^ +l +(\S+) +(\S+) *$", undisturbed.stdout, flags=re.MULTILINE)
     assert [at_1 for _, at_1 in rows] == ["0.0"] * 2 * SHARDS
-    assert "0.0" not in [at_half for at_half, _ in rows[SHARDS:]]  # the later half: of the weights
+    assert "0.0" not in [at_half for at_half, _ in rows[SHARDS:]]  # the second half: weights
     assert "Determinism audit" not in undisturbed.stdout  # every shard owns its twin
 
 
@@ -359,7 +360,7 @@ def test_an_interrupted_sweep_says_what_to_do_and_ends_with_code_130(disturbed: 
 def test_a_worker_needs_less_than_2_gib(watched: tuple[Run, int]) -> None:
     run, peak = watched
     assert run.code == 0, run.stderr
-    assert 2**27 < peak < 2**31  # less than the first would not even hold the digits and torch
+    assert 2**27 < peak < 2**31  # torch and the digits alone need more than 2^27
 
 
 def test_the_collector_makes_the_same_tables_from_what_is_stored(
@@ -381,7 +382,7 @@ def test_the_collector_refuses_tables_with_holes(copy: Path) -> None:
 
 
 def test_partial_tables_mark_what_is_missing(copy: Path) -> None:
-    shard = sorted(commits(copy))[0]  # the dearest first: the deepest network
+    shard = sorted(commits(copy))[0]  # the first is the dearest, of the deepest network
     (sweep_folder(copy) / "shards" / shard / "commit.json").unlink()
     partial = collect(copy, "--partial")
     assert (partial.code, partial.stderr) == (0, "")
@@ -462,7 +463,7 @@ def test_two_drivers_at_once_know_of_each_other_and_give_the_same_tables(
 
 
 def test_nothing_of_a_killed_sweeps_ray_is_left_over(disturbed: Disturbed) -> None:
-    # the last test, as Ray's agents take a minute to notice that the rest is gone
+    # Ray's agents take up to a minute to notice that the rest is gone.
     assert len(disturbed.orphans) > 1
     assert wait_until(lambda: not disturbed.orphans & processes().keys()), (
         disturbed.orphans & processes().keys()

@@ -1,6 +1,7 @@
-"""The method of the timing runs: who is timed when, on what, and what is made of the times.
+"""Tests of the method of the timing runs: the turns, the minibatches, the statistics of the times.
 
-Oracles: an account of calls by a clock that ticks by itself, closed forms, tensors of known sizes.
+Oracles: an account of all calls with a clock that the calls move, closed forms, tensors of known
+sizes.
 """
 
 import gc
@@ -14,8 +15,8 @@ from pcworker.clock.turns import ratios, spread, take_turns, time_loops, warm_up
 
 
 class Account:
-    """Rules that write down what they learn, and a clock by which each update takes a second more
-    than the one before."""
+    """Makes rules that write down what they learn, and has a clock that each update moves by one
+    second."""
 
     def __init__(self) -> None:
         self.entries: list[str] = []
@@ -45,7 +46,7 @@ def test_rules_take_turns_and_learn_the_same_minibatches() -> None:
         account.milliseconds, rules, [(1, 2), (3, 4)], lambda: reports.append("turn")
     )
     assert "".join(account.entries) == "A1A2|B1B2|C1C2|A3A4|B3B4|C3C4|"
-    assert times == [[1000.0, 1000.0]] * 3  # 2 seconds for 2 updates
+    assert times == [[1000.0, 1000.0]] * 3  # 2 updates take 2 seconds
     assert reports == ["turn", "turn"]
 
 
@@ -75,7 +76,7 @@ def test_loading_is_within_the_time_of_the_whole_loop_only() -> None:
 
     rules = [account.rule(name) for name in "AB"]
     loop = time_loops(account.milliseconds, rules, loader(), blocks=2, block=1, ahead=2)
-    # what was loaded ahead during another rule's updates is used up before a rule is timed
+    # Before a rule is timed, it uses up the minibatches that were loaded ahead of its turn.
     assert "".join(account.entries) == ("loadA0loadA1loadA2|loadA3|" + "loadB4loadB5loadB6|loadB7|")
     assert loop == [[11_000.0] * 2] * 2
 
@@ -110,7 +111,7 @@ def test_percentiles_are_interpolated_and_ratios_are_taken_turn_by_turn() -> Non
     assert spread([1.0, 2.0]).median == 1.5
     one = spread([3.0])
     assert (one.p10, one.median, one.p90) == (3.0, 3.0, 3.0)
-    # a machine that is 10 times slower in the second turn does not change the ratio
+    # If the machine is 10 times slower in the second turn, the ratio does not change.
     assert ratios([2.0, 20.0, 6.0], [1.0, 10.0, 2.0]) == [2.0, 2.0, 3.0]
 
 
@@ -122,7 +123,7 @@ def mebibytes(count: int) -> torch.Tensor:
 
 
 def test_peak_bytes_are_those_of_the_tensors_that_are_there_at_once() -> None:
-    """Closed form: 4 + 4 MiB, then 4 + 8: the peak is 12."""
+    """Closed form: first there are 4 + 4 MiB, then 4 + 8, so the peak is 12."""
 
     def work() -> None:
         first = mebibytes(4)
@@ -131,13 +132,13 @@ def test_peak_bytes_are_those_of_the_tensors_that_are_there_at_once() -> None:
         third = mebibytes(8)
         del second, third
 
-    kept = mebibytes(16)  # what was there before does not count
+    kept = mebibytes(16)  # this was there before, and does not count
     assert CpuStopwatch().peak_bytes(work) == 12 * MIB
     assert len(kept)
 
 
 def test_the_clock_runs_work_once_and_counts_in_milliseconds() -> None:
-    """Bounded from below by what the work itself sees of the monotonic clock."""
+    """The time is at least the time that the work itself reads from the monotonic clock."""
     import time
 
     seen: list[float] = []

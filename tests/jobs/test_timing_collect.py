@@ -1,6 +1,6 @@
-"""From committed timings to tables, terminal and figure, over made-up times.
+"""Tests of the way from committed timings to tables, terminal and figure. The times are made up.
 
-Closed forms: rule k takes k + 1 times as long as BP in every turn, whatever the turn is like.
+Oracle: closed forms. In every turn, rule k takes k + 1 times as long as BP.
 """
 
 import io
@@ -45,7 +45,7 @@ from pcworker.trials.configuration import CHOICES
 from pcworker.trials.trial import Trial
 
 TURNS = (2.0, 20.0, 4.0, 8.0, 6.0)
-"""Of BP, in milliseconds: the machine was busy in the second one."""
+"""The turns of BP, in milliseconds per update. The machine was busy in the second one."""
 
 
 def timing_plan(store: Store, name: str = "a", **changes: Any) -> Plan[Any]:
@@ -121,7 +121,7 @@ def test_medians_percentiles_and_ratios_are_columns(store: LocalStore) -> None:
             assert row["ms_per_update_median"] == pytest.approx(6.0 * (k + 1))
             assert row["ms_per_update_p10"] == pytest.approx(2.8 * (k + 1))
             assert row["ms_per_update_p90"] == pytest.approx(15.2 * (k + 1))
-            for statistic in ("median", "p10", "p90"):  # the busy turn does not show
+            for statistic in ("median", "p10", "p90"):  # the busy turn does not matter
                 assert row[f"ratio_to_bp_{statistic}"] == pytest.approx(k + 1)
             assert row["loop_ms_per_update_median"] is None
             assert row["peak_memory_bytes"] == 100 * (k + 1) * 2**20
@@ -175,7 +175,7 @@ def test_what_is_not_timed_yet_is_missing_and_what_has_failed_is_a_row(store: Lo
 
 
 def test_two_machines_sweeps_of_the_same_trials_are_both_shown(store: LocalStore) -> None:
-    """Elsewhere equal trials count once; of times each is a result of its own."""
+    """In other experiments equal trials count once. Here the times of each machine are results."""
     for name in ("laptop", "server"):
         plan = timing_plan(store, name)
         for shard in plan.shards:
@@ -207,7 +207,7 @@ def test_joined_sweeps_are_told_apart_and_weights_that_they_share_come_once(
     committed(store, "other", networks=["small-conv"], rules=["IL"], t=[3])
     made = collect(store, stored_plans(store, ["laptop", "server", "other"], EXPERIMENTS))
     trials = [row["trial_id"] for row in made.tables["weights"].to_pylist()]
-    assert len(trials) == len(set(trials)) == 14 + 1  # BP is shared, too
+    assert len(trials) == len(set(trials)) == 14 + 1  # the other sweep's BP is the same trial
     found = runs(made.rows("timings"))
     assert [[run.network for run in together] for together in series(found)] == [
         ["mlp", "small-conv"], ["mlp", "small-conv"], ["small-conv"]
@@ -216,7 +216,7 @@ def test_joined_sweeps_are_told_apart_and_weights_that_they_share_come_once(
     svg = draw_table4(made.rows("timings"))["svg"].decode()
     for part in ("mlp (laptop, seed 1)", "small-conv (other, seed 1)", "IL, t = 3"):
         assert part in text
-    assert "IL, t = 3" in svg  # in the legend, too
+    assert "IL, t = 3" in svg  # the legend has it too
 
 
 def test_it_is_said_whose_weights_are_not_finite(store: LocalStore) -> None:
@@ -286,14 +286,14 @@ def test_an_attempt_that_has_other_times_and_the_same_weights_repeats(store: Loc
 
 def test_methods_are_told_apart_and_come_cheapest_kind_first(store: LocalStore) -> None:
     found = runs(committed(store).rows("timings"))
-    assert [run.network for run in found] == ["mlp", "small-conv"]  # equally deep
+    assert [run.network for run in found] == ["mlp", "small-conv"]  # they are equally deep
     assert methods(found) == [
         "BP", "Z-IL", "Fa-Z-IL", "Z-IL, literal", "Fa-Z-IL, literal", "IL, t = 10", "IL, t = 20",
     ]  # fmt: skip
 
 
 def test_table_4_of_the_paper_stands_beside_what_it_timed(store: LocalStore) -> None:
-    """Its ratios, by hand: 19.2 / 3.1 and so on."""
+    """Oracle: the paper's ratios by hand, such as 19.2 / 3.1."""
     rows = {method(row): row for row in runs(committed(store).rows("timings"))[0].rows}
     told = {name: paper(row) for name, row in rows.items()}
     assert told["IL, t = 10"] is told["Z-IL, literal"] is told["Fa-Z-IL, literal"] is None

@@ -1,4 +1,4 @@
-"""What identifies a timing, how it is planned, and what a user can get wrong."""
+"""Tests of the identity of a timing, of its plan, and of the mistakes of users."""
 
 import sys
 from collections import Counter
@@ -66,7 +66,7 @@ def test_the_twin_is_bp_on_the_same_network_device_and_batches() -> None:
 
 
 def test_what_is_timed_is_identity() -> None:
-    """The device's kind and its threads, too: time is the result."""
+    """The kind of device and its threads are identity too, because the result is a time."""
     base = timing()
     changes = [
         {"network": "alexnet"}, {"rule": "Fa-Z-IL"}, {"schedule": "literal"}, {"batch_size": 3},
@@ -130,7 +130,7 @@ def test_a_shard_is_one_network_and_seed_with_bp_and_the_cheap_rules_first() -> 
     assert sorted(map(sorted, kinds)) == sorted(
         [(n, s)] for n in ("small-conv", "alexnet") for s in (1, 2)
     )
-    assert [plan.shards[0].trials[0].configuration.network] == ["alexnet"]  # longest first
+    assert [plan.shards[0].trials[0].configuration.network] == ["alexnet"]  # it takes longest
     for shard in plan.shards:
         rules = [trial.configuration.rule for trial in shard.trials]
         assert rules[0] == "BP"
@@ -160,7 +160,7 @@ def test_a_stored_plan_is_read_back_and_its_name_is_taken(tmp_path: Path) -> Non
 
 
 def test_more_work_costs_more() -> None:
-    """Only ratios of the cost table matter, and its minutes are rough: what holds is the order."""
+    """The cost table is rough, and only its ratios matter. So only the order is tested."""
 
     def cost(**values: Any) -> float:
         return update_seconds(timing(**{"network": "vgg11", **values}))

@@ -1,7 +1,7 @@
-"""The timing engine on a small network: what it trains, what it keeps, what it says of memory.
+"""Tests of the timing engine on a small network: the weights, the differences, the peak of memory.
 
 Oracles: torch.autograd + torch.optim.SGD on the same minibatches (bit for bit), NumPy's norms of
-the differences, the bytes of the tensors that a rule cannot do without.
+the differences, and the bytes of the tensors that a rule needs.
 """
 
 import hashlib
@@ -70,7 +70,7 @@ def of(result: TimingResult, rule: str, schedule: str | None = "layerwise") -> T
 
 
 def backprop(cpu: torch.device) -> nn.Sequential:
-    """The weights after the same updates, by the tests' own training step."""
+    """The network after the same updates by `reference.train_step`."""
     network = build("small-conv", SEED)
     optimiser = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE)
     images = SyntheticImages(facts("small-conv"), SEED)
@@ -103,7 +103,7 @@ def test_bp_and_both_schedules_of_z_il_learn_what_autograd_and_sgd_learn_bit_for
 
 
 def test_rules_that_are_not_bp_say_how_far_they_are_from_it(result: TimingResult) -> None:
-    """Oracle: NumPy's norms of the final values, which are kept of a network as small as this."""
+    """Oracle: NumPy's norms. The final values are there because the network is small."""
     bp = of(result, "BP", None)
     for timed in (of(result, "IL"), of(result, "Fa-Z-IL", "literal")):
         assert not timed.to_bp.exact
@@ -119,7 +119,7 @@ def test_rules_that_are_not_bp_say_how_far_they_are_from_it(result: TimingResult
 
 
 def test_a_distance_is_that_of_the_whole_layer_however_large_its_pieces_are() -> None:
-    """Closed form: 5 million differences of 1/8, and one of 1."""
+    """Closed form: the layer has 5 million differences of 1/8, and one of 1."""
     ours = [torch.zeros(5_000_000), torch.ones(1)]
     theirs = [torch.full((5_000_000,), 0.125), torch.zeros(1)]
     assert layer_distance(ours, theirs) == ((5_000_000 / 64 + 1) ** 0.5, 1.0)
@@ -134,11 +134,11 @@ def test_every_turn_of_every_rule_has_its_time(result: TimingResult) -> None:
 
 
 def test_peak_memory_holds_what_a_rule_cannot_do_without(result: TimingResult) -> None:
-    """The weights; BP's gradients all at once, those of predictive coding a layer at a time; and
-    BP's activities, which its backward pass needs."""
+    """Every rule needs the weights, the first activities and one layer's gradients. BP needs the
+    gradients of all layers at once, and its backward pass needs the activities."""
     sizes = {(p.layer, p.parameter): 4 * int(np.prod(p.shape)) for p in result.trials[0].parameters}
     weights = sum(sizes.values())
-    first_activities = 4 * 2 * 8 * 16 * 16  # of 2 samples, before pooling
+    first_activities = 4 * 2 * 8 * 16 * 16  # 2 samples, before pooling
     for timed in result.trials:
         assert timed.peak_bytes >= weights + sizes[2, "weight"] + first_activities
     assert of(result, "BP", None).peak_bytes >= 2 * weights + first_activities
@@ -156,7 +156,7 @@ def test_weights_do_not_depend_on_blocks_on_the_other_rules_or_on_loading(
         assert timed.loop_milliseconds is not None
         assert len(timed.loop_milliseconds) == UPDATES
         assert min(timed.loop_milliseconds) > 0
-    assert again.updates == 2 * (WARMUP + 2 * UPDATES + 2)  # two were loaded ahead
+    assert again.updates == 2 * (WARMUP + 2 * UPDATES + 2)  # the 2 were loaded ahead
 
 
 def test_a_digest_is_of_the_weights_and_not_of_the_times(

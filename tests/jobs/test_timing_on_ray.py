@@ -1,6 +1,7 @@
-"""The timing runs as a researcher has them: the command line, a real Ray, real files of images.
+"""Tests of the timing runs as researchers start them: by command, on a real Ray, with image files.
 
-Small shapes: what is timed at full size is the same code. One sweep is run, and looked at.
+The shapes are small, but the code is the same as at full size. One sweep runs, and the tests look
+at its results.
 """
 
 import subprocess
@@ -20,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TIMING = "jobs.imagenet_timing"
 SMALL = (
     *("--networks", "small-conv", "--updates", "20", "--block", "2", "--t", "5,10"),
-    # two threads on a busy machine of two cores wait for each other more than they compute
+    # On a busy machine of two cores, two threads wait for each other more than they compute.
     *("--cpus-per-worker", "1", "--workers", "1"),
 )
 
@@ -36,7 +37,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, data: Path) -> tuple[Path, Ended]:
-    """With real images, and the whole loop timed, too."""
+    """The sweep with real images. The loop with loading is timed too."""
     store = tmp_path_factory.mktemp("store")
     return store, timing(
         store, "--sweep", "a", "--data", str(data), "--with-loading", "--loaders", "1"
@@ -125,7 +126,8 @@ def test_the_collector_and_the_status_know_timings(run: tuple[Path, Ended]) -> N
 
 
 def test_other_updates_under_the_same_name_are_refused(run: tuple[Path, Ended]) -> None:
-    refused = timing(run[0], "--sweep", "a")  # synthetic images are other trials
+    # Without --data the images are synthetic, so the trials are others.
+    refused = timing(run[0], "--sweep", "a")
     assert refused.code == 2
     assert "sweep a already holds another plan" in refused.stderr
 
