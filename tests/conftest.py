@@ -60,7 +60,7 @@ def small_engine(digits: Digits, cpu: torch.device) -> Engine:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
-    """An S3 server for the tests of a file, and in the environment what boto3 needs to find it."""
+    """An S3 server for the tests of a file. The environment tells boto3 where it is."""
     with seaweed(tmp_path_factory.mktemp("seaweed")) as server, pytest.MonkeyPatch.context() as to:
         for name, value in server.server.environment().items():
             to.setenv(name, value)

@@ -1,6 +1,7 @@
-"""The rules that keep the rooms of the house small, and its third-party libraries in their places.
+"""Tests of the rules that keep rooms small and third-party libraries where they belong.
 
-Who may import whom among our own modules stands in pyproject.toml: `make check` holds it.
+The rules of which of our own modules may import which are in pyproject.toml. `make check` tests
+them.
 """
 
 import ast
@@ -15,9 +16,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("pcworker", "cluster", "jobs")
 EVERY_COMMAND = {"command", "main"}
-"""Names that every command line of `jobs` has."""
+"""Public names that every command line of `jobs` defines."""
 APART = {"jobs/benchmark/peers.py"}
-"""It runs in an environment of its own, and none of our modules can import it."""
+"""Modules that run in an environment of their own, so that no other module can import them."""
 
 
 def modules() -> dict[str, Path]:
@@ -27,7 +28,7 @@ def modules() -> dict[str, Path]:
 
 
 def rooms() -> list[Path]:
-    """Every folder of the packages that is a package itself, the packages apart."""
+    """Every folder of Python modules inside the packages, without the packages themselves."""
     return sorted({path.parent for path in modules().values()} - {ROOT / p for p in PACKAGES})
 
 

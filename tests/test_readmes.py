@@ -1,8 +1,8 @@
-"""What the READMEs say holds: every command is parsed or run, every name in them exists.
+"""Tests that the READMEs are true: every command can be parsed or run, every name in them exists.
 
-Commands of jobs and of Ray are parsed by their own parsers, and the sweeps that they declare are
-made; nothing of them is run. SQL and Python are run on the tables of tiny made-up sweeps. What
-cannot be checked so is said in the README to be not run by the tests.
+The commands of jobs and of Ray are parsed by their own parsers. The sweeps of these commands are
+declared, but not run. SQL and Python are run on the tables of tiny made-up sweeps. A README says
+which of its commands the tests do not run.
 """
 
 import importlib
@@ -40,7 +40,7 @@ from pcworker.store.parquet import to_parquet
 
 SHELL = ("export", ".", "cd")
 ELSEWHERE = ("git", "docker", "aws", "eksctl", "kubectl", "base64")
-"""Programs of other systems, which a README must say are not run by the tests."""
+"""Programs of other systems. A README must say that the tests do not run them."""
 SUFFIXES = (".py", ".md", ".c", ".txt", ".csv", ".png", ".yaml", ".toml")
 
 
@@ -53,7 +53,7 @@ def command_of(module: str) -> click.Command:
 
 
 def parsed(command: click.Command, words: Sequence[str]) -> dict[str, Any]:
-    """The values of a command's arguments, as it would be called with them."""
+    """The values with which click would call the command for these words."""
     while isinstance(command, click.Group):
         command, words = command.commands[words[0]], words[1:]
     return command.make_context(command.name, list(words)).params
@@ -66,14 +66,14 @@ def check_job(words: Sequence[str]) -> None:
         command_of(module)
         return
     given = parsed(command_of(module), options)
-    if "job" in given:  # of jobs.submit
+    if "job" in given:  # jobs.submit has this argument
         check_job(given["job"])
     if "seeds" in given and "address" in given:
         assert declared(module, given).trials
 
 
 def declared(module: str, given: dict[str, Any]) -> Sweep[Any]:
-    """The sweep that a job makes of its arguments, as it does itself."""
+    """The sweep that a job declares for these arguments."""
     options = split(given)
     if module == "jobs.imagenet_timing":
         if not given.pop("with_loading"):
@@ -85,13 +85,13 @@ def declared(module: str, given: dict[str, Any]) -> Sweep[Any]:
 
 
 def check_python(words: Sequence[str]) -> None:
-    """Checks a call of python, which must be a job's."""
+    """Checks a call of python, which must start a job."""
     assert words[0] == "-m", words
     check_job(words[1:])
 
 
 def check_ray(words: Sequence[str]) -> None:
-    """Parses a command line of Ray's, and of the job that it submits."""
+    """Parses a command line of Ray, and that of the job that it submits."""
     given = parsed(ray, words)
     if entrypoint := given.get("entrypoint"):
         assert entrypoint[0] == "python"
@@ -116,7 +116,7 @@ def make_targets() -> frozenset[str]:
 
 @cache
 def recipe_of(target: str) -> str:
-    """What make would run for a target in a fresh checkout."""
+    """The commands that make would run for a target in a fresh checkout."""
     make = ["make", "--dry-run", "--always-make", target]
     done = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True)
     calls = re.findall(r"^\S+ -m jobs(?:.*\\\n)*.*$", done.stdout, re.MULTILINE)
@@ -250,15 +250,15 @@ def is_path(span: str) -> bool:
 
 
 def is_file(readme: str, name: str) -> bool:
-    """Whether there is such a file from the root or from the README's folder, or anywhere, if only
-    its name is given."""
+    """True if the file exists, seen from the root or from the README's folder. A name without a
+    folder may be anywhere."""
     exact = (ROOT, (ROOT / readme).parent)
     anywhere = [] if "/" in name else [(ROOT / folder).rglob(name) for folder in FOLDERS]
     return any(any(found) for found in (*(here.glob(name) for here in exact), *anywhere))
 
 
 def is_module(name: str) -> bool:
-    """Whether a dotted name is a module's, or that of something in a module."""
+    """True if a dotted name is that of a module, or of something in a module."""
     path = ROOT / Path(*name.split("."))
     if path.is_dir() or path.with_suffix(".py").is_file():
         return True
@@ -268,7 +268,7 @@ def is_module(name: str) -> bool:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=lambda experiment: experiment.name)
 def test_every_column_of_every_table_is_explained(experiment: Experiment, tmp_path: Path) -> None:
-    """In the README of the store, or in that of the experiment whose table it is."""
+    """The README of the store or of the table's experiment must name the column."""
     folder = experiment.report.__module__.split(".")[1]
     text = text_of("pcworker/store/README.md") + text_of(f"jobs/{folder}/README.md")
     for table in empty_tables(LocalStore(tmp_path), experiment).values():
@@ -276,7 +276,8 @@ def test_every_column_of_every_table_is_explained(experiment: Experiment, tmp_pa
 
 
 def explained(column: str, text: str) -> bool:
-    """Whether a column is named, if only by the last part of its name."""
+    """True if the text names the column. For a statistic such as `_sd` or `_p10` it is enough that
+    the text names the column of the mean or the median."""
     stem, _, statistic = column.rpartition("_")
     named = partial(str.__contains__, text)
     if named(f"`{column}`"):

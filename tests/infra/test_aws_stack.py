@@ -1,4 +1,4 @@
-"""The stack of AWS: what a linter says of it, and what its policies allow and deny."""
+"""Tests of the AWS stack: a linter finds no mistake, and the policies allow what they should."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ PART = {**TLS, "s3:ObjectCreationOperation": "false"}
 
 
 def lint(template: Path) -> list[str]:
-    """The ids of the rules that cfn-lint finds broken."""
+    """The ids of the rules that are broken, by cfn-lint."""
     return [match.rule.id for match in lint_file(template)]
 
 
@@ -55,7 +55,7 @@ def test_a_planted_mistake_is_found(was: str, planted: str, rule: str, tmp_path:
 
 
 def may(action: str, key: str, context: dict[str, str]) -> bool:
-    """Whether a worker may, by the policies of its role and of the bucket together."""
+    """True if the policies of a worker's role and of the bucket together allow the action."""
     policy = statements("StorePolicy") + statements("ResultsPolicy")
     return allows(policy, f"s3:{action}", f"{ARN}/{key}", context)
 
@@ -71,7 +71,7 @@ def test_commits_and_plans_are_written_if_absent_or_not_at_all(key: str) -> None
 
 
 def test_a_commit_in_parts_is_refused_by_the_request_that_completes_it() -> None:
-    """CompleteMultipartUpload needs s3:PutObject, too, and creates the object; a part does not."""
+    """CompleteMultipartUpload needs s3:PutObject too, and it creates the object. Parts do not."""
     assert may("PutObject", at(KEYS.commit("s1")), PART)
     assert not may("PutObject", at(KEYS.commit("s1")), PLAIN)
 
@@ -82,7 +82,7 @@ def test_nobody_overwrites_a_commit_not_even_an_administrator() -> None:
     commit = f"{ARN}/{at(KEYS.commit('s1'))}"
     assert not allows(policy, "s3:PutObject", commit, PLAIN)
     assert allows(policy, "s3:PutObject", commit, CONDITIONAL)
-    assert allows(policy, "s3:DeleteObject", commit, TLS)  # or no sweep could be deleted
+    assert allows(policy, "s3:DeleteObject", commit, TLS)  # else no sweep could be deleted
     assert all(statement["Principal"] == "*" for statement in statements("ResultsPolicy"))
 
 
@@ -131,7 +131,7 @@ def test_the_head_ends_nodes_of_its_cluster_only_and_gives_one_role() -> None:
     mine = {"aws:ResourceTag/ray-cluster-name": "zilsweep"}
     assert allows(policy, "ec2:TerminateInstances", node, mine)
     assert not allows(policy, "ec2:TerminateInstances", node, {})
-    assert allows(policy, "ec2:CreateTags", node, mine)  # Ray's NodeUpdater: how far a node is
+    assert allows(policy, "ec2:CreateTags", node, mine)  # Ray's NodeUpdater tags
     assert not allows(policy, "ec2:CreateTags", node, {})
     assert allows(policy, "ec2:CreateTags", node, {"ec2:CreateAction": "RunInstances"})
     to_ec2 = {"iam:PassedToService": "ec2.amazonaws.com"}
@@ -162,10 +162,11 @@ def test_old_versions_go_after_a_month_by_the_rules_and_by_no_worker() -> None:
 
 
 def test_the_bucket_never_outlives_its_denies_and_a_kept_one_is_left_alone() -> None:
-    """That nothing else of the stack needs what it then does not make, the linter sees: W1001."""
+    """A stack over a kept bucket makes no bucket. The linter's rule W1001 finds any resource that
+    would need the missing one."""
     for name in ("Results", "ResultsPolicy"):
         made = resources()[name]
-        assert made["DeletionPolicy"] == "RetainExceptOnCreate"  # nothing stays of a failed start
+        assert made["DeletionPolicy"] == "RetainExceptOnCreate"  # a failed start leaves nothing
         assert made["UpdateReplacePolicy"] == "Retain"
     conditional = {name for name, made in resources().items() if "Condition" in made}
     assert conditional == {"Results", "ResultsPolicy"}
@@ -190,8 +191,8 @@ def test_data_that_is_overwritten_or_deleted_can_be_had_back() -> None:
 def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A real server whose bucket lets a worker do what its role allows, and nothing else.
 
-    SeaweedFS does not know the condition key s3:if-none-match, and this server has no TLS: of the
-    bucket's own policy nothing is left. The tests above are of that.
+    The bucket's own policy cannot be tested here: SeaweedFS does not know the condition key
+    s3:if-none-match, and this server has no TLS. The tests above test it.
     """
     folder = tmp_path_factory.mktemp("server")
     keys = {"accessKey": "worker-key", "secretKey": "worker-secret"}

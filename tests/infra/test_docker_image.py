@@ -1,4 +1,4 @@
-"""The image's recipe: what a linter says of it, and what it must have whatever a linter says."""
+"""Tests of the Dockerfile: a linter finds no mistake, and what no linter asks for is there."""
 
 import re
 import shutil
@@ -18,7 +18,7 @@ RECIPE = (ROOT / "infra" / "Dockerfile").read_text()
 
 
 def lint(recipe: str) -> str:
-    """What hadolint finds, empty for nothing."""
+    """The findings of hadolint as text, empty if there are none."""
     hadolint = shutil.which("hadolint", path=Path(sys.executable).parent)
     assert hadolint is not None
     done = subprocess.run(
@@ -50,7 +50,7 @@ def test_a_planted_mistake_is_found(was: str, planted: str, rule: str) -> None:
 
 
 def test_what_runs_is_not_root_and_knows_its_uid() -> None:
-    """Kubernetes can tell that a user is not root only by a number; no linter asks for a USER."""
+    """Kubernetes needs a number to see that a user is not root. No linter asks for a USER."""
     assert re.findall(r"^USER (.+)$", RECIPE, re.MULTILINE)[-1] == "1000"
     assert "useradd --uid 1000" in RECIPE
 
@@ -63,7 +63,7 @@ def test_the_context_has_what_is_copied_and_nothing_else() -> None:
 
 
 def test_torch_of_another_index_satisfies_the_constraints() -> None:
-    """Wheels for CPUs are called 2.15.0+cpu: the second step of the image must accept them."""
+    """The version of a wheel for CPUs is 2.15.0+cpu. The image's second step must accept it."""
     constraints = (ROOT / "constraints.txt").read_text()
     first = [Requirement(line) for line in re.findall(r"^torch(?:vision)?==.+$", constraints, re.M)]
     assert [requirement.name for requirement in first] == ["torch", "torchvision"]
@@ -76,14 +76,14 @@ def test_torch_of_another_index_satisfies_the_constraints() -> None:
 
 
 class AddressProvider(NodeProvider):
-    """A cloud of which only a node's address is asked."""
+    """A cloud that only knows the address of its nodes."""
 
     def internal_ip(self, node_id: str) -> str:
         return "10.0.0.1"
 
 
 class Recorder:
-    """Stands where Ray's command runner has `subprocess`: notes the programs, runs none."""
+    """Replaces `subprocess` in Ray's command runner. It records the programs and runs none."""
 
     def __init__(self) -> None:
         self.programs: set[str] = set()
@@ -95,7 +95,7 @@ class Recorder:
 
 
 def test_the_image_has_the_programs_by_which_ray_reaches_a_worker() -> None:
-    """On the head Ray's autoscaler runs in this image, and there it sets the workers up."""
+    """Ray's autoscaler runs on the head, in this image, and sets the workers up from there."""
     recorder = Recorder()
     runner = SSHCommandRunner(
         log_prefix="",

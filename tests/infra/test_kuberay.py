@@ -1,4 +1,4 @@
-"""What kustomize makes of infra/kuberay, against the schemas of KubeRay and of Kubernetes."""
+"""Tests of the manifests that kustomize makes of infra/kuberay. Oracle: the official schemas."""
 
 import copy
 import re
@@ -22,7 +22,7 @@ KUBERNETES = "1.37"
 
 @cache
 def _rendered(overlay: str) -> str:
-    """What `kubectl apply -k` would send."""
+    """The text that `kubectl apply -k` would send."""
     kubectl = shutil.which("kubectl", path=Path(sys.executable).parent)
     assert kubectl is not None
     command = [kubectl, "kustomize", str(ROOT / "infra" / "kuberay" / overlay)]
@@ -30,7 +30,7 @@ def _rendered(overlay: str) -> str:
 
 
 def rendered(overlay: str) -> dict[str, Any]:
-    """By kind: there is one object of each."""
+    """The objects of an overlay, by kind. There is one of each kind."""
     documents = list(yaml.safe_load_all(_rendered(overlay)))
     by_kind = {document["kind"]: document for document in documents}
     assert len(by_kind) == len(documents)
@@ -38,14 +38,14 @@ def rendered(overlay: str) -> dict[str, Any]:
 
 
 def cluster_of(objects: dict[str, Any]) -> dict[str, Any]:
-    """The definition of the Ray cluster, wherever it is."""
+    """The definition of the Ray cluster, which may stand inside a job."""
     if "RayJob" in objects:
         return objects["RayJob"]["spec"]["rayClusterSpec"]
     return objects["RayCluster"]["spec"]
 
 
 def pods(objects: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The templates of all pods of Ray."""
+    """The templates of all Ray pods, the head's first."""
     cluster = cluster_of(objects)
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         yield group["template"]
@@ -57,24 +57,25 @@ def schemas() -> dict[str, Any]:
 
 
 def closed(schema: Any) -> Any:
-    """Refuses what it does not name, as a server does with `kubectl apply --validate=strict`."""
+    """A copy of the schema that refuses fields which it does not name. A server does so with
+    `kubectl apply --validate=strict`."""
     if isinstance(schema, list):
         return [closed(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
     made = {key: closed(value) for key, value in schema.items()}
-    # a property may itself be called "properties": only an object's schema has a type beside it
+    # A property may itself have the name "properties". Only a schema has a type beside it.
     if made.get("type") == "object" and isinstance(made.get("properties"), dict):
         made.setdefault("additionalProperties", False)
     return made
 
 
 def validate(objects: dict[str, Any]) -> None:
-    """Raises ValidationError, jsonschema's."""
+    """Raises jsonschema.ValidationError if an object or a pod's template breaks its schema."""
     for kind, thing in objects.items():
         if thing["apiVersion"].startswith("ray.io/"):
             plain = copy.deepcopy(thing)
-            plain["metadata"] = {}  # KubeRay's schema leaves it to Kubernetes
+            plain["metadata"] = {}  # KubeRay's schema does not describe it
             jsonschema.validate(plain, schemas()[kind])
         else:
             kubernetes_validate.validate(thing, KUBERNETES, strict=True)
@@ -150,7 +151,7 @@ def test_the_version_of_ray_is_the_pinned_one() -> None:
 
 
 def test_an_operator_fills_in_the_settings_and_the_command_and_nothing_else() -> None:
-    """What is to be filled in is a word in capitals of three letters and more."""
+    """A placeholder is a word of at least three capital letters."""
     settings = yaml.safe_load((ROOT / "infra/kuberay/base/settings.yaml").read_text())["spec"]
     objects = rendered("job")
     account = objects["ServiceAccount"]["metadata"]["annotations"]
@@ -164,7 +165,7 @@ def test_an_operator_fills_in_the_settings_and_the_command_and_nothing_else() ->
 
 
 def test_the_role_is_the_one_that_the_runbook_makes() -> None:
-    """For the service account of the manifests, too: the role trusts no other."""
+    """The service account must be the runbook's too, because the role trusts no other."""
     runbook = (ROOT / "infra" / "README.md").read_text()
     (account, role) = re.findall(r"--name (\S+) --role-name (\S+)", runbook)[0]
     made = rendered("job")["ServiceAccount"]["metadata"]
@@ -173,7 +174,7 @@ def test_the_role_is_the_one_that_the_runbook_makes() -> None:
 
 
 def test_the_jobs_command_has_no_mistake(tmp_path: Path) -> None:
-    """What the runbook advises before three times all GPU machines are started: --plan."""
+    """The runbook advises to try the command with --plan before machines are started for it."""
     entrypoint = rendered("job")["RayJob"]["spec"]["entrypoint"]
     python, *arguments = entrypoint.replace("s3://BUCKET/zilsweep", str(tmp_path)).split()
     assert python == "python" and str(tmp_path) in arguments

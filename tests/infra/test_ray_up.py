@@ -1,4 +1,4 @@
-"""The cluster file of `ray up`: Ray's own validation, and that of the API that starts nodes."""
+"""Tests of the cluster file of `ray up`. Oracles: Ray's own checks, botocore, moto."""
 
 import copy
 from collections.abc import Callable
@@ -38,7 +38,8 @@ def read() -> dict[str, Any]:
 
 
 def validate(config: dict[str, Any]) -> dict[str, Any]:
-    """As `ray up` does before it talks to a cloud; returns the file with Ray's defaults."""
+    """Checks the file as `ray up` does before it talks to a cloud, and the requests by EC2's model.
+    Returns the file with Ray's defaults."""
     prepared = prepare_config(copy.deepcopy(config))
     validate_config(prepared)
     ec2 = botocore.session.get_session().get_service_model("ec2")
@@ -116,9 +117,9 @@ def test_nodes_have_the_roles_of_the_stack_and_a_firewall_that_is_not_rays() -> 
 
 
 def chosen(gpus: int, spot: float) -> dict[str, int]:
-    """How many nodes of each type Ray's autoscaler would start for so many GPUs.
+    """The number of nodes of each type that Ray's autoscaler would start for so many GPUs.
 
-    spot  how available it is: 0 just after a start that failed, 1 again ten minutes later
+    spot  the availability of spot nodes: 0 just after a failed start, 1 again ten minutes later
     """
     config = AutoscalingConfig(read(), skip_content_hash=True)
     wanted = ResourceRequestUtil.group_by_count([ResourceRequestUtil.make({"GPU": 1.0})] * gpus)
@@ -134,13 +135,13 @@ def chosen(gpus: int, spot: float) -> dict[str, int]:
 
 
 def test_rays_autoscaler_takes_spot_and_without_it_the_machine_on_demand() -> None:
-    """What `infra/aws/workers.py 4` asks for."""
+    """`infra/aws/workers.py 4` asks for four GPUs."""
     assert chosen(4, spot=1.0) == {"gpu-spot": 4}
     assert chosen(4, spot=0.0) == {"gpu-on-demand": 4}
 
 
 def start_one_of_each(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """All of `ray up` that talks to AWS; returns by node type what is asked of RunInstances."""
+    """Does all of `ray up` that talks to AWS. Returns the requests to RunInstances by node type."""
     iam = boto3.client("iam", "eu-central-1")
     for node in config["available_node_types"].values():
         name = node["node_config"]["IamInstanceProfile"]["Name"]
@@ -164,7 +165,7 @@ def start_one_of_each(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def test_ray_starts_nodes_at_an_api_as_the_file_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At moto's; the nodes themselves are not there."""
+    """Oracle: moto, which plays the API of EC2. The nodes themselves do not exist."""
     monkeypatch.setenv("HOME", str(tmp_path))
     with mock_aws():
         ec2, iam = boto3.client("ec2", "eu-central-1"), boto3.client("iam", "eu-central-1")
@@ -177,7 +178,7 @@ def test_ray_starts_nodes_at_an_api_as_the_file_says(
         assert set(started) == {"head", "gpu-spot", "gpu-on-demand"}
         spots = [name for name, node in started.items() if node.get("InstanceLifecycle") == "spot"]
         assert spots == ["gpu-spot"]
-        assert {_tag(node, "ray-cluster-name") for node in nodes} == {"zilsweep"}  # the role's
+        assert {_tag(node, "ray-cluster-name") for node in nodes} == {"zilsweep"}  # the role asks
         assert len(ec2.describe_security_groups()["SecurityGroups"]) == groups
         assert iam.list_roles()["Roles"] == []
 
@@ -218,8 +219,8 @@ def test_the_heads_role_allows_what_ray_asks_for_and_little_else(
     role, vpc = autoscaler_statements(), PARAMETERS["Vpc"]
     for request in requests.values():
         assert len(request["SecurityGroupIds"]) == 1
-        request["SecurityGroupIds"] = ["Nodes.GroupId"]  # as it is called in the statements
-    assert not may_start(role, requests["head"], vpc)  # that one an operator starts
+        request["SecurityGroupIds"] = ["Nodes.GroupId"]  # the statements call it so
+    assert not may_start(role, requests["head"], vpc)  # an operator starts the head
     for name in ("gpu-spot", "gpu-on-demand"):
         request = requests[name]
         assert not {"LaunchTemplate", "NetworkInterfaces", "Placement"} & set(request)
@@ -249,7 +250,7 @@ def test_the_head_may_start_the_types_of_the_workers() -> None:
 
 
 def _filled_in(ec2: Any) -> str:
-    """The file, with a machine image and a security group that the API knows."""
+    """The text of the file, filled in with an image and a security group that the API knows."""
     vpc = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
     group = ec2.create_security_group(GroupName="nodes", Description="nodes", VpcId=vpc)
     values = {
