@@ -28,7 +28,7 @@ def find_out(
 ) -> Found:
     """Finds out everything that can be known without a sweep.
 
-    experiment  knows what `data` must be
+    experiment  the experiment, which knows what `data` must be
     address     the address that `ray_environment` returned; None: a local Ray is started
     """
     # Importing these imports ray, which reads its environment at that moment.

@@ -71,7 +71,7 @@ def _exactness(found: Found, ray: RayFound) -> Judged:
         return Judged("skip", "each row of its tables says what was exact")
     if not tried:
         return _unseen(ray)
-    # Results that do not rely on exactness say themselves, row by row, what was exact.
+    # Results that do not rely on exactness say in every row of their tables what was exact.
     broken: Level = "FAIL" if found.exact else "warn"
     if drifting := names_of(tried, lambda node: not node.exact):
         what = f"on {drifting} Z-IL's weights are not those of torch.autograd"

@@ -1,4 +1,4 @@
-"""How a sweep stands: a pure function of its plan and of what was found in its store.
+"""Works out how a sweep stands. It is a pure function of the plan and of what the store holds.
 
 Only the commits are certain. What drivers say of themselves is a hint that may be some seconds old.
 """
@@ -82,7 +82,7 @@ class Drivers:
 
 @dataclass(frozen=True)
 class Status:
-    """How a sweep stands."""
+    """The state of a sweep at one moment."""
 
     sweep: str
     """The sweep's name."""

@@ -31,7 +31,7 @@ class DetectionResult:
     trial: Trial[DetectionConfiguration]
     detected: Sequence[Detected]
     finite: bool
-    """Whether all weights are finite after the training of the last stage."""
+    """True if all weights are finite after the training of the last stage."""
     twins: dict[str, list[str]]
     """The digest of the weights after the training of the last stage, by the twin's trial id."""
     wall_seconds: float

@@ -10,10 +10,10 @@ from pcworker.trials.trial import Trial
 
 @dataclass(frozen=True)
 class Comparison:
-    """The final weights beside those of BP."""
+    """The differences between the final weights of a rule and those of BP."""
 
     exact: bool
-    """Whether every parameter equals BP's, bit for bit."""
+    """True if every parameter equals BP's, bit for bit."""
     weight_l2_to_bp: float | None
     """The sum over layers of the L2 norm of the difference; None if a weight is not finite."""
     weight_maxabs_to_bp: float | None
@@ -28,11 +28,11 @@ class TrialTiming:
     milliseconds: Sequence[float]
     """Milliseconds per update, by turn."""
     loop_milliseconds: Sequence[float] | None
-    """The same for the loop with loading; None if it was not timed."""
+    """Milliseconds per update of the loop with loading, by turn; None if it was not timed."""
     peak_bytes: int
     """The most memory that an update took, with the weights but without the minibatch."""
     finite: bool
-    """Whether all final weights are finite."""
+    """True if all final weights are finite."""
     to_bp: Comparison
     parameters: Sequence[FinalParameter]
 
@@ -42,14 +42,14 @@ class TimingResult:
     """The results of timing a shard."""
 
     trials: Sequence[TrialTiming]
-    """BP is the first."""
+    """The measurements of all rules. BP is the first."""
     twins: dict[str, list[str]]
     """The digest of BP's final weights, by BP's trial id."""
     wall_seconds: float
     updates: int
     """The number of weight updates, of all trials together."""
     packing: str = "alone"
-    """Each trial is a network of its own."""
+    """It is always "alone": each trial is a network of its own."""
     kernel: None = None
 
     @property

@@ -26,7 +26,7 @@ class Statistics:
 
 @dataclass(frozen=True, kw_only=True)
 class DivergenceRow:
-    """How far the trials of a cell end from their BP twins."""
+    """The divergence of the trials of one declared cell from their BP twins."""
 
     panel: str
     """One of "t-gamma", "sigma" and "rule"."""
@@ -36,13 +36,15 @@ class DivergenceRow:
     n_seeds: int
     """The number of trials that have a result."""
     n_nonfinite: int
-    """The number of those whose weights, or whose twin's, are not finite."""
+    """The number of those trials whose weights, or whose twin's weights, are not finite."""
     test_error: Annotated[Statistics, Prefix("test_error_divergence_")]
-    """Of a trial: the mean over epochs of |error - twin's error|, in percentage points."""
+    """The divergence of the test error, in percentage points. A trial's is the mean over epochs of
+    |error - twin's error|."""
     l2: Annotated[Statistics, Prefix("weight_divergence_l2_")]
-    """Of a trial: the sum over layers of the L2 norm of the difference of the final weights."""
+    """The L2 distance of the final weights. A trial's is the sum over layers of the norm of the
+    difference."""
     weight_divergence_l1_mean: float | None
     weight_divergence_maxabs_max: float | None
     exact: bool | None
-    """Whether every final weight of every trial equals the twin's, bit for bit. None without
+    """True if every final weight of every trial equals the twin's, bit for bit. None without
     results."""

@@ -1,4 +1,4 @@
-"""The provenance of what is stored: the sources, the machine, the libraries that produced it."""
+"""The sources, the machine and the libraries that have produced something that is stored."""
 
 import hashlib
 import platform
@@ -28,7 +28,7 @@ class Provenance:
     code_sha256: str
     git_commit: str | None
     git_dirty: bool | None
-    """Whether the sources differ from that commit. Both are None without a repository."""
+    """True if the sources differ from that commit. Both are None without a repository."""
     hostname: str
     versions: Mapping[str, str]
     """The versions of Python and of the libraries that a result may depend on, by name."""
@@ -62,7 +62,7 @@ def code_sha256() -> str:
 
 
 def _is_source(path: Path) -> bool:
-    """Whether a file of a package can change a result. Notes, and files that tools leave in the
+    """True if a file of a package can change a result. Notes, and files that tools leave in the
     folders, cannot."""
     parts = path.relative_to(ROOT).parts
     hidden = "__pycache__" in parts or any(part.startswith(".") for part in parts)
@@ -71,7 +71,7 @@ def _is_source(path: Path) -> bool:
 
 @cache
 def git_state() -> tuple[str | None, bool | None]:
-    """The commit of the sources' repository, and whether the sources differ from it. Both are None
+    """The commit of the sources' repository, and True if the sources differ from it. Both are None
     without a repository."""
     try:
         if Path(_git("rev-parse", "--show-toplevel")) != ROOT:

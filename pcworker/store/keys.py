@@ -140,7 +140,7 @@ class SweepKeys:
 
 
 def is_table_name(name: str) -> bool:
-    """Whether this name can be a table's: it becomes a part of a key."""
+    """True if a table may have this name, which becomes a part of a key."""
     return re.fullmatch(_PARTS["table"], name) is not None
 
 
