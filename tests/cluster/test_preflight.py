@@ -87,7 +87,7 @@ def ray(**values: Any) -> Found:
 
 
 def node(**values: Any) -> Found:
-    """What is found if node b has these values and all else is well."""
+    """The findings if node b has these values and all else is well."""
     return ray(nodes=(NODE, replace(RAY.nodes[1], **values)))
 
 

@@ -131,7 +131,8 @@ def test_the_head_ends_nodes_of_its_cluster_only_and_gives_one_role() -> None:
     mine = {"aws:ResourceTag/ray-cluster-name": "zilsweep"}
     assert allows(policy, "ec2:TerminateInstances", node, mine)
     assert not allows(policy, "ec2:TerminateInstances", node, {})
-    assert allows(policy, "ec2:CreateTags", node, mine)  # Ray's NodeUpdater tags
+    # Ray's NodeUpdater writes into the tags of a node how far its start has come.
+    assert allows(policy, "ec2:CreateTags", node, mine)
     assert not allows(policy, "ec2:CreateTags", node, {})
     assert allows(policy, "ec2:CreateTags", node, {"ec2:CreateAction": "RunInstances"})
     to_ec2 = {"iam:PassedToService": "ec2.amazonaws.com"}
