@@ -178,7 +178,8 @@ def test_ray_starts_nodes_at_an_api_as_the_file_says(
         assert set(started) == {"head", "gpu-spot", "gpu-on-demand"}
         spots = [name for name, node in started.items() if node.get("InstanceLifecycle") == "spot"]
         assert spots == ["gpu-spot"]
-        assert {_tag(node, "ray-cluster-name") for node in nodes} == {"zilsweep"}  # the role wants it
+        # The head's role allows only nodes with this tag.
+        assert {_tag(node, "ray-cluster-name") for node in nodes} == {"zilsweep"}
         assert len(ec2.describe_security_groups()["SecurityGroups"]) == groups
         assert iam.list_roles()["Roles"] == []
 
