@@ -381,7 +381,7 @@ sources, by an unpickler that accepts only arrays: see tests/pcworker/test_mnist
 
 def sources() -> list[Path]:
     found = [
-        path for name in ("pcworker", "cluster", "jobs") for path in (ROOT / name).glob("*.py")
+        path for name in ("pcworker", "cluster", "jobs") for path in (ROOT / name).rglob("*.py")
     ]
     assert len(found) > 50
     return found
