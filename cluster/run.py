@@ -129,16 +129,16 @@ def _run(
         preflight=not options.no_preflight,
         expected=str(expected),
     )
-    followed, quarantined = drive(assignment, _place(plan.experiment, options, console), console)
+    followed, quarantined = drive(assignment, _site(plan.experiment, options, console), console)
     took = (time.monotonic() - started) / 60
     console.print(f"Took {took:.1f} minutes; expected were {expected.wall_seconds / 60:.1f}.")
     return followed, quarantined
 
 
-def _place(
+def _site(
     experiment: Experiment, options: RunOptions, console: Console
 ) -> AbstractContextManager[Site]:
-    """Returns the place where the workers are to run."""
+    """Chooses the site where the workers are to run."""
     if not options.local_debug:
         return on_ray(ray_environment(options.address), options.resources)
     given = experiment.environment.items()

@@ -33,7 +33,7 @@ from pcworker.worker import Work
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a driver is to do."""
+    """A sweep that a driver is to run, and how."""
 
     plan: Plan[Any]
     left: Sequence[Shard]
@@ -53,17 +53,19 @@ class Assignment:
 
 
 def drive(
-    assignment: Assignment, place: AbstractContextManager[Site], console: Console
+    assignment: Assignment, site: AbstractContextManager[Site], console: Console
 ) -> tuple[Plan[Any], int]:
-    """Runs the shards that have no commit, at a place of `cluster.driver.site`. Returns the plan
-    that was followed, which is the stored one, and the number of its shards that are quarantined.
+    """Runs the shards that have no commit. Returns the plan that was followed, which is the stored
+    one, and the number of its shards that are quarantined.
+
+    site  where the workers are to run: `on_ray` or `in_this_process`
     """
-    with place as site:
-        console.print(f"Running {site.where}.")
+    with site as here:
+        console.print(f"Running {here.where}.")
         console.print(f"About {assignment.expected}.")
         if assignment.preflight:
-            _look(assignment, site, console)
-        plan, quarantined = _dispatch(assignment, site, console)
+            _look(assignment, here, console)
+        plan, quarantined = _dispatch(assignment, here, console)
     _tidy(assignment.store, plan)
     return plan, quarantined
 

@@ -1,7 +1,7 @@
-"""Drivers tell each other, and `jobs.status`, that they are there and what they are at.
+"""Signs of life: by them drivers tell each other, and `jobs.status`, what they are doing.
 
-It is advice only: what is true is in the commits. Two drivers on one sweep are safe at any time;
-knowing of each other they begin at opposite ends of the plan, so that few shards are run twice.
+They are advice only, since the commits alone say what is done. Two drivers on one sweep are always
+safe. If they know of each other, they begin at opposite ends of the plan, and few shards run twice.
 """
 
 import json
@@ -18,31 +18,33 @@ from pcworker.store.keys import SweepKeys
 from pcworker.store.store import Store
 
 EVERY_S = 10.0
+"""The seconds between two signs of life."""
 ALIVE_S = 3 * EVERY_S
-"""A driver not heard of for so long is not waited for."""
+"""A driver whose last sign of life is older than this, in seconds, is taken for gone."""
 
 
 @dataclass(frozen=True)
 class Driver:
-    """What a driver has said last."""
+    """The last sign of life of a driver."""
 
     hostname: str
     time: float
-    """Seconds since the epoch, by its own clock."""
+    """When it was given: seconds since 1970 in UTC, by the driver's own clock."""
     ended: bool
+    """True if the driver has ended."""
     workers: tuple[WorkerInfo, ...]
     running: Mapping[str, AtWork]
     """By shard id."""
     started: float
-    """When it began, in seconds since the epoch."""
+    """When the driver began, by the same clock as `time`."""
 
     def alive(self, now: float) -> bool:
-        """Whether it seems to be at work at the time `now`."""
+        """True if the driver seems to be at work at the time `now`."""
         return not self.ended and abs(now - self.time) < ALIVE_S
 
 
 def read_drivers(store: Store, sweep: str, but: str | None = None) -> list[Driver]:
-    """What the drivers of a sweep have said last; what cannot be read is left out.
+    """Returns the last sign of life of each driver of a sweep. One that cannot be read is left out.
 
     but  the key of a driver to leave out
     """
@@ -52,12 +54,13 @@ def read_drivers(store: Store, sweep: str, but: str | None = None) -> list[Drive
 
 
 class Heartbeat:
-    """This driver's sign of life in the store."""
+    """This driver's signs of life in the store."""
 
     def __init__(
         self, store: Store, sweep: str, say: Callable[[str], None] = lambda message: None
     ) -> None:
-        """`say` is told when the store cannot be written, and when it can again."""
+        """`say` is called with a message when the store cannot be written, and when it can be
+        written again."""
         self._store, self._sweep, self._say = store, sweep, say
         self._in_trouble = False
         self._key = SweepKeys(sweep).driver(uuid.uuid4().hex[:12])
@@ -65,20 +68,23 @@ class Heartbeat:
         self._at_work = Running({}, ())
 
     def beat(self, at_work: Running | None = None) -> None:
-        """Says that this driver is alive and what is at work, if it has not done so for a while."""
+        """Gives a sign of life, unless the last one is less than EVERY_S old.
+
+        at_work  what is at work now; None: what was told last
+        """
         self._at_work = at_work or self._at_work
         if time.monotonic() - self._last >= EVERY_S:
             self._last = time.monotonic()
             self._write(ended=False)
 
     def end(self) -> None:
-        """Says that this driver has ended."""
+        """Gives a last sign of life, which says that this driver has ended."""
         self._at_work = Running({}, ())
-        if not self._in_trouble:  # who has been interrupted should not wait for a store
+        if not self._in_trouble:  # A user who interrupts the driver should not wait for a store.
             self._write(ended=True)
 
     def others(self) -> list[Driver]:
-        """The other drivers that seem alive and began before this one."""
+        """Returns the other drivers that seem alive and began before this one."""
         try:
             drivers = read_drivers(self._store, self._sweep, but=self._key)
         except StoreError:
@@ -97,7 +103,7 @@ class Heartbeat:
         }
         try:
             self._store.put(self._key, json.dumps(sign).encode())
-        except StoreError as error:  # advice is not worth a sweep
+        except StoreError as error:  # Advice is not worth a sweep.
             if not self._in_trouble:
                 self._say(f"{error}; waiting for the store: workers keep their results till then")
             self._in_trouble = True

@@ -1,1 +1,1 @@
-"""The machines of a Ray cluster: the connection, what a worker needs, what goes along."""
+"""The machines of a Ray cluster: the connection, a worker's needs, and what is shipped there."""

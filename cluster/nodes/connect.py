@@ -1,4 +1,4 @@
-"""The connection of a driver to a Ray cluster, and what the cluster has."""
+"""Connects a driver to a Ray cluster, and says what the cluster has."""
 
 import os
 import signal
@@ -18,34 +18,35 @@ from pcworker.errors import InputError, first_line
 from pcworker.machine.provenance import ROOT
 
 REACH_S = 5
+"""The seconds in which a cluster's head must accept a connection."""
 
 
 @dataclass(frozen=True)
 class Connection:
-    """To a Ray that runs."""
+    """A connection to a Ray that runs."""
 
     where: str
-    """In words: which cluster, and what it has."""
+    """Which cluster it is and what it has, in words."""
     local: bool
-    """Whether this process has started it, for itself alone."""
+    """True if this process has started the Ray for itself alone."""
     dashboard: str | None
-    """The dashboard's URL, as it is on the machine that it runs on."""
+    """The dashboard's URL, as it is on the machine where the dashboard runs."""
 
 
 @contextmanager
 def connected(address: str | None, *, ships: bool = False) -> Iterator[Connection]:
-    """A connection to Ray.
+    """Connects to Ray, and disconnects in the end. InputError if Ray cannot be reached.
 
-    address  None: a new local Ray, on the loopback interface, that ends with this process;
-             "auto" or HOST:PORT: that cluster. InputError if it cannot be reached.
-    ships    to a cluster the sources go along, as with a submitted job
+    address  None: a new local Ray is started, on the loopback interface, and ends with this
+             process. "auto" or HOST:PORT: the cluster there is used.
+    ships    True: the sources are sent to the cluster, as with a submitted job
     """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address not in (None, "auto"):
         _check_reachable(address)
     try:
         if address is None:
-            memory = 512 * 2**20  # the digits take 55 MB; weights never travel through Ray
+            memory = 512 * 2**20  # The digits take 55 MB. Weights never travel through Ray.
             context = ray.init(
                 "local", include_dashboard=False, object_store_memory=memory, **quiet
             )
@@ -57,7 +58,8 @@ def connected(address: str | None, *, ships: bool = False) -> Iterator[Connectio
             "check --address, RAY_ADDRESS and the cluster's token"
         ) from error
     if threading.current_thread() is threading.main_thread():
-        # Ray has put its own there, which dumps a stack; a stopped job should end as by Ctrl-C
+        # Ray has put its own handler there, which dumps a stack. A job that is stopped should end
+        # as it does by Ctrl-C.
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
     try:
         dashboard = context.dashboard_url or None
@@ -67,14 +69,20 @@ def connected(address: str | None, *, ships: bool = False) -> Iterator[Connectio
 
 
 def nodes(but: Collection[str] = ()) -> list[Mapping[str, float]]:
-    """What each living node has in all, used or not; `but` are the ids of nodes to leave out."""
+    """Returns what each living node has in all, used or not.
+
+    but  the ids of the nodes to leave out
+    """
     living = (node for node in ray.nodes() if node["Alive"])
     return [node["Resources"] for node in living if node["NodeID"] not in but]
 
 
 def _sources() -> dict[str, Any]:
-    """For nodes that have the libraries alone. A submitted job's sources are on their way already;
-    an image has no .rayignore, and its nodes hold the code."""
+    """Returns the options of `ray.init` that send the sources to nodes which have only libraries.
+
+    There are none in a submitted job, whose sources Ray sends already, nor in an image, which has
+    no .rayignore and whose nodes hold the code.
+    """
     if RAY_JOB_CONFIG_JSON_ENV_VAR in os.environ or not (ROOT / ".rayignore").is_file():
         return {}
     require_fits(shipped(ROOT))
@@ -82,7 +90,7 @@ def _sources() -> dict[str, Any]:
 
 
 def _check_reachable(address: str) -> None:
-    """Ray itself tries an address for minutes before it gives up."""
+    """Raises InputError if nobody listens at the address. Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     if not (host and port.isdigit() and "/" not in address):
         raise InputError(

@@ -1,4 +1,4 @@
-"""What one worker needs of the cluster, and Ray's environment: no ray is imported here."""
+"""A worker's needs, and the environment variables that Ray reads. This does not import Ray."""
 
 import math
 import os
@@ -11,12 +11,14 @@ from pcworker.errors import InputError
 
 @dataclass(frozen=True)
 class Resources:
-    """What the user asked for."""
+    """The workers that the user asked for."""
 
     workers: int | None
-    """None: as many as fit."""
+    """The number of workers. None: as many as fit."""
     cpus: float
+    """The CPU cores of each worker."""
     gpus: float
+    """The GPUs of each worker. A fraction means that workers share one."""
     device: str
     """"auto", "cpu" or "cuda"."""
 
@@ -37,15 +39,15 @@ class Resources:
 
 
 def workers_that_fit(nodes: Sequence[Mapping[str, float]], needs: Resources) -> int:
-    """How many workers a cluster holds, each wholly on one node.
+    """Returns how many workers fit into a cluster. A worker must fit on one node.
 
-    nodes  what each node has: {"CPU": 8.0, "GPU": 1.0, ...}
+    nodes  the resources of each node: {"CPU": 8.0, "GPU": 1.0, ...}
     """
     return sum(_on_node(node, needs) for node in nodes)
 
 
 def require_room(nodes: Sequence[Mapping[str, float]], needs: Resources) -> None:
-    """Raises InputError if not one worker fits, or not as many as were asked for."""
+    """Raises InputError if no worker fits, or fewer than the user asked for."""
     if workers_that_fit(nodes, needs) >= (needs.workers or 1):
         return
     cpus, gpus = (sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU"))
@@ -63,26 +65,28 @@ def _on_node(node: Mapping[str, float], needs: Resources) -> int:
 
 
 def ray_environment(address: str | None) -> str | None:
-    """The address to connect to (None: start a local Ray), with the variables set that Ray reads
-    when it is imported.
+    """Sets the environment variables that Ray reads when it is imported. Returns the address to
+    connect to, or None if a local Ray is to be started.
 
-    address  what the user gave; without it RAY_ADDRESS counts, which a submitted job has
+    address  the address that the user gave. Without one RAY_ADDRESS counts, which a submitted job
+             has.
     """
     address = address or os.environ.get("RAY_ADDRESS") or None
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # a worker without a GPU then keeps its CUDA_VISIBLE_DEVICES, as Ray will do by default
+    # With this a worker without a GPU keeps its CUDA_VISIBLE_DEVICES, as will be Ray's default.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address is None:
-        # despite its name: off, a local Ray binds to 127.0.0.1 only, on Linux too
+        # If this is off, a local Ray binds to 127.0.0.1 only. In spite of its name that holds on
+        # Linux too.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     elif ray_token() is not None:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray would connect without it
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray would not send it by itself.
     return address
 
 
 def ray_token() -> str | None:
-    """The token for a cluster, found where Ray looks for it; None if there is none."""
+    """Returns the token for a cluster, from where Ray looks for it, or None if there is none."""
     if token := os.environ.get("RAY_AUTH_TOKEN"):
         return token
     default = Path.home() / ".ray" / "auth_token"

@@ -1,4 +1,4 @@
-"""What a submitted job takes along: the sources. `.rayignore` says the same to Ray."""
+"""The files that go to a cluster with a submitted job: the sources. `.rayignore` tells Ray so."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,12 +7,14 @@ from pcworker.errors import InputError
 from pcworker.machine.provenance import PACKAGES
 
 MOST_BYTES = 100 * 2**20
-"""What a Ray dashboard takes; Ray's own message does not say which file is too large."""
+"""The most bytes that a Ray dashboard takes. Ray's own message names no file that is too large."""
 _NAMED = 10
+"""The number of files that our message names."""
 
 
 def shipped(root: Path) -> list[tuple[Path, int]]:
-    """The files that are shipped from the checkout `root`, with their bytes; the largest first.
+    """Returns the files that are shipped from the checkout `root`, each with its size in bytes, the
+    largest first.
 
     InputError if `root` is no checkout.
     """
@@ -28,7 +30,8 @@ def shipped(root: Path) -> list[tuple[Path, int]]:
 
 
 def require_fits(files: Sequence[tuple[Path, int]]) -> int:
-    """The bytes of all files; InputError, with the largest entries, if a cluster would refuse."""
+    """Returns the bytes of all files together. InputError, which names the largest files, if a
+    cluster would refuse so many."""
     total = sum(size for _, size in files)
     if total > MOST_BYTES:
         largest = ", ".join(f"{path} ({size / 2**20:.1f} MiB)" for path, size in files[:_NAMED])

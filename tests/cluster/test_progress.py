@@ -15,9 +15,10 @@ WORKER = WorkerInfo("host", 7, "node", "cpu: a processor")
 A, B = (Shard(name, (Trial(tiny(), 1),)) for name in "ab")
 
 
-def lines(*events: object) -> list[str]:
+def lines(*events: object, **options: bool) -> list[str]:
     text = io.StringIO()
-    with SweepProgress(Console(file=text, width=1000), {"a": 1.0, "b": 3.0}, set()) as progress:
+    console, costs = Console(file=text, width=1000), {"a": 1.0, "b": 3.0}
+    with SweepProgress(console, costs, set(), **options) as progress:
         for event in events:
             progress.hear(event)  # type: ignore[arg-type]
     return text.getvalue().splitlines()
@@ -60,6 +61,12 @@ def test_every_event_is_a_line_of_fields() -> None:
         "failures": "1",
     }
     assert fields(trouble) == {"event": "trouble", "message": "beware"}
+
+
+def test_the_traceback_of_a_failure_is_shown_to_who_debugs() -> None:
+    failed = Failed(A, "x", "error", "ValueError: no", "Traceback\n  line 7\n", False, WORKER)
+    assert [line.split()[1] for line in lines(failed)] == ["event=failed"]
+    assert lines(failed, debug=True)[1:3] == ["Traceback", "  line 7"]
 
 
 def test_progress_is_not_a_line_every_half_second() -> None:

@@ -52,7 +52,7 @@ def on_ray() -> Iterator[ModuleType]:
     """The module `cluster.driver.on_ray`, connected to a Ray whose workers find our files."""
     ray_environment(None)  # before ray is imported
     with pytest.MonkeyPatch.context() as to:
-        to.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        to.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         import ray
 
         from cluster.driver import on_ray
