@@ -14,7 +14,7 @@ from cluster.driver.heartbeat import EVERY_S, Driver, read_drivers
 from cluster.experiment import Experiment, Experiments
 from cluster.results.reading import read_all
 from cluster.sweeps.plan import first_command, read_plan
-from pcworker.errors import DamagedError, InputError
+from pcworker.errors import InputError
 from pcworker.store.keys import KeyKind, SweepKeys
 from pcworker.store.sealed import unseal
 from pcworker.store.store import Store
@@ -130,12 +130,13 @@ def _delete(store: Store, key: str) -> None:
 
 
 def _described(store: Store, name: str, keys: Sequence[str], experiments: Experiments) -> str:
-    commits = sum(key.endswith("/commit.json") for key in keys)
+    parsed = map(SweepKeys(name).parse, keys)
+    commits = sum(of is not None and of.kind == "commit" for of in parsed)
     _require_own(store, name)
     try:
         plan = read_plan(store, name, experiments)
         command = first_command(store, name) if plan else None
-    except DamagedError:
+    except InputError:  # it is damaged, or of an experiment that this version does not know
         return f"{commits} committed shard(s); its plan cannot be read"
     if plan is None:
         return f"{commits} committed shard(s), no plan: what is left of a deletion"

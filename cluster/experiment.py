@@ -1,7 +1,8 @@
 """The seam between the service and an experiment: everything that the service needs to know of one.
 
-An experiment is a folder under `jobs/` that fills in one `Experiment`. Nothing below `jobs/` names
-an experiment: `jobs.experiments` lists them all, and the commands pass that list down.
+An experiment is a folder under `jobs/` that fills in one `Experiment`. Nothing below `jobs/`
+depends on a particular experiment: `jobs.experiments` lists them all, and the commands pass that
+list down.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -109,6 +110,12 @@ class Experiment:
     question: Question
     next_lines: tuple[str, ...] = ()
     """More lines of advice, printed after a sweep."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError if two of its tables have the same name, or one has a reserved name."""
+        names = ["failures", *self.tables.row_types, *self.derived]
+        if len(set(names)) < len(names):
+            raise ValueError(f"experiment {self.name}: the tables {names} need different names")
 
 
 Experiments = Mapping[str, Experiment]

@@ -59,13 +59,15 @@ class _Field(NamedTuple):
 def columns(row: type) -> tuple[Column, ...]:
     """The columns of a row's dataclass, in their order.
 
-    Raises TypeError if two columns have the same name.
+    Raises TypeError if two columns have the same name, or a mark names a column that is not there.
     """
     found: list[Column] = []
     for column in sorted(_columns(row), key=lambda column: column.after is not None):
         names = [other.name for other in found]
         if column.name in names:
             raise TypeError(f"{row.__name__} has two columns {column.name}; give one a Prefix")
+        if column.after and column.after not in names:
+            raise TypeError(f"{row.__name__}.{column.name} stands after {column.after}: no column")
         found.insert(names.index(column.after) + 1 if column.after else len(found), column)
     return tuple(found)
 
@@ -90,7 +92,13 @@ def _columns(row: type) -> Iterator[Column]:
         if not field.nested:
             yield Column(field.name, field.kind, field.after)
             continue
-        for column in _columns(field.kind):
+        inner = list(_columns(field.kind))
+        if field.after or field.without - {column.name for column in inner}:
+            raise TypeError(
+                f"{row.__name__}.{field.name}: Without names columns of the field's dataclass, and "
+                "After is for a single column"
+            )
+        for column in inner:
             if column.name not in field.without:
                 yield column._replace(name=field.prefix + column.name)
 
@@ -119,6 +127,8 @@ def _stripped(hint: Any) -> tuple[Any, dict[type, Any]]:
         kind, marks = _stripped(get_args(hint)[0])
         return kind, marks | {type(mark): mark for mark in get_args(hint)[1:]}
     if get_origin(hint) in (Union, UnionType):
-        [inner] = (part for part in get_args(hint) if part is not NoneType)
-        return _stripped(inner)
+        inner = [part for part in get_args(hint) if part is not NoneType]
+        if len(inner) > 1:
+            raise TypeError(f"a column has one type, and may be None; {hint} is several")
+        return _stripped(inner[0])
     return hint, {}

@@ -20,7 +20,7 @@ from cluster.driver.progress import SweepProgress
 from cluster.driver.site import Listener, Site
 from cluster.nodes.resources import Resources
 from cluster.preflight.before import require_ready
-from cluster.results.reading import committed, with_commit
+from cluster.results.reading import done_shards, with_commit
 from cluster.sweeps.plan import Plan, Shard, store_plan
 from pcworker.machine.provenance import command_line, provenance
 from pcworker.plain import as_json
@@ -75,7 +75,7 @@ def _dispatch(assignment: Assignment, site: Site, console: Console) -> tuple[Pla
     store, work = assignment.store, _work(assignment)
     pool = site.pool(work, assignment.data)
     plan = store_plan(store, assignment.plan, as_json(provenance(work.command)))
-    done = committed(store, plan)
+    done = done_shards(store, plan)
     costs = {s.shard_id: plan.experiment.seconds(s.trials) for s in plan.shards}
     listeners: list[Listener] = []
     if site.metrics is not None:

@@ -47,7 +47,7 @@ def audit(commits: Sequence[Commit], repeated: Sequence[Repeated]) -> Audit:
             if copy.twins[twin] != owner.twins[twin]
         ),
         attempts=len(repeated),
-        shards=len({id(commit) for commit, _ in repeated}),
+        shards=len({(commit.where.sweep, commit.shard_id) for commit, _ in repeated}),
         differing_attempts=tuple(
             f"shard {commit.shard_id}: attempt {attempt.attempt_id} ({attempt.hostname}, "
             f"{attempt.device}) differs from the committed {commit.attempt_id} "
@@ -75,7 +75,12 @@ def read_repeated(store: Store, beside: Sequence[tuple[str, Commit]]) -> tuple[R
 def _copies(commits: Sequence[Commit]) -> Iterator[tuple[str, Commit, Commit]]:
     """Yields for each copy: the BP trial's id, the commit that holds the copy, and the commit that
     holds the trial itself."""
-    owners = {id: commit for commit in commits for id in commit.trial_ids if id in commit.twins}
+    owners = {
+        trial_id: commit
+        for commit in commits
+        for trial_id in commit.trial_ids
+        if trial_id in commit.twins
+    }
     for commit in commits:
         for twin in commit.twins:
             owner = owners.get(twin)

@@ -31,7 +31,10 @@ def publish(store: Store, collected: Collected, console: Console) -> None:
     write_tables(store, collected)
     experiment = collected.experiment
     experiment.report(console, collected)
-    for file, data in experiment.figures(collected.tables).items():
+    drawn = experiment.figures(collected.tables)
+    if unknown := set(drawn) - set(experiment.figure_files):
+        raise ValueError(f"{sorted(unknown)} must stand in the experiment's figure_files")
+    for file, data in drawn.items():
         key = collected.keys.report(file)
         store.put(key, data)
         console.print(f"Figure: {store.describe(key)}", soft_wrap=True)

@@ -25,7 +25,7 @@ READERS = 10
 each object, however small. boto3 keeps 10 connections by default."""
 
 _T = TypeVar("_T")
-R = TypeVar("R")
+_R = TypeVar("_R")
 
 
 @dataclass
@@ -82,7 +82,7 @@ def _beside(
             yield key, commit
 
 
-def committed(store: Store, plan: Plan) -> set[str]:
+def done_shards(store: Store, plan: Plan) -> set[str]:
     """The ids of the plan's shards that have a commit: exactly these shards are done."""
     return {shard.shard_id for shard in with_commit(plan, store.list(plan.keys.shards))}
 
@@ -145,14 +145,14 @@ def with_commit(plan: Plan, keys: Collection[str]) -> list[Shard]:
     return [shard for shard in plan.shards if plan.keys.commit(shard.shard_id) in there]
 
 
-def read_all(read: Callable[[_T], R], things: Iterable[_T]) -> Iterator[R | DamagedError]:
+def read_all(read: Callable[[_T], _R], things: Iterable[_T]) -> Iterator[_R | DamagedError]:
     """Calls `read` for each thing, READERS at a time, and yields the results in the things' order.
 
     If `read` raises a DamagedError, the error is yielded in place of the result, so that one
     damaged object does not hide the others.
     """
 
-    def attempt(thing: _T) -> R | DamagedError:
+    def attempt(thing: _T) -> _R | DamagedError:
         try:
             return read(thing)
         except DamagedError as error:
@@ -179,8 +179,8 @@ def _add(committed: Committed, commit: Commit, parts: dict[str, pa.Table], plan:
     committed.commits.append(commit)
     fresh = [trial_id for trial_id in commit.trial_ids if trial_id not in committed.trial_ids]
     for name, part in parts.items():
-        # The rows of `weights` have no column for the sweep, so two copies could not be told apart.
-        once = plan.experiment.same_everywhere or name == "weights"
+        # Without a column for the sweep the rows of two copies could not be told apart.
+        once = plan.experiment.same_everywhere or "sweep" not in part.column_names
         if once and len(fresh) < len(commit.trial_ids):
             part = part.filter(pc.is_in(part["trial_id"], value_set=pa.array(fresh, pa.string())))
         committed.parts[name].append(part)

@@ -114,8 +114,8 @@ def read_plan(store: Store, name: str, experiments: Experiments) -> Plan[Any] | 
         return _from_json(body, name, experiment)
     except _Unknown as unknown:
         raise InputError(
-            f"sweep {name} already holds another plan, of the experiment {unknown}, and this "
-            f"command knows {', '.join(experiments)}; choose another --sweep"
+            f"sweep {name} holds a plan of the experiment {unknown}, and this command knows "
+            f"{', '.join(experiments)}; give another --sweep, or use a version that knows it"
         ) from unknown
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, InputError) as error:
         raise DamagedError(

@@ -13,8 +13,7 @@ class Cell(Generic[C]):
     """One place in a figure or a table. Its configuration is one trial for each seed."""
 
     panel: str
-    """The part of the figure or table. The ablation has "t-gamma", "sigma" and "rule"; the other
-    experiments have "timing" and "detection"."""
+    """The part of the figure or table, such as "t-gamma". Its experiment chooses the words."""
     configuration: C
     gamma: float | None
     """The gamma that the cell was declared with. At t = 0 the configuration's own gamma is None,

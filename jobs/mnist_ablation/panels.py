@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from pcworker.row import Row
+from pcworker.trials.configuration import Configuration
 
 CellState = Literal["value", "nonfinite", "missing"]
 
@@ -40,10 +41,10 @@ MEASURES = {
     "weight_divergence_l2": "divergence of the final weights (sum of L2 distances)",
 }
 
-_SETTINGS = (
-    "activation", "bias", "alpha", "batch_size", "epochs", "init", "reduction", "targets", "dtype",
-    "arithmetic", "schedule",
-)  # fmt: skip
+_AXES = ("network", "rule", "t", "t_d", "horizon", "gamma", "sigma")
+_SETTINGS = tuple(f.name for f in fields(Configuration) if f.name not in _AXES)
+"""The fields of a configuration that are not axes of a panel. Where a sweep has several values of
+one, each value has panels of its own."""
 _MISSING = Value("missing")
 
 

@@ -26,8 +26,8 @@ class Provenance:
     no secrets."""
 
     code_sha256: str
-    git_commit: str | None
-    git_dirty: bool | None
+    git_commit: str | None = None
+    git_dirty: bool | None = None
     """True if the sources differ from that commit. Both are None without a repository."""
     hostname: str
     versions: Mapping[str, str]

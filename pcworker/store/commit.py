@@ -7,9 +7,9 @@ the race for the commit, leave files that no reader ever looks at.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 
@@ -133,7 +133,7 @@ def read_commit(store: Store, keys: SweepKeys, shard_id: str) -> Commit | None:
             raise ValueError("other files than a shard has")
     except ValueError as error:
         raise DamagedError(
-            f"{store.describe(key)} is damaged ({type(error).__name__}: {error}); "
+            f"{store.describe(key)} is damaged ({error}); "
             "delete it and submit the sweep again: its shard will be run anew"
         ) from error
     return commit

@@ -1,7 +1,7 @@
 """Rows as tables of fixed columns, and tables as the bytes of Parquet files."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, get_args, get_origin
 
@@ -82,4 +82,9 @@ def _type_of(kind: Any) -> pa.DataType:
         return _TYPES[kind]
     if sequence is np.ndarray:  # NDArray[np.float64]
         return pa.list_(pa.float64())
-    return pa.list_(_type_of(get_args(kind)[0]))
+    if sequence in (list, tuple, Sequence):
+        return pa.list_(_type_of(get_args(kind)[0]))
+    raise TypeError(
+        f"{kind} is no type of a column; allowed are str, bool, int, Int64, float, and a list, a "
+        "tuple or an array of one of them"
+    )

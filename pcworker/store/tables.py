@@ -90,7 +90,7 @@ class FailureRow:
     shard_id: str
     attempt_id: str
     kind: str
-    """A `cluster.driver.decide.FailureKind`."""
+    """A `cluster.driver.failures.FailureKind`."""
     quarantined: bool
     """Whether the shard is not tried any more in this submission."""
     error: str

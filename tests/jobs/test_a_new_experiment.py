@@ -351,3 +351,22 @@ def test_it_is_deleted_without_a_trace(tmp_path: Path) -> None:
     assert found.described.startswith("9 trials, 3 of 3 shard(s) committed")
     delete(store, found, lambda gone: None)
     assert files(tmp_path) == []
+
+
+def test_two_tables_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="different names"):
+        replace(
+            COUNT, derived=dict.fromkeys(COUNT.tables.row_types, next(iter(COUNT.derived.values())))
+        )
+
+
+def test_a_figure_that_the_experiment_does_not_declare_is_refused(
+    here: tuple[Path, str], tmp_path: Path
+) -> None:
+    store = LocalStore(here[0])
+    made = collect(store, stored_plans(store, ["counted"], REGISTRY))
+    drawing = replace(COUNT, figures=lambda tables: {"other.png": b""})
+    with pytest.raises(ValueError, match=r"other\.png"):
+        publish(
+            LocalStore(tmp_path), replace(made, experiment=drawing), Console(file=io.StringIO())
+        )

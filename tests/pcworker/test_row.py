@@ -1,8 +1,8 @@
 """Dataclasses as rows. Oracle: columns and values written out by hand."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, make_dataclass
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -85,3 +85,28 @@ def test_two_columns_of_one_name_are_refused() -> None:
 
     with pytest.raises(TypeError, match="Twice has two columns width"):
         columns(Twice)
+
+
+def test_a_mark_that_names_no_column_is_refused() -> None:
+    @dataclass
+    class Lost:
+        width: Annotated[int, After("depth")]
+
+    @dataclass
+    class Whole:
+        size: Annotated[Size, Without(("depth",))]
+
+    @dataclass
+    class Moved:
+        size: Annotated[Size, After("width")]
+
+    for row in (Lost, Whole, Moved):
+        with pytest.raises(TypeError, match=row.__name__):
+            columns(row)
+
+
+@pytest.mark.parametrize("kind", [dict[str, float], bytes, int | str])
+def test_a_type_that_no_column_has_is_refused(kind: Any) -> None:
+    row = make_dataclass("Strange", [("value", kind)])
+    with pytest.raises(TypeError, match="column"):
+        schema_of(row)
