@@ -18,7 +18,11 @@ from pcworker.equations.rules import BP
 from pcworker.errors import InputError
 from pcworker.kernels.backprop import Backprop
 from pcworker.kernels.fused.agreement import choose_fused
-from pcworker.kernels.fused.trial import FusedStack, Gathered, Orders, program
+from pcworker.kernels.fused.gathered import Gathered
+from pcworker.kernels.fused.library import Orders
+from pcworker.kernels.fused.program import program
+from pcworker.kernels.fused.trial import FusedTrial
+from pcworker.kernels.probe import Probe
 from pcworker.kernels.stack import Stack
 from pcworker.trials.configuration import Configuration
 from pcworker.trials.trial import Trial
@@ -111,8 +115,14 @@ def orders_for(trials: Sequence[Trial], supply: Supply, rate: float) -> Orders:
     Raises InputError if `fused.c` may not be used for them.
     """
     config = trials[0].configuration
-    some = {trials[0].seed: list(supply.chunk(0).batches())[:3]}
-    orders = choose_fused(trials, some, supply.samples, rate, CPU, config.batch_size)
+    probe = Probe(
+        batches={trials[0].seed: list(supply.chunk(0).batches())[:3]},
+        samples=supply.samples,
+        tests=config.batch_size,
+        rate=rate,
+        device=CPU,
+    )
+    orders = choose_fused(trials, probe)
     if orders is None:
         raise InputError(
             f"network {config.network}: our fast path cannot train it here, and it is what is "
@@ -127,25 +137,27 @@ def stack(
 ) -> Contender:
     """Our fast kernel: `width` trials of one seed, which share their batches and the lists that are
     made of these."""
-    made = FusedStack([trial] * width, orders)
+    made = [FusedTrial(trial, orders) for _ in range(width)]
     some = supply.chunk(0)
-    first = Chunk(some.inputs[:1], some.targets[:1], [])
+    first = Gathered(Chunk(some.inputs[:1], some.targets[:1], []), orders.block)
 
     def anew() -> None:
         """Starts again from the initial weights, in other memory. A trial may be 10 % slower for
         the place of its memory, and without this one place would decide the whole run."""
-        nonlocal made
-        made = FusedStack([trial] * width, orders)
+        made[:] = [FusedTrial(trial, orders) for _ in range(width)]
         # An update at rate 0 touches the memory, so that the timed updates find its pages there.
-        made.train({trial.seed: Gathered(first, orders.block)}, 0.0)
+        train(first, 0.0)
+
+    def train(gathered: Gathered, rate: float) -> None:
+        for member in made:
+            member.train(gathered, rate)
 
     def learn(chunk: Chunk) -> Callable[[], object]:
-        gathered = {trial.seed: Gathered(chunk, orders.block)}
-        return lambda: made.train(gathered, rate)
+        gathered = Gathered(chunk, orders.block)
+        return lambda: train(gathered, rate)
 
-    return Contender(
-        OURS, rule, width, _Blocks(supply, learn, before=anew), lambda: _arrays(made.parameters(0))
-    )
+    blocks = _Blocks(supply, learn, before=anew)
+    return Contender(OURS, rule, width, blocks, lambda: _arrays(made[0].parameters()))
 
 
 def torch_stack(rule: str, trial: Trial, width: int, supply: Supply, rate: float) -> Contender:

@@ -20,11 +20,13 @@ from pcworker.equations.rules import IL, Z_IL
 from pcworker.kernels.backprop import Backprop
 from pcworker.kernels.fused.agreement import find_orders
 from pcworker.kernels.fused.evaluation import FusedTest
+from pcworker.kernels.fused.gathered import Gathered
 from pcworker.kernels.fused.library import load
-from pcworker.kernels.fused.trial import FusedTrial, Gathered
+from pcworker.kernels.fused.trial import FusedTrial
 from pcworker.kernels.stack import Stack
+from pcworker.kernels.torch_operations import fraction_wrong
 from pcworker.machine.device import prepare_device
-from pcworker.training.measures import distance, fraction_wrong, to_numpy
+from pcworker.training.measures import distance, to_numpy
 from pcworker.trials.configuration import Configuration, configuration
 from pcworker.trials.trial import Trial
 

@@ -13,10 +13,12 @@ from pcworker.data.batches import CHUNK, Chunk
 from pcworker.data.dataset import DataSet
 from pcworker.errors import InputError
 from pcworker.kernels.backprop import Backprop
+from pcworker.kernels.fused.agreement import choose_fused
 from pcworker.kernels.fused.evaluation import FusedTest
-from pcworker.kernels.fused.trial import FusedStack, FusedTrial, Gathered
+from pcworker.kernels.fused.gathered import Gathered
+from pcworker.kernels.fused.trial import FusedTrial
+from pcworker.kernels.kernel import Task
 from pcworker.training.measures import distance, to_numpy
-from pcworker.training.shard import Training
 from pcworker.trials.configuration import Configuration
 from pcworker.trials.trial import Trial
 
@@ -67,14 +69,15 @@ def time_network(trials: Sequence[Trial], data: DataSet, rounds: int) -> Network
 
     Raises InputError if `fused.c` cannot train the trials.
     """
-    shard = Training(data, trials, None)
-    config, orders, twin, rate = shard.config, shard.orders, trials[0].twin, shard.config.alpha
+    task = Task(data, trials)
+    config, [twin], rate = task.config, task.twins, task.config.alpha
+    orders = choose_fused(trials, task.probe())
     if orders is None:
         raise InputError(
             f"network {config.network}: fused.c, whose time is taken, cannot train it here: it "
             "needs a C compiler (cc, or CC), AVX2 or AVX-512, and sums in an order that it knows"
         )
-    members = [m for s in shard.stacks if isinstance(s, FusedStack) for m in s.members]
+    members = [FusedTrial(trial, orders) for trial in task.inferring]
     copy, backprop = FusedTrial(twin, orders), Backprop(twin, data.device)
     test, clock, pixels = FusedTest(data, config, orders), Clock(), 0.0
     plain, noisy = (data.chunks(config, twin.seed, 1, noise) for noise in (False, True))
@@ -98,7 +101,7 @@ def time_network(trials: Sequence[Trial], data: DataSet, rounds: int) -> Network
             chunk, batches = clock.of("noisy", make, noisy)
             pixels += float(torch.count_nonzero(chunk.inputs)) / CHUNK / rounds
             for member in [member for member in members if member.finite()]:
-                clock.of(member.config, member.train, batches, rate)
+                clock.of(member.trial.configuration, member.train, batches, rate)
             clock.of("copy", copy.train, batches, rate)
             clock.of(config, backprop.train, chunk, rate)
             clock.of("epoch", measure, copy.parameters())

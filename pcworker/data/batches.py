@@ -14,8 +14,7 @@ TARGETS = {"onehot": (0.0, 1.0), "soft": (0.03, 0.97)}
 & Bogacz (2017)."""
 
 CHUNK = 100
-"""The largest number of updates in a chunk. The weights are checked for non-finite values after
-every chunk."""
+"""The largest number of updates in a chunk."""
 
 
 class Batch(NamedTuple):
@@ -104,3 +103,13 @@ def chunk_sizes(samples: int, batch_size: int) -> list[tuple[int, int]]:
     sizes = [1] if whole else []
     sizes += [min(CHUNK, whole - done) for done in range(1, whole, CHUNK)]
     return [(updates, batch_size) for updates in sizes] + ([(1, rest)] if rest else [])
+
+
+def weights_are_checked(done: int) -> bool:
+    """True if training looks for non-finite weights after `done` updates of an epoch.
+
+    It does so after the first update and after every CHUNK updates more, where a chunk ends, and at
+    the end of the epoch. The number of updates of a non-finite trial, which is stored, depends on
+    it.
+    """
+    return done % CHUNK == 1

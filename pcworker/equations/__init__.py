@@ -1,1 +1,1 @@
-"""The paper's Eq. 5-9: what a step of inference computes, and which steps there are."""
+"""The paper's Eq. 5-9 and its learning rules: what an inference step computes, and when."""

@@ -1,9 +1,9 @@
-"""How the activity x^l of a layer is held, and with it what eps^l = x^l - mu^l rounds to.
+"""How the activity x^l of a layer is held, which decides how eps^l = x^l - mu^l is rounded.
 
-Two arithmetics, each with two ways of using memory. `Displacement` and `Textbook` write into
-buffers that live as long as the stack: where an operation takes microseconds, making a tensor costs
-as much as the sums. `FreshDisplacement` and `FreshTextbook` make tensors when they are needed and
-copy none: where an activity takes megabytes a copy costs time.
+There are two arithmetics, each with two ways of using memory. `Displacement` and `Textbook` write
+into buffers that live as long as the stack, because in an operation of microseconds making a tensor
+costs as much as the sums. `FreshDisplacement` and `FreshTextbook` make tensors when they are needed
+and copy none, because a copy of an activity of megabytes costs time.
 """
 
 from typing import Protocol
@@ -13,31 +13,31 @@ from torch import Tensor
 
 
 class Activity(Protocol):
-    """x^l. A result is what is returned; `out` is memory that may be used for it."""
+    """x^l. The returned tensor is the result. `out` is memory that may be used for it."""
 
     def part(self, trials: slice) -> "Activity":
-        """The same activity, of some of the trials."""
+        """The activity of some of the trials, in the same memory."""
 
     def start(self, mu: Tensor, shift: Tensor | None) -> None:
-        """x^l_0 = mu^l_0 + shift (None: 0, condition C1)."""
+        """x^l_0 = mu^l_0 + shift. None stands for 0, that is for condition C1."""
 
     def clamp(self, mu: Tensor, x: Tensor) -> None:
-        """x^l_0 is given; its prediction is `mu`."""
+        """x^l_0 = x, whose prediction is `mu`."""
 
     def value(self, out: Tensor | None) -> Tensor:
-        """x^l, not to be written to"""
+        """x^l, which must not be written to."""
 
     def error(self, mu: Tensor, out: Tensor) -> Tensor:
-        """x^l - mu^l, not to be written to"""
+        """x^l - mu^l, which must not be written to."""
 
     def move(self, change: Tensor) -> None:
-        """x^l += change; `change` is given away."""
+        """x^l += change. The caller gives `change` away."""
 
 
 class Displacement:
     """x = a + d, with the anchor a = mu at t = 0 and the displacement d = x - a.
 
-    eps = d - (mu - a): until an error reaches the layer mu is a, bit for bit, and eps is d without
+    eps = d - (mu - a). Until an error reaches the layer, mu is a, bit for bit, and eps is d without
     a rounding. In the paper's own form, (mu + d) - mu, the last bits of d are lost.
     """
 
@@ -67,7 +67,7 @@ class Displacement:
 
 
 class Textbook:
-    """x itself, as the paper and other implementations have it: eps = x - mu."""
+    """x itself, as in the paper and in other implementations, with eps = x - mu."""
 
     def __init__(self, x: Tensor) -> None:
         self._x = x
@@ -94,9 +94,12 @@ class Textbook:
 
 
 class FreshDisplacement:
-    """`Displacement` without copies: the anchor is the first prediction itself, and there is no
-    displacement before the activity moves. A prediction that was not computed anew is the anchor,
-    so its difference from the anchor, 0, is not computed either. One trial."""
+    """`Displacement` of one trial, without copies.
+
+    The anchor is the first prediction itself, and there is no displacement before the activity
+    moves. A prediction that was not computed anew is the anchor, so their difference, which is 0,
+    is not computed either.
+    """
 
     _a: Tensor
     _d: Tensor | None
@@ -121,11 +124,12 @@ class FreshDisplacement:
         return d if mu is self._a else d - (mu - self._a)
 
     def move(self, change: Tensor) -> None:
-        self._d = change if self._d is None else change.add_(self._d)  # eps may be the old d
+        # the old displacement stays as it is, because eps may be the same tensor
+        self._d = change if self._d is None else change.add_(self._d)
 
 
 class FreshTextbook:
-    """`Textbook` without copies. One trial."""
+    """`Textbook` of one trial, without copies."""
 
     _x: Tensor
 
@@ -153,17 +157,23 @@ class FreshTextbook:
 
 
 def buffered(arithmetic: str, like: Tensor) -> Activity:
-    """An activity in buffers of the shape of `like`: "displacement" or "textbook"."""
+    """An activity in buffers of the shape of `like`.
+
+    arithmetic  "displacement" or "textbook"
+    """
     if arithmetic == "textbook":
         return Textbook(torch.zeros_like(like))
     return Displacement(torch.zeros_like(like), torch.zeros_like(like))
 
 
 def fresh(arithmetic: str) -> Activity:
-    """An activity that makes its tensors as it needs them: "displacement" or "textbook"."""
+    """An activity that makes its tensors when it needs them.
+
+    arithmetic  "displacement" or "textbook"
+    """
     return FreshTextbook() if arithmetic == "textbook" else FreshDisplacement()
 
 
 def _zero(like: Tensor) -> Tensor:
-    """Zeros of the shape of `like` in the memory of one."""
+    """Zeros of the shape of `like`, in the memory of a single one."""
     return like.new_zeros(()).expand_as(like)

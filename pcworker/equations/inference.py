@@ -7,12 +7,12 @@
     theta^{l+1} += alpha eps^l_t f(x^{l+1}_t)^T, where the rule fires at t            (Eq. 9)
 
 Layers count from the output (l = 0) to the input (l = l_max). A step computes everything from
-time-t values and then changes activities and weights at once (Jacobi): with new weights in Eq. 7,
-or new activities in Eq. 9, Z-IL would not be backpropagation.
+values of time t, and then changes activities and weights at once (Jacobi). With new weights in
+Eq. 7, or new activities in Eq. 9, Z-IL would not be backpropagation.
 
-A layer knows itself what it is (`layers`), an activity how it is held (`activity`). Shapes: in a
-stack of R trials, with B samples and n_l units, every activity is [R, B, n_l]; in a network of
-modules, which is one trial, it is [B, ...].
+A layer knows what it is (`layers`), and an activity how it is held (`activity`). Shapes: in a stack
+of R trials, with B samples and n_l units, every activity is [R, B, n_l]. In a network of modules,
+which is one trial, it is [B, ...].
 """
 
 from collections.abc import Sequence
@@ -29,26 +29,32 @@ from pcworker.equations.schedule import Step
 
 @dataclass
 class State:
-    """Everything that inference reads and writes, of all trials of a stack or of some.
+    """Everything that inference reads and writes, for all trials of a stack or for some of them.
 
-    Lists are indexed by the layer l. A part of a state shares its memory: slicing it once, and not
-    in every operation, halves the time of a small stack.
+    Lists are indexed by the layer l. A part of a state shares its memory. Slicing the tensors once,
+    and not in every operation, halves the time of a small stack.
     """
 
     layers: list[Layer]
     """layers[l] predicts layer l."""
     activity: list[Activity]
     fx: list[Tensor]
-    """f(x^l), or x^l where the layer applies f; fx[l_max] is the input, and fx[0] is not used."""
+    """f(x^l), or x^l where the layer applies f itself. fx[l_max] is the input, and fx[0] is not
+    used."""
     mu: list[Tensor]
     eps: list[Tensor]
     phi: list[Tensor]
-    """bool"""
+    """bool, like eps."""
     detector: list[Detector]
     buffer: list[Tensor | None]
-    """Memory for what is computed on the way; None: to be made when it is needed."""
+    """Memory for intermediate values. None: it is made when it is needed."""
     gamma: Tensor | float
-    """[R, 1, 1], or one trial's"""
+    """[R, 1, 1], or the number of one trial."""
+
+    @property
+    def inputs(self) -> Tensor:
+        """The input of the network, into which a stack puts each minibatch."""
+        return self.fx[-1]
 
     def part(self, trials: slice) -> "State":
         """The state of some of the trials."""
@@ -85,8 +91,9 @@ class State:
     def move(self, l: int, learns: bool) -> None:
         """x^l += gamma (f'(x^l) * (theta^l)^T eps^{l-1} - eps^l)                       (Eq. 7)
 
-        As one product and one sum an element: a fused multiply-add, which some elements of a
-        buffer get and others do not, would make a value depend on its place.
+        The product with gamma and the sum are rounded one after the other, for every element. A
+        fused multiply-add, which some elements of a buffer would get and others not, would make a
+        value depend on its place.
 
         learns  whether theta^l learns from the same eps^{l-1} at this step
         """
@@ -102,28 +109,25 @@ class State:
 
 
 class Inference:
-    """Inference of a stack, or of a network of modules, on minibatches of one size."""
+    """Runs inference in a stack, or in a network of modules, on minibatches of one size."""
 
     def __init__(self, state: State, trials: int, gated: bool) -> None:
         """
-        state  of all of them together
-        gated  whether phi gates any trial's weight updates (Fa-Z-IL)
+        state   the state of all trials together
+        trials  the number of trials
+        gated   whether phi gates any trial's weight updates (Fa-Z-IL)
         """
         self.state = state
         self._gated = gated
         self._parts = {(0, trials): state}
 
-    @property
-    def inputs(self) -> Tensor:
-        """f(x^{l_max}): where a stack's batches are put."""
-        return self.state.fx[-1]
-
     def start(self, targets: Tensor, shifts: Sequence[Tensor] | None) -> Tensor:
-        """t = 0, from the input side to the output side.
+        """Sets the state of t = 0, from the input side to the output side.
 
-        targets  of the shape of mu^0, clamped
-        shifts   by l, of the shape of mu^l: what is added to the predictions of the hidden
-                 activities (C1 holds where that is 0; None: 0 for all; shifts[0] is not used)
+        targets  the clamped x^0, of the shape of mu^0
+        shifts   by l, of the shape of mu^l: the difference of x^l_0 from mu^l_0 in hidden layers.
+                 None: 0 in all of them, so that C1 holds. shifts[0] is not used.
+
         Returns the output errors s_out - mu^0.
         """
         state = self.state
@@ -139,7 +143,7 @@ class Inference:
         return targets - state.mu[0]
 
     def step(self, step: Step, rate: float) -> None:
-        """One inference step; `rate` is the learning rate of a sum over the batch."""
+        """Makes one inference step. `rate` is the learning rate of a sum over the batch."""
         for l, start, stop, _ in step.activate:
             self._part(start, stop).activate(l)
         for l, start, stop, _ in step.predict:

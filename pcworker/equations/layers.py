@@ -1,6 +1,6 @@
-"""The seam between the equations and what a layer is: predict, pull back, learn.
+"""The seam between the equations and the kinds of layers: predict, pull back, learn.
 
-`Dense` is a stack of fully connected layers, one per trial, worked on by batched products;
+`Dense` is a stack of fully connected layers, one per trial, computed by batched products.
 `pcworker.networks.module_layer` makes a layer of any torch module.
 
 Shapes: R trials, B samples, n = n_l units of the predicted layer, m = n_{l+1} of the layer above.
@@ -17,22 +17,22 @@ from pcworker.equations.nonlinearity import Activation
 class Layer(Protocol):
     """theta^{l+1} and f: from the activity x^{l+1} to the prediction mu^l, and back.
 
-    A result is what is returned; `out` is memory that may be used for it.
+    The returned tensor is the result. `out` is memory that may be used for it.
     """
 
     def part(self, trials: slice) -> "Layer":
         """The layer of some of the trials, in the same memory."""
 
     def activate(self, x: Tensor, out: Tensor) -> Tensor:
-        """What the layer sees of x^{l+1}, below called fx: f(x^{l+1}), or x^{l+1} itself."""
+        """fx, the layer's input: f(x^{l+1}), or x^{l+1} if the layer itself applies f."""
 
     def predict(self, fx: Tensor, out: Tensor) -> Tensor:
-        """mu^l, not to be written to                                                 (Eq. 5)"""
+        """mu^l, which must not be written to                                         (Eq. 5)"""
 
     def pull_back(self, eps: Tensor, fx: Tensor, out: Tensor | None, learns: bool) -> Tensor:
-        """f'(x^{l+1}) * (theta^{l+1})^T eps^l, at what `predict` saw last              (Eq. 7)
+        """f'(x^{l+1}) * (theta^{l+1})^T eps^l, for the input of the last `predict`     (Eq. 7)
 
-        learns  whether `learn` follows with the same eps, before anything is predicted anew
+        learns  whether `learn` follows with the same eps, before the next `predict`
         """
 
     def learn(self, eps: Tensor, fx: Tensor, rate: float) -> None:
@@ -42,9 +42,9 @@ class Layer(Protocol):
 class Dense:
     """theta^{l+1} of R trials: mu^l = f(x^{l+1}) theta^T (+ bias).
 
-    `above` is f, applied to x^{l+1}; None for the input layer, whose pixels enter without f.
-    Every product has the operands' order of torch.nn.Linear and of its gradient, so that a trial
-    gets the bits that autograd gets.
+    `above` is f, which is applied to x^{l+1}. It is None for the input layer, whose pixels enter
+    without f. Every product has its operands in the order of torch.nn.Linear and of its gradient,
+    so that a trial gets the bits that autograd gets.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Dense:
         self._transposed = weight.transpose(1, 2)
 
     def part(self, trials: slice) -> "Dense":
-        """The layers of some of the trials, in the same memory."""
+        """The layer of some of the trials, in the same memory."""
         bias = None if self.bias is None else self.bias[trials]
         return Dense(self.weight[trials], bias, self.above, self._change[trials])
 
@@ -97,7 +97,7 @@ class Dense:
         _product(eps.transpose(1, 2), fx, self._change)
         self.weight.add_(self._change, alpha=rate)
         if self.bias is not None:
-            # by trial: a sum over [R, B, n] may add in another order than one over [B, n]
+            # one trial at a time: a sum over [R, B, n] may add in another order than over [B, n]
             for bias, trial_eps in zip(self.bias, eps, strict=True):
                 bias.add_(trial_eps.sum(0), alpha=rate)
 
@@ -106,13 +106,13 @@ class Dense:
         return [p[trial] for p in (self.weight, self.bias) if p is not None]
 
     def keep(self, trials: Tensor) -> "Dense":
-        """New layers with the trials whose indices are given (int64)."""
+        """A new layer of the trials whose indices are given (int64)."""
         bias = None if self.bias is None else self.bias[trials]
         return Dense(self.weight[trials], bias, self.above)
 
 
 def _product(a: Tensor, b: Tensor, out: Tensor) -> None:
-    """out = a @ b for each trial; alone, a trial uses the plain product, as nn.Linear does."""
+    """out = a @ b for each trial. A lone trial uses the plain product, as nn.Linear does."""
     if out.shape[0] == 1:
         torch.mm(a[0], b[0], out=out[0])
     else:

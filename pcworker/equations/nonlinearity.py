@@ -1,7 +1,7 @@
-"""f and the pull-back through f, with the very kernels that torch.autograd uses.
+"""f and the pull-back through f, by the same torch functions that torch.autograd calls.
 
-Both write into `out`; both need nothing but f(x) to pull an error back, so f(x) is what is kept.
-The kernels matter: y * (1 - y) * error in another order differs in the last bit.
+They write into `out`. The pull-back needs only f(x), so f(x) is what is kept. The functions matter:
+y * (1 - y) * error in another order differs in the last bit.
 """
 
 from collections.abc import Callable
@@ -17,9 +17,9 @@ class Activation(NamedTuple):
     """An elementwise f."""
 
     apply: Callable[[Tensor, Tensor], object]
-    """(x, out): out = f(x)."""
+    """Takes (x, out) and sets out = f(x)."""
     pull_back: Callable[[Tensor, Tensor, Tensor], object]
-    """(error, fx, out): out = f'(x) * error, elementwise, for fx = f(x)."""
+    """Takes (error, fx, out) and sets out = f'(x) * error, elementwise, for fx = f(x)."""
 
 
 def _sigmoid(x: Tensor, out: Tensor) -> None:
@@ -51,3 +51,4 @@ ACTIVATIONS = {
     "tanh": Activation(_tanh, _tanh_pull_back),
     "relu": Activation(_relu, _relu_pull_back),
 }
+"""By the name of the activation in a configuration."""

@@ -1,8 +1,8 @@
 """phi(eps^l), by which Fa-Z-IL finds the step at which a layer may learn (Sec. 4).
 
-phi = 1 where a neuron's error was exactly 0 for the t_d steps before and now is not; by neuron and
-by sample. Before t = 0 every error counts as 0. As an activity, a detector is held in buffers that
-stay, or in tensors that are made when they are needed.
+phi = 1 where a neuron's error was exactly 0 for the t_d steps before and now is not, for each
+neuron and each sample. Before t = 0 every error counts as 0. Like an activity, a detector is held
+in buffers that stay, or in tensors that are made when they are needed.
 """
 
 from typing import Protocol
@@ -15,22 +15,22 @@ class Detector(Protocol):
     """phi of one layer."""
 
     def part(self, trials: slice) -> "Detector":
-        """The same detector, of some of the trials."""
+        """The detector of some of the trials, in the same memory."""
 
     def start(self) -> None:
-        """Before t = 0."""
+        """Forgets everything: t = 0 comes next."""
 
     def listen(self, eps: Tensor) -> Tensor:
-        """phi(eps), bool: to be called once a step."""
+        """phi(eps) as bool. It has to be called once at every step."""
 
 
 class BufferedDetector:
-    """Of R trials; `quiet` counts for how many steps in a row eps has been exactly 0."""
+    """phi of R trials. `quiet` counts for how many steps in a row eps has been exactly 0."""
 
     def __init__(self, phi: Tensor, quiet: Tensor, t_d: Tensor) -> None:
         """
-        phi    bool [R, B, n], to be written to
-        quiet  int32 [R, B, n], likewise
+        phi    bool [R, B, n], memory that is written to
+        quiet  int32 [R, B, n], memory that is written to
         t_d    int32 [R, 1, 1]
         """
         self._phi, self._quiet, self._t_d = phi, quiet, t_d
@@ -49,8 +49,11 @@ class BufferedDetector:
 
 
 class FreshDetector:
-    """Of one trial. A step's errors are counted when the next step is listened to: after the last
-    one there is nothing to count for. Until an error was heard one number does for all neurons."""
+    """phi of one trial.
+
+    The count is brought up to date at the next call, so the last step costs nothing. While no error
+    has been non-zero, one number stands for all neurons.
+    """
 
     _quiet: Tensor
     _heard: Tensor | None

@@ -1,1 +1,1 @@
-"""What trains a shard of trials bit for bit as each would be trained alone."""
+"""The kernels: each trains a shard so that every trial has the bits that it has alone."""

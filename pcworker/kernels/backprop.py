@@ -1,6 +1,6 @@
-"""Backpropagation, the reference: torch.nn.Linear, torch.autograd and torch.optim.SGD, unbatched.
+"""Backpropagation, the reference: torch.nn.Linear, torch.autograd and torch.optim.SGD, one trial.
 
-Nothing here is shared with the inference code but the initial parameters and the batches.
+It shares nothing with the code of inference but the initial parameters and the batches.
 """
 
 import torch
@@ -37,10 +37,11 @@ class Backprop:
         self.squares = torch.zeros(
             config.batch_size, config.widths[0], dtype=torch.float64, device=device
         )
-        """Squares of the output errors before each update, added up until they are zeroed."""
+        """[B, n_0]: the squares of the output errors before each update, added up until they are
+        set to zero."""
 
     def update(self, batch: Batch, rate: float) -> None:
-        """One weight update at learning rate `rate` of the sum over the batch."""
+        """Makes one weight update. `rate` is the learning rate of a sum over the batch."""
         self._optimiser.param_groups[0]["lr"] = rate
         self._optimiser.zero_grad()
         errors = batch.targets - self._network(batch.inputs)
@@ -49,14 +50,14 @@ class Backprop:
         self.squares[: len(errors)] += errors.detach().double().square_()
 
     def train(self, chunk: Chunk, rate: float) -> None:
-        """The weight updates of a chunk."""
+        """Makes the weight updates of a chunk."""
         for batch in chunk.batches():
             self.update(batch, rate)
 
     def finite(self) -> bool:
-        """Whether all parameters are finite."""
+        """True if all parameters are finite."""
         return all(bool(torch.isfinite(p).all()) for p in self._network.parameters())
 
     def parameters(self) -> list[list[Tensor]]:
-        """theta^{l+1} for l = 0 .. l_max - 1: [weight], or [weight, bias]."""
+        """theta^{l+1} for l = 0 .. l_max - 1, as views: [weight], or [weight, bias]."""
         return [[p.detach() for p in linear.parameters()] for linear in self._linears]

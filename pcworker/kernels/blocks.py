@@ -7,13 +7,13 @@ from pcworker.trials.trial import Trial
 
 
 def kind(trial: Trial) -> Kind:
-    """What of a trial decides its schedule."""
+    """Everything about a trial that decides its schedule."""
     config = trial.configuration
     return Kind(config.rule, config.last_step, config.noisy, str(config.schedule))
 
 
 def blocks(trials: Sequence[Trial]) -> list[Block]:
-    """The runs of neighbours of one kind."""
+    """The runs of neighbours that are of one kind."""
     runs: list[Block] = []
     for place, trial in enumerate(trials):
         if runs and runs[-1].kind == kind(trial):

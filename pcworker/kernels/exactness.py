@@ -1,6 +1,6 @@
-"""Whether a device does what every result of this project rests on, tried with made-up digits.
+"""Whether a device computes exactly what this project's results rest on, tried on made-up digits.
 
-One network stands for all: what a shard's own shapes need, its worker tries before it trains.
+One network stands for all. What the shapes of a shard need, its worker tries before it trains.
 """
 
 import socket
@@ -10,54 +10,50 @@ from dataclasses import dataclass
 import torch
 
 from pcworker.data.batches import Batch
+from pcworker.data.dataset import DataSet
+from pcworker.data.mnist import Digits
 from pcworker.data.randomness import generator
 from pcworker.equations.rules import IL, Z_IL
 from pcworker.errors import InputError
 from pcworker.kernels.backprop import Backprop
-from pcworker.kernels.fused.agreement import choose_fused
-from pcworker.kernels.packing import PROBE_UPDATES, choose_packing, equal_bits, probe_batches
+from pcworker.kernels.choice import choose
+from pcworker.kernels.kernel import Task
+from pcworker.kernels.packing import choose_packing
+from pcworker.kernels.probe import PROBE_UPDATES, equal_bits
 from pcworker.kernels.stack import Stack
 from pcworker.machine.device import device_name
-from pcworker.trials.configuration import Configuration, configuration
+from pcworker.trials.configuration import configuration
 from pcworker.trials.trial import Trial
 
 TRIED_NETWORK = "784-32-32-10"
 _SEED = 0
-_SAMPLES = 60_000
 _TESTS = 100
-"""Of the test set that there is not; `fused.c` wants to know how many."""
 
 
 @dataclass(frozen=True)
 class Exactness:
-    """What was found on a device."""
+    """The findings on a device."""
 
     exact: bool
     """Whether Z-IL's weights are those of torch.autograd and torch.optim.SGD, bit for bit."""
     packing: str
-    """`pcworker.kernels.packing.Packing`: whether trials may be trained together."""
+    """Whether torch may train trials together: a `pcworker.kernels.kernel.Packing`."""
     kernel: str
-    """What trains: "fused.c" or "torch"."""
+    """The name of the kernel that trains here."""
 
 
 def try_exactness(device: torch.device) -> Exactness:
-    """Makes a few updates in every way, in about 0.1 s. `prepare_device` comes first."""
+    """Makes a few updates in every way, in about 0.1 s. Call `prepare_device` first."""
     zil = Trial(configuration(network=TRIED_NETWORK, rule=Z_IL.name), _SEED)
-    others = [
-        Trial(configuration(network=TRIED_NETWORK, rule=IL.name, t=3, gamma=0.5), _SEED),
-        zil.twin,
-    ]
-    batches = {_SEED: made_up_batches(zil.configuration, device)}
-    rate = zil.configuration.alpha
-    stacked = [zil, others[0]]
-    packing = choose_packing(stacked, batches, _SAMPLES, rate, device)
-    fused = choose_fused([zil, *others], batches, _SAMPLES, rate, device, _TESTS)
-    exact = learns_as_backprop(zil, batches[_SEED], rate, device)
-    return Exactness(exact, packing, "torch" if fused is None else "fused.c")
+    il = Trial(configuration(network=TRIED_NETWORK, rule=IL.name, t=3, gamma=0.5), _SEED)
+    task = Task(made_up_data(device), (zil, il, zil.twin))
+    probe = task.probe()
+    exact = learns_as_backprop(zil, probe.batches[_SEED], probe.rate, device)
+    return Exactness(exact, choose_packing(task.inferring, probe), choose(task).name)
 
 
 def require_exact(device: torch.device) -> None:
-    """InputError where a device is not exact, or a trial does not repeat itself there."""
+    """Raises InputError if a device is not exact, or if a trial does not repeat itself there."""
     found = try_exactness(device)
     if not found.exact:
         trouble = "Z-IL's weights are not those of torch.autograd"
@@ -74,7 +70,7 @@ def require_exact(device: torch.device) -> None:
 def learns_as_backprop(
     trial: Trial, batches: Sequence[Batch], rate: float, device: torch.device
 ) -> bool:
-    """Whether a trial's weights have, after each of these updates, the bits of its BP twin's."""
+    """True if the trial's weights have the bits of its BP twin's after each of these updates."""
     stack, backprop = Stack([trial], device), Backprop(trial.twin, device)
     for batch in batches:
         stack.update({trial.seed: batch}, rate)
@@ -85,15 +81,14 @@ def learns_as_backprop(
     return True
 
 
-def made_up_batches(config: Configuration, device: torch.device) -> list[Batch]:
-    """Minibatches of random pixels and labels, of the sizes that an epoch has."""
-    source, size = generator(_SEED, "exactness"), config.batch_size
-    classes = config.widths[0]
+def made_up_data(device: torch.device) -> DataSet:
+    """Digits of random pixels and labels, as many as a probe takes."""
+    source = generator(_SEED, "exactness")
+    samples = PROBE_UPDATES * configuration(rule=Z_IL.name).batch_size
 
-    def batch() -> Batch:
-        inputs = torch.rand(size, config.widths[-1], generator=source)
-        labels = torch.randint(classes, (size,), generator=source)
-        targets = torch.nn.functional.one_hot(labels, classes).to(inputs.dtype)
-        return Batch(inputs.to(device), targets.to(device), [])
+    def draw(high: int, *shape: int) -> torch.Tensor:
+        return torch.randint(high, shape, generator=source, dtype=torch.uint8)
 
-    return probe_batches((batch() for _ in range(PROBE_UPDATES)), _SAMPLES % size or size)
+    images = [draw(256, count, 784).numpy() for count in (samples, _TESTS)]
+    labels = [draw(10, count).numpy() for count in (samples, _TESTS)]
+    return DataSet(Digits(images[0], labels[0], images[1], labels[1]), device)

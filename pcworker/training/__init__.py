@@ -1,1 +1,1 @@
-"""The training of a shard: epochs, measures, checkpoints."""
+"""The training of a shard: its epochs, its metrics, its checkpoints."""

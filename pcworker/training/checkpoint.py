@@ -1,7 +1,8 @@
-"""A checkpoint: what of a shard is kept between two epochs, as a value and as bytes.
+"""A checkpoint: everything of a shard that is kept between two epochs, as a value and as bytes.
 
-The bytes are an .npz. Its last 64, the zip file's comment, are the sha256 of all before them, and
-nothing is parsed unless they are: a damaged file is no checkpoint, wherever the damage is.
+The bytes are an .npz file. Its last 64 bytes, the zip file's comment, are the sha256 of all bytes
+before them. Nothing is parsed unless it fits, so a damaged file is no checkpoint, wherever the
+damage is.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ _SEAL_BYTES = 64
 
 @dataclass(frozen=True)
 class TrialProgress:
-    """A trial after the finished epochs: what its `TrialResult` says so far."""
+    """A trial after the finished epochs, as its `TrialResult` has it so far."""
 
     nonfinite_epoch: int | None
     updates: int
@@ -32,27 +33,32 @@ class TrialProgress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A shard between two epochs. Random numbers come from (seed, purpose, epoch), so that there is
-    no state of a generator to keep."""
+    """A shard between two epochs.
+
+    Random numbers come from (seed, purpose, epoch), so no state of a generator has to be kept.
+    """
 
     epoch: int
-    """Epochs that are finished."""
+    """The number of finished epochs."""
     updates: int
-    """Weight updates made by every trial that is finite."""
+    """The number of weight updates that every finite trial has made."""
     seconds: float
-    """Of training, before earlier interruptions too."""
+    """The time of training, including that before earlier interruptions."""
     packing: str
     """As `ShardResult.packing`."""
     trials: Mapping[str, TrialProgress]
     """By trial id."""
     parameters: Mapping[str, Parameters]
-    """By trial id: current parameters of every twin, and of every other trial that is finite."""
+    """By trial id: the current parameters of every twin, and of every other finite trial."""
     twins: Mapping[str, tuple[str, ...]]
     """By the twin's trial id: the digest of its weights after each finished epoch."""
 
 
 def to_bytes(checkpoint: Checkpoint, maker: str) -> bytes:
-    """`maker` names all that the bits of the parameters may depend on."""
+    """The bytes of a checkpoint.
+
+    maker  names everything on which the bits of the parameters may depend
+    """
     header = {
         "maker": maker,
         "epoch": checkpoint.epoch,
@@ -77,7 +83,7 @@ def to_bytes(checkpoint: Checkpoint, maker: str) -> bytes:
 
 
 def from_bytes(data: bytes, maker: str, trials: Sequence[Trial]) -> Checkpoint | None:
-    """The checkpoint in these bytes, or None unless they are whole and `maker` made them of exactly
+    """The checkpoint in these bytes; None unless they are whole, and `maker` made them of exactly
     these trials."""
     if _seal_of(data[:-_SEAL_BYTES]) != data[-_SEAL_BYTES:]:
         return None
@@ -88,7 +94,7 @@ def from_bytes(data: bytes, maker: str, trials: Sequence[Trial]) -> Checkpoint |
             if header["maker"] != maker or set(header["trials"]) != ours:
                 return None
             return _checkpoint(header, arrays)
-    except Exception:  # whatever a foreign file makes of numpy: training starts from the beginning
+    except Exception:  # a foreign file may raise anything: training starts anew
         return None
 
 
@@ -132,5 +138,5 @@ def _checkpoint(header: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Che
 
 
 def _array_name(l: int, k: int) -> str:
-    """All networks' theta^{l+1}: the weights, k = 0, or the biases, k = 1."""
+    """The name of the array of all networks' weights (k = 0) or biases (k = 1) of theta^{l+1}."""
     return f"layer{l + 1}.{('weight', 'bias')[k]}"

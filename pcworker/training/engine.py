@@ -1,6 +1,6 @@
 """The engine: trains the trials of a shard on one device, on one data set.
 
-It knows tensors and trials; it knows nothing of Ray, of stores or of sweeps.
+It knows tensors and trials. It knows nothing of Ray, of stores or of sweeps.
 """
 
 import time
@@ -18,7 +18,7 @@ from pcworker.trials.trial import Trial
 
 
 class Engine:
-    """One data set on one device, and what trains on it."""
+    """Trains shards on one data set on one device."""
 
     def __init__(self, digits: Digits, device: torch.device) -> None:
         self.data = DataSet(digits, device)
@@ -35,11 +35,11 @@ class Engine:
     ) -> ShardResult:
         """Trains `trials`, which share a `stack_key`, and their twins beside them.
 
-        max_width         most trials in one stack; None: all
+        max_width         the largest number of trials in one stack; None: all
         report            is told the share of the work that is done, 0 to 1, now and then
-        resume            a checkpoint of these trials, to go on from; bit for bit where it was made
-                          on the same kind of device, by the same sources and libraries
-        checkpoint_every  epochs between two calls of `save`; 0: none
+        resume            a checkpoint of these trials from which to go on. The bits are the same if
+                          it was made on the same kind of device, by the same sources and libraries.
+        checkpoint_every  the number of epochs between two calls of `save`; 0: none
         save              is given a checkpoint, but not after the last epoch
         """
         done, before = (resume.epoch, resume.seconds) if resume else (0, 0.0)

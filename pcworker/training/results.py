@@ -1,4 +1,4 @@
-"""What training gives: plain values, between the engine and the store."""
+"""What training gives: plain values, which the engine hands to the store."""
 
 from dataclasses import dataclass, field
 
@@ -9,9 +9,9 @@ from pcworker.trials.trial import Trial
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """A trial after one epoch; all None from its first non-finite epoch on.
+    """The metrics of a trial after one epoch. All are None from its first non-finite epoch on.
 
-    The distances, and `twin_test_error`, are None too where the twin is not finite.
+    The distances and `twin_test_error` are None too if the twin is not finite.
     """
 
     test_error: float | None = None
@@ -29,10 +29,10 @@ class TrialResult:
     trial: Trial
     nonfinite_epoch: int | None = None
     updates: int = 0
-    """Weight updates made: a non-finite trial stops when it is found out."""
+    """The number of weight updates made. A trial that is found to be non-finite stops then."""
     epochs: list[EpochMetrics] = field(default_factory=list)
     parameters: list[list[np.ndarray]] = field(default_factory=list)
-    """Final theta^{l+1} for l = 0 .. l_max - 1; empty for a non-finite trial."""
+    """The final theta^{l+1} for l = 0 .. l_max - 1; empty for a non-finite trial."""
 
     @property
     def status(self) -> str:
@@ -44,14 +44,14 @@ class ShardResult:
     """A shard after its training."""
 
     trials: list[TrialResult]
-    """In the order asked for."""
+    """The trials in the order in which they were asked for."""
     twins: dict[str, list[str]]
     """By the twin's trial id: the digest of all its weights after each epoch."""
     packing: str
-    """"stacked", "alone" or "irreproducible": see `pcworker.kernels.packing`."""
+    """How the trials were run: a `pcworker.kernels.kernel.Packing`."""
     wall_seconds: float
     kernel: str = "torch"
-    """Or "fused.c", which gives the same bits: see `pcworker.kernels.fused.agreement`."""
+    """The name of the kernel. All kernels give the same bits, see `pcworker.kernels.choice`."""
 
     @property
     def trial_ids(self) -> list[str]:
@@ -59,5 +59,5 @@ class ShardResult:
 
     @property
     def updates(self) -> int:
-        """Weight updates made, of all trials."""
+        """The number of weight updates that all trials made."""
         return sum(trial.updates for trial in self.trials)

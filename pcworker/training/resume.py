@@ -1,4 +1,4 @@
-"""Between a training and its checkpoint: what is taken out, and how it is put back."""
+"""Takes a checkpoint of a training, and puts it back into a new one."""
 
 import torch
 
@@ -8,13 +8,15 @@ from pcworker.training.shard import Training
 
 
 def take(training: Training, epoch: int, seconds: float) -> Checkpoint:
-    """A copy of all that the training depends on after `epoch` is measured; `seconds` is the time
-    that it took."""
+    """A copy of everything on which the training depends, once `epoch` is measured.
+
+    seconds  the time that the training has taken
+    """
     return Checkpoint(
         epoch=epoch,
         updates=training.updates,
         seconds=seconds,
-        packing=training.packing,
+        packing=training.kernel.packing,
         trials={
             trial.trial_id: TrialProgress(
                 result.nonfinite_epoch, result.updates, tuple(result.epochs)
@@ -22,7 +24,8 @@ def take(training: Training, epoch: int, seconds: float) -> Checkpoint:
             for trial, result in training.results.items()
         },
         parameters={
-            trial_id: to_numpy(parameters) for trial_id, parameters in training.networks().items()
+            trial.trial_id: to_numpy(network.parameters())
+            for trial, network in training.kernel.networks.items()
         },
         twins={twin: tuple(digests) for twin, digests in training.twin_digests.items()},
     )
@@ -30,10 +33,11 @@ def take(training: Training, epoch: int, seconds: float) -> Checkpoint:
 
 @torch.no_grad()
 def restore(training: Training, checkpoint: Checkpoint) -> None:
-    """Makes a new training, of the same trials, the one that the checkpoint was taken of.
+    """Makes a new training of the same trials the one of which the checkpoint was taken.
 
-    Stacks are made whole and then lose their non-finite trials, and parameters are copied to where
-    they are: memory is laid out as it was, and products may depend on how operands are aligned.
+    The kernel is built with all trials and then loses those that are not finite, and parameters are
+    copied to where they are. So memory is laid out as it was, and products may depend on how their
+    operands are aligned.
     """
     training.updates = checkpoint.updates
     training.twin_digests = {twin: list(digests) for twin, digests in checkpoint.twins.items()}
@@ -41,10 +45,9 @@ def restore(training: Training, checkpoint: Checkpoint) -> None:
         progress = checkpoint.trials[trial.trial_id]
         result.nonfinite_epoch, result.updates = progress.nonfinite_epoch, progress.updates
         result.epochs = list(progress.epochs)
-    for stack in training.stacks:
-        stack.keep([training.results[trial].nonfinite_epoch is None for trial in stack.trials])
-    training.stacks = [stack for stack in training.stacks if stack.trials]
-    for trial_id, parameters in training.networks().items():
-        for layer, saved in zip(parameters, checkpoint.parameters[trial_id], strict=True):
-            for parameter, values in zip(layer, saved, strict=True):
-                parameter.copy_(torch.from_numpy(values))
+    training.drop_nonfinite()
+    for trial, network in training.kernel.networks.items():
+        saved = checkpoint.parameters[trial.trial_id]
+        for layer, values in zip(network.parameters(), saved, strict=True):
+            for parameter, value in zip(layer, values, strict=True):
+                parameter.copy_(torch.from_numpy(value))

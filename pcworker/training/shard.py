@@ -1,20 +1,12 @@
-"""The state of one shard while it is trained: its stacks, its twins, its results so far."""
+"""The state of one shard while it is trained: its kernel, and the results of its trials so far."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
-from torch import Tensor
-
-from pcworker.data.batches import CHUNK, Batch, Chunk
+from pcworker.data.batches import weights_are_checked
 from pcworker.data.dataset import DataSet
-from pcworker.equations.rules import RULES
-from pcworker.kernels.backprop import Backprop
-from pcworker.kernels.fused.agreement import choose_fused
-from pcworker.kernels.fused.evaluation import FusedTest
-from pcworker.kernels.fused.trial import FusedStack, FusedTrial, Gathered
-from pcworker.kernels.packing import Packing, choose_packing, probe_batches
-from pcworker.kernels.stack import Stack
+from pcworker.kernels.choice import choose
+from pcworker.kernels.kernel import Network, Task
 from pcworker.training import measures
 from pcworker.training.results import EpochMetrics, ShardResult, TrialResult
 from pcworker.trials.digests import Parameters, network_digest
@@ -22,203 +14,122 @@ from pcworker.trials.trial import Trial
 
 
 class _Reference(NamedTuple):
-    """The twin after an epoch: None where it is not finite."""
+    """A twin after an epoch. Both fields are None if the twin is not finite."""
 
     parameters: Parameters | None
     test_error: float | None
 
 
 class Training:
-    """Trials that share a `stack_key`, on one data set.
+    """The training of trials that share a `stack_key`, on one data set.
 
-    The BP trial of a seed is the twin of the seed's other trials. Where it is a trial of this
-    shard torch.autograd trains it, and its metrics are kept as results; otherwise it is a copy, of
-    which only digests are kept, for the collector to compare with those of that trial.
+    The BP trial of a seed is the twin of the seed's other trials. If it is a trial of this shard,
+    its metrics are kept as results. Otherwise it is a copy, and only its digests are kept. The
+    collector compares them with those of the trial itself, which another shard trains.
     """
 
     def __init__(
         self,
         data: DataSet,
         trials: Sequence[Trial],
-        max_width: int | None,
+        max_width: int | None = None,
         packing: str = "stacked",
     ) -> None:
-        """`packing`: at least as careful as this."""
-        self.data = data
-        self.config = trials[0].configuration.twin()
+        """
+        max_width  the largest number of trials in a stack; None: all
+        packing    the trials are run at least as carefully as this
+        """
+        self._task = Task(data, tuple(trials), max_width, packing)
+        self._twins = self._task.twins
+        self.config = self._task.config
+        self.kernel = choose(self._task)
         self.results = {trial: TrialResult(trial) for trial in trials}
         self.updates = 0
-        self.seeds = tuple(dict.fromkeys(trial.seed for trial in trials))
-        self.noisy = any(trial.configuration.noisy for trial in trials)
-        stacked = [trial for trial in trials if RULES[trial.configuration.rule].infers]
-        width = max_width or max(1, len(stacked))
-        groups = [stacked[k : k + width] for k in range(0, len(stacked), width)]
-        some = self._some_batches()
-        choice = (some, data.samples, self._rate(self.config.batch_size), data.device)
-        self.orders = choose_fused(trials, *choice, len(data.test_labels))
-        """How `fused.c` trains this shard; None: torch does."""
-        if self.orders:
-            found: set[str] = {packing}  # each trial is trained alone
-        else:
-            found = {packing, *(choose_packing(group, *choice) for group in groups)}
-        self.packing = _most_careful(found)
-        if self.packing != "stacked":
-            groups = [[trial] for trial in stacked]
-        self.stacks = [self._stack(group) for group in groups]
-        self.twins = {twin: self._twin(twin) for twin in dict.fromkeys(t.twin for t in trials)}
-        self.twin_digests: dict[str, list[str]] = {twin.trial_id: [] for twin in self.twins}
-        self._test = FusedTest(data, self.config, self.orders) if self.orders else None
+        """The number of weight updates that every finite trial has made."""
+        self.twin_digests: dict[str, list[str]] = {twin.trial_id: [] for twin in self._twins}
 
     def train_epoch(self, epoch: int, report: Callable[[float], None]) -> None:
-        """One pass over the training set; `report` is told the share of all epochs that is done."""
-        for stack in self.stacks:
-            stack.zero_squares()
-        for network in self.twins.values():
+        """Makes one pass over the training set.
+
+        report  is told the share of all epochs that is done, now and then
+        """
+        for network in self.kernel.networks.values():
             network.squares.zero_()
-        total = -(-self.data.samples // self.config.batch_size)
-        streams = [self.data.chunks(self.config, s, epoch, self.noisy) for s in self.seeds]
+        total = -(-self._task.data.samples // self.config.batch_size)
         done = 0
-        for chunks in zip(*streams, strict=True):
-            self._train(dict(zip(self.seeds, chunks, strict=True)))
-            done += len(chunks[0].inputs)
-            if done % CHUNK == 1:
-                self._drop_nonfinite(epoch)
+        for chunks in self._task.chunks(epoch):
+            updates, size = chunks[self._twins[0].seed].inputs.shape[:2]
+            self.kernel.train(chunks, self.config.rate(size))
+            self.updates += updates
+            done += updates
+            if weights_are_checked(done):
+                self._record_nonfinite(epoch)
                 report((epoch - 1 + (done - 1) / total) / self.config.epochs)
-        self._drop_nonfinite(epoch)
+        self._record_nonfinite(epoch)
 
     def measure(self, epoch: int) -> None:
         """Appends this epoch's metrics to every trial that is finite."""
-        last = epoch == self.config.epochs
-        references = {twin.seed: self._measure_twin(twin, last) for twin in self.twins}
-        for stack in self.stacks:
-            for place, trial in enumerate(stack.trials):
-                parameters, squares = stack.parameters(place), stack.squares_of(place)
-                self._record(trial, parameters, squares, references[trial.seed], last)
-
-    def networks(self) -> dict[str, list[list[Tensor]]]:
-        """By trial id, the parameters of all that is trained, as views."""
-        stacked = {
-            trial.trial_id: stack.parameters(place)
-            for stack in self.stacks
-            for place, trial in enumerate(stack.trials)
-        }
-        twins = {twin.trial_id: network.parameters() for twin, network in self.twins.items()}
-        return stacked | twins
+        networks = self.kernel.networks
+        references = {twin.seed: self._measure_twin(twin, networks[twin]) for twin in self._twins}
+        for trial, network in networks.items():
+            if trial in self.results and self.results[trial].nonfinite_epoch is None:
+                result = self.results[trial]
+                result.epochs.append(self._measure(network, references[trial.seed]))
+                if epoch == self.config.epochs:
+                    result.parameters = measures.to_numpy(network.parameters())
 
     def result(self, wall_seconds: float) -> ShardResult:
-        """After the last epoch. The epochs of a non-finite trial are rows of None."""
+        """The results after the last epoch. The epochs of a non-finite trial are rows of None."""
         for result in self.results.values():
             result.epochs += [EpochMetrics()] * (self.config.epochs - len(result.epochs))
             if result.nonfinite_epoch is None:
                 result.updates = self.updates
         return ShardResult(
-            list(self.results.values()),
-            self.twin_digests,
-            self.packing,
-            wall_seconds,
-            "fused.c" if self.orders else "torch",
+            trials=list(self.results.values()),
+            twins=self.twin_digests,
+            packing=self.kernel.packing,
+            wall_seconds=wall_seconds,
+            kernel=self.kernel.name,
         )
 
-    def _measure_twin(self, twin: Trial, last: bool) -> _Reference:
-        network = self.twins[twin]
+    def drop_nonfinite(self) -> None:
+        """Stops training the trials that are recorded as not finite.
+
+        A twin goes on, because every shard that trains it must give the same digests.
+        """
+        self.kernel.drop(
+            [
+                trial
+                for trial in self.kernel.networks
+                if trial not in self._twins and self.results[trial].nonfinite_epoch is not None
+            ]
+        )
+
+    def _record_nonfinite(self, epoch: int) -> None:
+        """Records the trials whose weights are not all finite any more: that is a result, too."""
+        for trial in self.kernel.nonfinite():
+            result = self.results.get(trial)  # a copy of a twin has none
+            if result is not None and result.nonfinite_epoch is None:
+                result.nonfinite_epoch, result.updates = epoch, self.updates
+        self.drop_nonfinite()
+
+    def _measure_twin(self, twin: Trial, network: Network) -> _Reference:
+        """Appends the twin's digest, and gives what its trials are compared with."""
         parameters = measures.to_numpy(network.parameters())
         self.twin_digests[twin.trial_id].append(network_digest(parameters))
         if not measures.is_finite(parameters):
             return _Reference(None, None)
-        error = self._test_error(network.parameters())
-        reference = _Reference(parameters, error)
-        if twin in self.results:
-            self._record(twin, network.parameters(), network.squares, reference, last)
-        return reference
+        return _Reference(parameters, self.kernel.test_error(network.parameters()))
 
-    def _record(
-        self,
-        trial: Trial,
-        parameters: Sequence[Sequence[Tensor]],
-        squares: Tensor,
-        twin: _Reference,
-        last: bool,
-    ) -> None:
-        ours: list[list[np.ndarray]] = measures.to_numpy(parameters)
+    def _measure(self, network: Network, twin: _Reference) -> EpochMetrics:
+        """The metrics of a finite network."""
+        ours = measures.to_numpy(network.parameters())
         apart = None if twin.parameters is None else measures.distance(ours, twin.parameters)
-        metrics = EpochMetrics(
-            test_error=self._test_error(parameters),
+        return EpochMetrics(
+            test_error=self.kernel.test_error(network.parameters()),
             twin_test_error=twin.test_error,
-            train_energy=measures.energy(squares, self.data.samples),
+            train_energy=measures.energy(network.squares, self._task.data.samples),
             weight_l2_to_twin=apart.l2 if apart else None,
             weight_l1_to_twin=apart.l1 if apart else None,
             weight_maxabs_to_twin=apart.maxabs if apart else None,
         )
-        self.results[trial].epochs.append(metrics)
-        if last:
-            self.results[trial].parameters = ours
-
-    def _drop_nonfinite(self, epoch: int) -> None:
-        """A trial whose weights are not all finite any more is a result, and leaves its stack."""
-        for twin, network in self.twins.items():
-            if twin in self.results and not network.finite():
-                self._mark_nonfinite(twin, epoch)
-        for stack in self.stacks:
-            finite = stack.finite()
-            for trial, is_finite in zip(stack.trials, finite, strict=True):
-                if not is_finite:
-                    self._mark_nonfinite(trial, epoch)
-            stack.keep(finite)
-        self.stacks = [stack for stack in self.stacks if stack.trials]
-
-    def _mark_nonfinite(self, trial: Trial, epoch: int) -> None:
-        result = self.results[trial]
-        if result.nonfinite_epoch is None:
-            result.nonfinite_epoch, result.updates = epoch, self.updates
-
-    def _train(self, chunks: Mapping[int, Chunk]) -> None:
-        """The next updates of all networks, from the chunks of their seeds."""
-        updates, size = chunks[self.seeds[0]].inputs.shape[:2]
-        rate = self._rate(size)
-        gathered = {}
-        if self.orders:
-            gathered = {seed: Gathered(c, self.orders.block) for seed, c in chunks.items()}
-        for stack in self.stacks:
-            if isinstance(stack, FusedStack):
-                stack.train(gathered, rate)
-            else:
-                stack.train(chunks, rate)
-        for twin, network in self.twins.items():
-            if isinstance(network, FusedTrial):
-                network.train(gathered[twin.seed], rate)
-            else:
-                network.train(chunks[twin.seed], rate)
-        self.updates += updates
-
-    def _stack(self, trials: Sequence[Trial]) -> Stack | FusedStack:
-        return FusedStack(trials, self.orders) if self.orders else Stack(trials, self.data.device)
-
-    def _twin(self, twin: Trial) -> Backprop | FusedTrial:
-        """By torch.autograd; but a copy of a trial of another shard takes the faster way."""
-        if self.orders and twin not in self.results:
-            return FusedTrial(twin, self.orders)
-        return Backprop(twin, self.data.device)
-
-    def _test_error(self, parameters: Sequence[Sequence[Tensor]]) -> float:
-        if self._test:
-            return self._test.error(parameters)
-        return measures.fraction_wrong(self.data, self.config, parameters)
-
-    def _some_batches(self) -> dict[int, list[Batch]]:
-        """By seed: some to try things with."""
-        size = self.config.batch_size
-        rest = self.data.samples % size or min(size, self.data.samples)
-        return {
-            seed: probe_batches(self.data.batches(self.config, seed, 1, self.noisy), rest)
-            for seed in self.seeds
-        }
-
-    def _rate(self, batch: int) -> float:
-        """The learning rate of a sum over the batch."""
-        return self.config.alpha / (batch if self.config.reduction == "mean" else 1)
-
-
-def _most_careful(found: Collection[str]) -> Packing:
-    """One answer for the whole shard: as careful as any of its stacks needs."""
-    careful: tuple[Packing, ...] = ("irreproducible", "alone")
-    return next((packing for packing in careful if packing in found), "stacked")

@@ -4,7 +4,7 @@ The tests compare every bit of all final weights, and all metrics.
 """
 
 import random
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 
 import numpy as np
@@ -14,7 +14,8 @@ import torch
 from cluster.sweeps.plan import make_plan
 from jobs.mnist_ablation.experiment import ABLATION
 from jobs.mnist_ablation.sweep import mnist_ablation
-from pcworker.kernels.packing import _probe, probe_batches, shape_allows_stacks
+from pcworker.kernels.kernel import Task
+from pcworker.kernels.packing import shape_allows_stacks, stack_keeps_bits
 from pcworker.training.engine import Engine
 from pcworker.training.results import ShardResult, TrialResult
 from pcworker.trials.configuration import configuration
@@ -151,8 +152,9 @@ def test_a_shape_that_is_allowed_gives_the_same_bits_in_everything_that_is_compu
     trials = three_trials(network=network, batch_size=batch_size, dtype=dtype)
     config = trials[0].configuration
     assert shape_allows_stacks(config, 60_000)
-    batches = small_engine.data.batches(config, SEEDS[0], 1, noisy=True)
-    assert _probe(trials, {SEEDS[0]: list(islice(batches, 50))}, 0.0001, small_engine.data.device)
+    batches = list(islice(small_engine.data.batches(config, SEEDS[0], 1, noisy=True), 50))
+    probe = replace(Task(small_engine.data, trials).probe(), batches={SEEDS[0]: batches}, rate=1e-4)
+    assert stack_keeps_bits(trials, probe)
 
 
 def test_a_shape_that_a_probe_of_a_few_updates_would_pass_stays_exact(engine: Engine) -> None:
@@ -173,9 +175,7 @@ def test_the_probe_notices_the_end_of_a_sigmoids_buffer(small_engine: Engine) ->
         for t in (2, 3)
         for g in (0.1, 0.5, 1.0)
     ]
-    config = trials[0].configuration
-    some = probe_batches(small_engine.data.batches(config, SEEDS[0], 1, noisy=False), 6)
-    assert not _probe(trials, {SEEDS[0]: some}, 0.001, small_engine.data.device)
+    assert not stack_keeps_bits(trials, Task(small_engine.data, trials).probe())
 
 
 def test_more_threads_than_one_run_trials_alone(small_engine: Engine) -> None:

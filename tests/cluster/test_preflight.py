@@ -42,7 +42,7 @@ from pcworker.data.mnist import PARTS
 from pcworker.errors import InputError
 from pcworker.kernels.exactness import (
     learns_as_backprop,
-    made_up_batches,
+    made_up_data,
     require_exact,
     try_exactness,
 )
@@ -243,7 +243,7 @@ def test_the_textbook_arithmetic_is_found_inexact(cpu: torch.device) -> None:
     """Oracle: `test_exactly_backprop`, where textbook drifts and displacement does not."""
     for arithmetic, exact in (("displacement", True), ("textbook", False)):
         trial = Trial(configuration(network="784-32-10", rule="Z-IL", arithmetic=arithmetic), 0)
-        batches = made_up_batches(trial.configuration, cpu)
+        batches = list(made_up_data(cpu).batches(trial.configuration, 0, 1, noisy=False))
         assert learns_as_backprop(trial, batches, 0.001, cpu) == exact
 
 

@@ -20,12 +20,15 @@ from pcworker.data.randomness import initial_parameters
 from pcworker.kernels.fused import library
 from pcworker.kernels.fused.agreement import choose_fused, find_orders
 from pcworker.kernels.fused.evaluation import FusedTest
-from pcworker.kernels.fused.trial import FusedStack, FusedTrial, Gathered, Orders, program
-from pcworker.kernels.packing import probe_batches
+from pcworker.kernels.fused.gathered import Gathered
+from pcworker.kernels.fused.library import Orders
+from pcworker.kernels.fused.program import program
+from pcworker.kernels.fused.trial import FusedTrial
+from pcworker.kernels.kernel import Task
 from pcworker.kernels.stack import Stack
+from pcworker.kernels.torch_operations import fraction_wrong
 from pcworker.store.tables import result_digest
 from pcworker.training.engine import Engine
-from pcworker.training.measures import fraction_wrong
 from pcworker.trials.configuration import configuration
 from pcworker.trials.trial import Trial
 
@@ -84,11 +87,13 @@ def test_every_trial_has_torchs_bits_in_everything_that_is_computed(
     calm = [t for t in trials if (t.configuration.gamma or 0) < 5 or t.configuration.last_step < 64]
     config = calm[0].configuration
     stack = Stack(calm, engine.data.device)
-    ours = FusedStack(stack.trials, orders)
+    ours = [FusedTrial(trial, orders) for trial in stack.trials]
     for chunk in islice(engine.data.chunks(config, SEED, 1, noisy=True), 2):
         stack.train({SEED: chunk}, config.alpha)
-        ours.train({SEED: Gathered(chunk, orders.block)}, config.alpha)
-    for place, member in enumerate(ours.members):
+        gathered = Gathered(chunk, orders.block)
+        for member in ours:
+            member.train(gathered, config.alpha)
+    for place, member in enumerate(ours):
         finite = stack.finite()[place]
         assert member.finite() == finite
         if not finite:
@@ -96,7 +101,7 @@ def test_every_trial_has_torchs_bits_in_everything_that_is_computed(
         pairs = zip(member.everything(20), stack.everything(place), strict=True)
         for mine, theirs in pairs:
             assert torch.equal(mine, theirs), member.trial.configuration
-        assert torch.equal(member.squares, stack.squares_of(place))
+        assert torch.equal(member.squares, stack.squares[place])
 
 
 @needs_kernel
@@ -201,14 +206,12 @@ def test_what_fused_c_cannot_do_torch_does(small_engine: Engine, values: dict) -
 def test_other_bits_are_noticed(small_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Orders that are not the library's: the trials' own updates differ, and torch is used."""
     trial = Trial(configuration(rule="IL", t=4, gamma=0.5), SEED)
-    batches = small_engine.data.batches(trial.configuration, SEED, 1, noisy=False)
-    some = {SEED: probe_batches(batches, 20)}
+    probe = Task(small_engine.data, [trial]).probe()
     found = orders_for("784-32-32-10", {20, 500})
-    given = (some, small_engine.data.samples, 0.001, small_engine.data.device, 500)
-    assert choose_fused([trial], *given) == found
+    assert choose_fused([trial], probe) == found
     wrong = Orders(found.block // 2, found.by_layer)
     monkeypatch.setattr("pcworker.kernels.fused.agreement.find_orders", lambda config, sizes: wrong)
-    assert choose_fused([trial], *given) is None
+    assert choose_fused([trial], probe) is None
 
 
 @needs_kernel

@@ -91,7 +91,7 @@ def _late_spikes(engine: Engine, activation: str) -> tuple[int, int]:
     stack = Stack([trial], engine.data.device)
     batch = next(engine.data.batches(trial.configuration, SEED, 1, noisy=False))
     inference = stack._for_size(len(batch.inputs))
-    inference.inputs[0].copy_(batch.inputs)
+    inference.state.inputs[0].copy_(batch.inputs)
     inference.start(batch.targets.unsqueeze(0), None)
     late = misses = 0
     for t, step in enumerate(stack._steps):

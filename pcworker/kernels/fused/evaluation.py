@@ -1,4 +1,4 @@
-"""Test errors by `fused.c`: of pixels that are 0 nothing is computed."""
+"""Test errors by `fused.c`, which computes nothing for pixels that are 0."""
 
 from collections.abc import Sequence
 
@@ -7,16 +7,19 @@ from torch import Tensor
 
 from pcworker.data.batches import Chunk, pixels
 from pcworker.data.dataset import DataSet
-from pcworker.kernels.fused.trial import FusedTrial, Gathered, Orders, forward
+from pcworker.kernels.fused.gathered import Gathered
+from pcworker.kernels.fused.library import Orders
+from pcworker.kernels.fused.program import forward
+from pcworker.kernels.fused.trial import FusedTrial
 from pcworker.trials.configuration import Configuration
 from pcworker.trials.trial import Trial
 
 BATCH = 500
-"""Images at once: what is computed of them stays in a core's cache."""
+"""The number of images at once. What is computed for them stays in a core's cache."""
 
 
 class FusedTest:
-    """The test images of a data set, listed for `fused.c` once."""
+    """The test images of a data set, gathered for `fused.c` once."""
 
     def __init__(self, data: DataSet, config: Configuration, orders: Orders) -> None:
         self._labels = data.test_labels
@@ -31,7 +34,7 @@ class FusedTest:
 
     @torch.no_grad()
     def error(self, parameters: Sequence[Sequence[Tensor]]) -> float:
-        """As `pcworker.training.measures.test_error`."""
+        """The fraction of wrong images, as `torch_operations.fraction_wrong` gives it."""
         network = self._network
         for ours, theirs in zip(network.parameters(), parameters, strict=True):
             ours[0].copy_(theirs[0])

@@ -1,23 +1,26 @@
-"""`fused.c`: compiled on this machine when it is first needed, and what it is called with.
+"""`fused.c` as a library, compiled on this machine when it is first needed, and its structs.
 
-Where there is no compiler or no fitting processor `load` gives None, and torch does the work.
+Without a compiler or a fitting processor `load` gives None, and torch does the work.
 
 Why C: the same update as torch functions through torch.compile (inductor, torch 2.15.0, a stack of
 48 trials of 784-32-32-10, one core of an AMD EPYC) took 0.112 ms a trial with 20 inference steps
-and 0.269 ms with 64, where `fused.c` takes 0.060 and 0.164 and torch's own operations 0.14 to 0.26
-and 0.35 to 0.39; a trial alone 0.251 and 0.624 ms. And it compiled 10 to 26 s for each number of
-steps and width.
+and 0.269 ms with 64. `fused.c` takes 0.060 and 0.164 ms, and torch's own operations 0.14 to 0.26
+and 0.35 to 0.39 ms. A trial alone took 0.251 and 0.624 ms by torch.compile, which also compiled for
+10 to 26 s for each number of steps and width.
 """
 
 import ctypes
 import os
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from ctypes import POINTER, Structure, c_float, c_int32, c_void_p
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from pcworker.fingerprint import fingerprint
 from pcworker.machine.cache import cache_folder
@@ -29,9 +32,19 @@ INSTRUCTIONS = (
     *("predict", "begin", "activate", "clamp", "compare", "listen", "move"),
     *("learn", "learn_gated", "pull_back"),
 )
-"""In the order of the enumeration in `fused.c`."""
+"""The operations, in the order of the enumeration in `fused.c`."""
 BY_FMA, BY_LANES, BY_LIBRARY = range(3)
-"""How a product adds up, as in `fused.c`."""
+"""The ways in which `fused.c` can add up a product, as in its enumeration."""
+
+
+@dataclass(frozen=True)
+class Orders:
+    """The orders in which the library that torch calls adds up its products, as they were found."""
+
+    block: int
+    """The number of pixels whose products are summed apart, before the blocks' sums are added."""
+    by_layer: tuple[int, ...]
+    """BY_FMA or another, for the prediction of layer l = 0 .. l_max - 2."""
 
 
 class Batches(Structure):
@@ -68,9 +81,27 @@ class TrialStruct(Structure):
     )
 
 
+def integers(values: Sequence[int]) -> "ctypes.Array[c_int32]":
+    """An int32 array for a field of a struct, which keeps it alive."""
+    return (c_int32 * max(1, len(values)))(*values)
+
+
+def pointers(tensors: Sequence[Tensor | None]) -> "ctypes.Array[c_void_p]":
+    """An array of the tensors' addresses, for a field of a struct. It keeps no tensor alive."""
+    addresses = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
+    return (c_void_p * len(tensors))(*addresses)
+
+
+def loaded() -> ctypes.CDLL:
+    """The library, for those who train by it. `agreement` lets them only if `load` gives it."""
+    library = load()
+    assert library is not None, "fused.c was chosen although it cannot be had"
+    return library
+
+
 @cache
 def load() -> ctypes.CDLL | None:
-    """`fused.c` as a library, or None where it cannot be had; compiled once per machine."""
+    """The library, or None if it cannot be compiled here. It is compiled once per machine."""
     compiler = os.environ.get("CC", "cc")
     try:
         version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
@@ -87,7 +118,7 @@ def load() -> ctypes.CDLL | None:
 
 @cache
 def gemm() -> int | None:
-    """The address of the sgemm that torch itself calls, where torch shows it."""
+    """The address of the sgemm that torch itself calls; None if torch does not show it."""
     try:
         shown = ctypes.CDLL(str(Path(torch.__file__).with_name("lib") / "libtorch_cpu.so"))
         return ctypes.cast(shown.sgemm_, c_void_p).value
@@ -96,7 +127,7 @@ def gemm() -> int | None:
 
 
 def _compile(compiler: str, path: Path) -> None:
-    """Under another name first: several workers may start at once."""
+    """Compiles under another name first, because several workers may start at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as directory:
         made = Path(directory) / path.name

@@ -1,14 +1,15 @@
-"""Which configurations `fused.c` knows: by what they are, before anything is tried or imported."""
+"""Which configurations `fused.c` knows, from their fields alone: planning asks it without torch."""
 
 from pcworker.trials.configuration import Configuration
 
 VECTOR = 16
-"""Elements that the widest vector unit, AVX-512, takes at once in float32."""
+"""The number of float32 values that the widest vector unit, AVX-512, takes at once."""
 MAX_LAYERS = 64
+"""The limit of `fused.c` on l_max."""
 
 
 def fused_knows(config: Configuration) -> bool:
-    """Whether `fused.c` has the operations of this configuration, on a CPU."""
+    """True if `fused.c` has the operations of this configuration, on a CPU."""
     return (
         config.dtype == "float32"
         and config.activation == "sigmoid"

@@ -1,0 +1,140 @@
+"""The seam between the training of a shard and what computes it.
+
+Training hands a `Task` to `choice.choose`, which builds a `Kernel` for it. From then on training
+only knows the kernel's networks, by trial.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+from pcworker.data.batches import Chunk
+from pcworker.data.dataset import DataSet
+from pcworker.equations.rules import RULES
+from pcworker.kernels.probe import Probe, probe_batches
+from pcworker.trials.configuration import Configuration
+from pcworker.trials.trial import Trial
+
+Packing = Literal["stacked", "alone", "irreproducible"]
+"""How trials are run so that each has the result that it has alone:
+
+stacked         together, because every trial has the bits that it has alone
+alone           one by one, because in a stack some trial has, or might have, other bits
+irreproducible  one by one, although a trial does not even repeat itself
+"""
+
+
+def most_careful(found: Collection[str]) -> Packing:
+    """The one packing of a whole shard: as careful as any of its parts needs."""
+    careful: tuple[Packing, ...] = ("irreproducible", "alone")
+    return next((packing for packing in careful if packing in found), "stacked")
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """The trials of a shard, and what they are trained on."""
+
+    data: DataSet
+    trials: Sequence[Trial]
+    """Trials that share a `stack_key`."""
+    max_width: int | None = None
+    """The largest number of trials in a stack, to save memory; None: all."""
+    packing: str = "stacked"
+    """A kernel's packing has to be at least as careful as this one."""
+
+    @property
+    def config(self) -> Configuration:
+        """The configuration of all twins, which has every field that the trials share."""
+        return self.trials[0].configuration.twin()
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The distinct seeds, in order of appearance."""
+        return tuple(dict.fromkeys(trial.seed for trial in self.trials))
+
+    @property
+    def twins(self) -> tuple[Trial, ...]:
+        """The BP trials from which divergence is measured, one for each seed."""
+        return tuple(dict.fromkeys(trial.twin for trial in self.trials))
+
+    @property
+    def copies(self) -> tuple[Trial, ...]:
+        """The twins that are trials of another shard. They are trained here too."""
+        return tuple(twin for twin in self.twins if twin not in self.trials)
+
+    @property
+    def inferring(self) -> list[Trial]:
+        """The trials that run inference, that is all but BP."""
+        return [t for t in self.trials if RULES[t.configuration.rule].infers]
+
+    def chunks(self, epoch: int) -> Iterator[dict[int, Chunk]]:
+        """The training set of an epoch (from 1), some updates at a time, by seed."""
+        streams = [self.data.chunks(self.config, seed, epoch, self._noisy) for seed in self.seeds]
+        for chunks in zip(*streams, strict=True):
+            yield dict(zip(self.seeds, chunks, strict=True))
+
+    def probe(self) -> Probe:
+        """A few updates of this task, with which a kernel may be tried."""
+        size, samples = self.config.batch_size, self.data.samples
+        last_size = samples % size or min(size, samples)
+        batches = {
+            seed: probe_batches(self.data.batches(self.config, seed, 1, self._noisy), last_size)
+            for seed in self.seeds
+        }
+        return Probe(
+            batches=batches,
+            samples=samples,
+            tests=len(self.data.test_labels),
+            rate=self.config.rate(size),
+            device=self.data.device,
+        )
+
+    @property
+    def _noisy(self) -> bool:
+        return any(trial.configuration.noisy for trial in self.trials)
+
+
+class Network(Protocol):
+    """One trained network of a kernel, or a copy of a twin."""
+
+    @property
+    def squares(self) -> Tensor:
+        """float64 [B, n_0]: the squares of the output errors before each update, added up until
+        they are set to zero."""
+
+    def parameters(self) -> list[list[Tensor]]:
+        """theta^{l+1} for l = 0 .. l_max - 1, as views: [weight], or [weight, bias]."""
+
+
+class Kernel(Protocol):
+    """Trains the networks of a task: its trials, and copies of twins from other shards."""
+
+    @property
+    def name(self) -> str:
+        """The kernel's name in results, such as "torch"."""
+
+    @property
+    def packing(self) -> Packing:
+        """How the trials are run."""
+
+    @property
+    def networks(self) -> Mapping[Trial, Network]:
+        """All networks that are still trained, by trial. Valid until the next `drop`."""
+
+    def train(self, chunks: Mapping[int, Chunk], rate: float) -> None:
+        """Makes the weight updates of these chunks, which are by seed, in all networks.
+
+        rate  the learning rate of an update that sums over the batch
+        """
+
+    def nonfinite(self) -> Sequence[Trial]:
+        """The trials of those networks that have a parameter that is not finite."""
+
+    def drop(self, trials: Collection[Trial]) -> None:
+        """Stops training these trials, none of which is a twin. The others' bits do not change."""
+
+    def test_error(self, parameters: Sequence[Sequence[Tensor]]) -> float:
+        """The fraction of the task's test images that a network with these parameters gets
+        wrong."""
