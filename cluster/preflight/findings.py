@@ -52,7 +52,7 @@ class NodeFound:
     """True if Z-IL's weights equal those of torch.autograd bit for bit on this device."""
     packing: str = ""
     """The packing that works there: "stacked", "alone" or "irreproducible"
-    (`pcworker.kernels.packing.Packing`)."""
+    (`pcworker.kernels.kernel.Packing`)."""
     kernel: str = ""
     """The kernel that would train there: "fused.c" or "torch"."""
 

@@ -6,7 +6,7 @@ the per-sample NumPy implementation (`oracle`). Bits are compared with torch.equ
 
 import shutil
 from collections.abc import Iterator
-from itertools import islice
+from itertools import accumulate, islice
 
 import numpy as np
 import oracle
@@ -15,7 +15,7 @@ import reference
 import torch
 
 from jobs.mnist_ablation.sweep import mnist_ablation
-from pcworker.data.batches import Chunk, chunk_sizes
+from pcworker.data.batches import Chunk, chunk_sizes, weights_are_checked
 from pcworker.data.randomness import initial_parameters
 from pcworker.kernels.fused import library
 from pcworker.kernels.fused.agreement import choose_fused, find_orders
@@ -244,6 +244,15 @@ def test_chunks_are_the_epochs_batches_in_order(small_engine: Engine) -> None:
     config = configuration(rule="BP", batch_size=24)
     sizes = [len(b.inputs) for b in small_engine.data.batches(config, SEED, 1, noisy=False)]
     assert sizes == [24] * 41 + [16]
+
+
+@pytest.mark.parametrize("samples", [7, 45, 1000, 2020, 2030, 60_000])
+def test_weights_are_checked_only_where_a_chunk_ends(samples: int) -> None:
+    """Else a trial would be told that it made fewer updates than it did."""
+    ends = set(accumulate(updates for updates, _ in chunk_sizes(samples, 20)))
+    checked = {done for done in range(1, max(ends) + 1) if weights_are_checked(done)}
+    assert checked <= ends
+    assert {1, *range(101, samples // 20 + 1, 100)} <= checked
 
 
 @needs_kernel

@@ -7,6 +7,10 @@ import pytest
 import torch
 
 from pcworker.data.randomness import batch_order, initial_parameters
+from pcworker.kernels.kernel import Kernel, Task
+from pcworker.kernels.probe import Probe
+from pcworker.kernels.torch_operations import TorchKernel
+from pcworker.store.tables import result_digest
 from pcworker.training.engine import Engine
 from pcworker.training.results import EpochMetrics, TrialResult
 from pcworker.trials.configuration import configuration
@@ -121,6 +125,29 @@ def test_training_is_reproducible(small_engine: Engine) -> None:
     first, second = (run_one(small_engine, rule="Z-IL", sigma=0.1, epochs=2) for _ in range(2))
     assert first.epochs == second.epochs
     assert network_digest(first.parameters) == network_digest(second.parameters)
+
+
+def test_another_kernel_is_one_more_in_the_list_of_kernels(
+    small_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training asks no kernel which it is: it needs what `Kernel` has, and nothing else."""
+
+    class Mine:
+        name = "mine"
+
+        def __init__(self, task: Task, probe: Probe) -> None:
+            self._torch = TorchKernel(task, probe)
+
+        def __getattr__(self, member: str) -> object:
+            assert member in Kernel.__dict__, f"{member} is not part of the seam"
+            return getattr(self._torch, member)
+
+    trials = [trial(rule="IL", t=3, epochs=2), trial(rule="IL", t=64, gamma=10.0, epochs=2)]
+    usual = small_engine.run(trials)
+    monkeypatch.setattr("pcworker.kernels.choice.KERNELS", (lambda task, probe: None, Mine))
+    mine = small_engine.run(trials)
+    assert mine.kernel == "mine"
+    assert result_digest(mine) == result_digest(usual)
 
 
 def test_progress_goes_from_0_to_1(small_engine: Engine) -> None:
