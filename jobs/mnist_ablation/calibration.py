@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from cluster.experiment import Seconds
-from jobs.mnist_ablation.cost import Kernel, Speeds, shard_seconds
+from jobs.mnist_ablation.cost import KernelCosts, Speeds, shard_seconds
 from pcworker.fingerprint import fingerprint
 from pcworker.machine.cache import cache_folder
 from pcworker.machine.processor import processor_fingerprint
@@ -53,7 +53,9 @@ def measured_speeds(workers: int) -> Speeds | None:
 def speeds_from(values: Mapping[str, Any]) -> Speeds:
     """Reads what `speeds` prints. Raises KeyError, TypeError or ValueError for anything else."""
     plain = {name: float(values[name]) for name in ("backprop", "batch", "noise", "epoch")}
-    return Speeds(fused=Kernel(**values["fused"]), torch=Kernel(**values["torch"]), **plain)
+    return Speeds(
+        fused=KernelCosts(**values["fused"]), torch=KernelCosts(**values["torch"]), **plain
+    )
 
 
 def mean(many: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ TRAINING_SAMPLES = 60_000
 
 
 @dataclass(frozen=True)
-class Kernel:
+class KernelCosts:
     """What a trial costs with one kernel, in microseconds. The kernels are `fused.c` and a stack of
     torch's operations."""
 
@@ -34,8 +34,8 @@ class Kernel:
 class Speeds:
     """What the parts of a shard's work cost, in microseconds of one core."""
 
-    fused: Kernel
-    torch: Kernel
+    fused: KernelCosts
+    torch: KernelCosts
     backprop: float
     """A weight update of BP by torch.autograd, whose calls cost more than its arithmetic."""
     batch: float
@@ -47,8 +47,8 @@ class Speeds:
 
 
 TABLE = Speeds(
-    fused=Kernel(per_weight=0.00045, per_unit=0.042, calls=0.0),
-    torch=Kernel(per_weight=0.0018, per_unit=0.04, calls=16.0),
+    fused=KernelCosts(per_weight=0.00045, per_unit=0.042, calls=0.0),
+    torch=KernelCosts(per_weight=0.0018, per_unit=0.04, calls=16.0),
     backprop=500.0,
     batch=100.0,
     noise=0.7,
@@ -109,5 +109,5 @@ def shard_bytes(trials: Sequence[Trial]) -> int:
     return weights * BYTES_PER_WEIGHT
 
 
-def _kernel(config: Configuration, speeds: Speeds) -> Kernel:
+def _kernel(config: Configuration, speeds: Speeds) -> KernelCosts:
     return speeds.fused if fused_knows(config) else speeds.torch

@@ -79,7 +79,7 @@ def measure() -> dict[str, object]:
 
 
 def _kernel(seconds: Callable[[Trial], float]) -> dict[str, float]:
-    """The fields of `cost.Kernel`, computed from the time of a short and of a long trial.
+    """The fields of `cost.KernelCosts`, computed from the time of a short and of a long trial.
 
     seconds  gives the seconds per weight update of a trial
     """
