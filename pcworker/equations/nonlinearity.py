@@ -51,4 +51,4 @@ ACTIVATIONS = {
     "tanh": Activation(_tanh, _tanh_pull_back),
     "relu": Activation(_relu, _relu_pull_back),
 }
-"""By the name of the activation in a configuration."""
+"""The activations, by their names in a configuration."""

@@ -1,4 +1,4 @@
-"""The learning rules of Song et al. (2020): one value for each, which knows all about its rule.
+"""The learning rules of Song et al. (2020): one value for each, with all that is known about it.
 
 BP       backpropagation by torch.autograd, the reference; it makes no inference
 IL       inference learning: all weights move at step t, after t inference steps (Algorithm 1)
@@ -15,7 +15,8 @@ from typing import Any
 from pcworker.errors import InputError
 
 PARAMETERS = ("t", "t_d", "horizon", "gamma", "sigma", "arithmetic", "schedule")
-"""What only some rules use. A configuration holds None where its rule does not use a parameter."""
+"""The parameters that only some rules use. Where a rule does not use one, a configuration holds
+None."""
 
 _INFERENCE = ("gamma", "sigma", "arithmetic", "schedule")
 
@@ -25,17 +26,17 @@ class Rule:
     """A learning rule of a network with layers l = 0 (output) .. l_max (input)."""
 
     name: str
-    """As users write it, and as it is stored."""
+    """The name that users write and that is stored."""
     uses: tuple[str, ...]
     """Those of PARAMETERS on which a training by this rule depends."""
     infers: bool = True
-    """Whether the rule runs inference (Eq. 5-7). BP does not."""
+    """True if the rule runs inference (Eq. 5-7). BP does not."""
     layer_by_layer: bool = False
-    """Whether theta^{l+1} learns at t = l. Otherwise all weights learn at the last step."""
+    """True if theta^{l+1} learns at t = l. False if all weights learn at the last step."""
     gated: bool = False
-    """Whether phi decides for each neuron and sample if its weights move."""
+    """True if phi decides, for each neuron and each sample, whether weights move."""
     default_schedule: str = "layerwise"
-    """The faster schedule where it gives the bits of the literal one."""
+    """The faster schedule, layerwise, if it gives the bits of the literal one."""
 
     def last_step(self, l_max: int, *, t: int | None = None, horizon: int | None = None) -> int:
         """The last t at which the rule looks at the network.
@@ -52,17 +53,17 @@ class Rule:
         return l_max - 1
 
     def fires(self, l: int, t: int, last_step: int, *, every_step: bool) -> bool:
-        """Whether theta^{l+1} may move at step t.
+        """True if theta^{l+1} may move at step t.
 
-        every_step  whether a gated rule is looked at in every step, and phi decides. Otherwise it
-                    is only looked at where it is expected to fire.
+        every_step  True: a gated rule may move it at every step, and phi decides. False: a gated
+                    rule may move it only at the step at which it is expected to fire.
         """
         if self.gated and every_step:
             return True
         return t == (l if self.layer_by_layer else last_step)
 
     def require_t(self, t: int | None) -> None:
-        """Raises InputError if t is None although the rule uses it: t has no default."""
+        """Raises InputError if t is None and the rule uses it, because t has no default."""
         if "t" in self.uses and t is None:
             raise InputError(
                 f"rule {self.name} needs t, the inference step at which it moves the weights"

@@ -1,4 +1,4 @@
-"""Which operation takes place for which layer at which inference step: pure functions on integers.
+"""Says which operation takes place for which layer at which inference step, in pure functions.
 
 A stack is a row of trials. A *block* is a run of neighbours that share a rule, its last step and
 whether they are noisy. For every step t a schedule says, for each operation, which layers of which
@@ -46,7 +46,7 @@ class Part(NamedTuple):
     start: int
     stop: int
     gated: bool = False
-    """Whether phi gates these trials' weight updates."""
+    """True if phi gates these trials' weight updates."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _trace_updates_back(table: Sequence[_Needs], kind: Kind, l_max: int) -> None
     hidden = set(range(1, l_max))
 
     def is_zero(l: int, t: int) -> bool:
-        """Whether eps^l_t is known to be exactly 0 (Lemma A3)."""
+        """True if eps^l_t is known to be exactly 0 (Lemma A3)."""
         return not kind.noisy and l >= 1 and t < l
 
     wanted: set[int] = set()
@@ -187,7 +187,7 @@ def _refresh_what_changed(table: Sequence[_Needs]) -> None:
 def _parts(
     blocks: Sequence[Block], needs: Sequence[list[_Needs]], t: int, operation: str, l_max: int
 ) -> Iterator[Part]:
-    """Where `operation` takes place at t. Neighbouring blocks are joined into one part."""
+    """Yields the parts where `operation` takes place at t. Neighbouring blocks become one part."""
     for l in range(l_max):
         run: Part | None = None
         for block, table in zip(blocks, needs, strict=True):

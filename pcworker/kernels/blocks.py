@@ -1,4 +1,4 @@
-"""Which neighbouring trials of a stack do the same work at the same time."""
+"""Finds the neighbouring trials of a stack that do the same work at the same time."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Which kernel trains a shard. This is the one place that lists the kernels."""
+"""Chooses the kernel that trains a shard. This is the one place that lists the kernels."""
 
 from collections.abc import Callable
 

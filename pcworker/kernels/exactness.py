@@ -1,4 +1,4 @@
-"""Whether a device computes exactly what this project's results rest on, tried on made-up digits.
+"""Tries on made-up digits whether a device computes exactly what all results rest on.
 
 One network stands for all. What the shapes of a shard need, its worker tries before it trains.
 """
@@ -35,9 +35,9 @@ class Exactness:
     """The findings on a device."""
 
     exact: bool
-    """Whether Z-IL's weights are those of torch.autograd and torch.optim.SGD, bit for bit."""
+    """True if Z-IL's weights are those of torch.autograd and torch.optim.SGD, bit for bit."""
     packing: str
-    """Whether torch may train trials together: a `pcworker.kernels.kernel.Packing`."""
+    """How torch may run trials: a `pcworker.kernels.kernel.Packing`."""
     kernel: str
     """The name of the kernel that trains here."""
 

@@ -97,7 +97,7 @@ class Task:
 
 
 class Network(Protocol):
-    """One trained network of a kernel, or a copy of a twin."""
+    """A network that a kernel trains: a trial of its task, or a copy of a twin."""
 
     @property
     def squares(self) -> Tensor:
@@ -121,7 +121,7 @@ class Kernel(Protocol):
 
     @property
     def networks(self) -> Mapping[Trial, Network]:
-        """All networks that are still trained, by trial. Valid until the next `drop`."""
+        """All networks that are still trained, by trial. They are valid until the next `drop`."""
 
     def train(self, chunks: Mapping[int, Chunk], rate: float) -> None:
         """Makes the weight updates of these chunks, which are by seed, in all networks.
@@ -130,7 +130,7 @@ class Kernel(Protocol):
         """
 
     def nonfinite(self) -> Sequence[Trial]:
-        """The trials of those networks that have a parameter that is not finite."""
+        """The trials whose network has a parameter that is not finite."""
 
     def drop(self, trials: Collection[Trial]) -> None:
         """Stops training these trials, none of which is a twin. The others' bits do not change."""

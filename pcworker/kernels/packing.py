@@ -1,4 +1,4 @@
-"""Whether trials may be stacked: a trial's bits must not depend on its neighbours.
+"""Decides whether trials may be stacked: a trial's bits must not depend on its neighbours.
 
 Batched products and vectorised functions give the bits of a lone trial for the paper's shapes, on
 the machines that we tried, but nothing promises it elsewhere. A sigmoid computes the end of a
@@ -13,10 +13,10 @@ from itertools import pairwise
 
 import torch
 
-from pcworker.kernels.fused.shape import VECTOR
 from pcworker.kernels.kernel import Packing
 from pcworker.kernels.probe import Probe, equal_bits
 from pcworker.kernels.stack import Stack
+from pcworker.machine.processor import VECTOR
 from pcworker.trials.configuration import Configuration
 from pcworker.trials.trial import Trial
 

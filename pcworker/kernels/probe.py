@@ -15,10 +15,10 @@ PROBE_UPDATES = 6
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """What is known of a training before it begins, with minibatches to try a kernel on."""
+    """Minibatches to try a kernel on, and the numbers that say what the training will be like."""
 
     batches: Mapping[int, Sequence[Batch]]
-    """By seed: minibatches of every size that an epoch has."""
+    """The minibatches by seed. They have every size that an epoch's minibatches have."""
     samples: int
     """The number of images in the training set."""
     tests: int

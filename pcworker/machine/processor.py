@@ -1,6 +1,9 @@
-"""Identifies the processor of this machine, by the fields by which libraries choose code paths."""
+"""Identifies the processor of this machine, and knows how wide vector units are."""
 
 from pcworker.fingerprint import fingerprint
+
+VECTOR = 16
+"""The number of float32 values that the widest vector unit, AVX-512, takes at once."""
 
 _FIELDS = (
     *("vendor_id", "cpu family", "model", "stepping", "flags"),  # x86

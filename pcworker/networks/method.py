@@ -40,7 +40,7 @@ class Method:
 
     @property
     def gated(self) -> bool:
-        """Whether phi gates the weight updates."""
+        """True if phi gates the weight updates."""
         return RULES[self.rule].gated
 
     def last_step(self, l_max: int) -> int:

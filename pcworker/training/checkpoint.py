@@ -45,13 +45,13 @@ class Checkpoint:
     seconds: float
     """The time of training, including that before earlier interruptions."""
     packing: str
-    """As `ShardResult.packing`."""
+    """How the trials were run, see `ShardResult.packing`."""
     trials: Mapping[str, TrialProgress]
-    """By trial id."""
+    """The progress of every trial, by trial id."""
     parameters: Mapping[str, Parameters]
-    """By trial id: the current parameters of every twin, and of every other finite trial."""
+    """The current parameters of every twin, and of every other finite trial, by trial id."""
     twins: Mapping[str, tuple[str, ...]]
-    """By the twin's trial id: the digest of its weights after each finished epoch."""
+    """The digest of a twin's weights after each finished epoch, by the twin's trial id."""
 
 
 def to_bytes(checkpoint: Checkpoint, maker: str) -> bytes:

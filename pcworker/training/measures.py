@@ -1,4 +1,4 @@
-"""What is measured of trained networks: their distance from a twin, and the energy of an epoch.
+"""Measures trained networks: their distance from a twin, and the energy of an epoch.
 
 Everything is computed trial by trial, on fresh copies, so that no metric depends on the kernel.
 """

@@ -1,4 +1,4 @@
-"""What training gives: plain values, which the engine hands to the store."""
+"""The results of training: plain values, which the engine hands to the store."""
 
 from dataclasses import dataclass, field
 
@@ -46,7 +46,7 @@ class ShardResult:
     trials: list[TrialResult]
     """The trials in the order in which they were asked for."""
     twins: dict[str, list[str]]
-    """By the twin's trial id: the digest of all its weights after each epoch."""
+    """The digest of all weights of a twin after each epoch, by the twin's trial id."""
     packing: str
     """How the trials were run: a `pcworker.kernels.kernel.Packing`."""
     wall_seconds: float

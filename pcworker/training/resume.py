@@ -33,11 +33,11 @@ def take(training: Training, epoch: int, seconds: float) -> Checkpoint:
 
 @torch.no_grad()
 def restore(training: Training, checkpoint: Checkpoint) -> None:
-    """Makes a new training of the same trials the one of which the checkpoint was taken.
+    """Brings a new training of the same trials to the state of the checkpoint.
 
-    The kernel is built with all trials and then loses those that are not finite, and parameters are
-    copied to where they are. So memory is laid out as it was, and products may depend on how their
-    operands are aligned.
+    The kernel is built with all trials and then drops those that are not finite, and the parameters
+    are copied into its memory. So memory is laid out as it was. That matters because the bits of a
+    product may depend on how its operands are aligned.
     """
     training.updates = checkpoint.updates
     training.twin_digests = {twin: list(digests) for twin, digests in checkpoint.twins.items()}

@@ -98,7 +98,7 @@ class Configuration:
 
     @property
     def noisy(self) -> bool:
-        """Whether hidden activities start away from their predictions, which breaks C1."""
+        """True if hidden activities start away from their predictions, which breaks C1."""
         return bool(self.sigma)
 
     def rate(self, batch: int) -> float:

@@ -18,7 +18,7 @@ MAX_SEED = 2**63 - 1
 
 
 class Configured(Protocol):
-    """What plans, commits and tables know about a configuration of any experiment."""
+    """The part of any experiment's configuration that plans, commits and tables know."""
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 

@@ -1,4 +1,4 @@
-"""Whether `fused.c` may train a shard's trials: only where it gives the bits that torch gives.
+"""Decides whether `fused.c` may train a shard: only if it gives the bits that torch gives.
 
 The shape decides first, as in `pcworker.kernels.packing`. Then the order in which torch's library
 adds up each product is found by trying. Then every trial of the shard makes a few updates both
@@ -30,7 +30,10 @@ pixels."""
 
 
 def choose_fused(trials: Sequence[Trial], probe: Probe) -> Orders | None:
-    """How `fused.c` trains these trials and the twins of their seeds; None: it must not."""
+    """The orders with which `fused.c` may train these trials and the twins of their seeds.
+
+    None means that it may not train them.
+    """
     config = trials[0].configuration
     supported = (
         probe.device.type == "cpu"
@@ -49,8 +52,10 @@ def choose_fused(trials: Sequence[Trial], probe: Probe) -> Orders | None:
 
 @torch.no_grad()
 def find_orders(config: Configuration, batch_sizes: set[int]) -> Orders | None:
-    """The orders in which torch's products add up, for these batch sizes; None: one of them is not
-    known to `fused.c`."""
+    """The orders in which torch's products add up, for these batch sizes.
+
+    None means that `fused.c` does not know one of them.
+    """
     above = config.l_max - 1
     pixels = config.widths[-1]
     plain = (library.BY_FMA,) * above

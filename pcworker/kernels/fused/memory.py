@@ -13,7 +13,7 @@ from torch import Tensor
 from pcworker.data.randomness import initial_parameters
 from pcworker.kernels.fused import library
 from pcworker.kernels.fused.program import Program
-from pcworker.kernels.fused.shape import VECTOR
+from pcworker.machine.processor import VECTOR
 from pcworker.trials.trial import Trial
 
 _FLOATS = ("a", "d", "fx", "mu", "eps", "buffer")
@@ -37,7 +37,7 @@ class Memory:
         """theta^{l+1} [n_l, n_{l+1}] by l. The input layer's is the other way round."""
         self.theta[-1] = self.theta[-1].t().contiguous()
         self.strides = [-(-widths[0] // VECTOR) * VECTOR, *widths[1:-1]]
-        """By l: the places from one row of layer l to the next."""
+        """The number of places from one row of layer l to the next, by l."""
         rows = [(batch, stride) for stride in self.strides]
         self.layers = {name: [torch.zeros(shape) for shape in rows] for name in _FLOATS}
         """The float32 arrays [batch, stride] by name and by l."""

@@ -1,9 +1,8 @@
-"""Which configurations `fused.c` knows, from their fields alone: planning asks it without torch."""
+"""Says which configurations `fused.c` knows. Planning asks it, so it does not import torch."""
 
+from pcworker.machine.processor import VECTOR
 from pcworker.trials.configuration import Configuration
 
-VECTOR = 16
-"""The number of float32 values that the widest vector unit, AVX-512, takes at once."""
 MAX_LAYERS = 64
 """The limit of `fused.c` on l_max."""
 
