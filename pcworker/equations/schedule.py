@@ -2,7 +2,7 @@
 
 A stack is a row of trials. A *block* is a run of neighbours that share a rule, its last step and
 whether they are noisy. For every step t a schedule says, for each operation, which layers of which
-trials take part. There are two:
+trials take part. There are two schedules:
 
 literal    is the paper's text: every neuron at every step.
 layerwise  leaves out what cannot reach a weight update any more, and what is known to be unchanged:
