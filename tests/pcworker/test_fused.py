@@ -1,7 +1,8 @@
 """`fused.c` gives the bits that torch's operations give, or it is not used.
 
-Oracles: the stack of torch operations; unbatched torch.autograd + torch.optim.SGD (`reference`);
-the per-sample NumPy implementation (`oracle`). Bits are compared with torch.equal.
+The oracles are the stack of torch operations, unbatched torch.autograd + torch.optim.SGD
+(`reference`), and the per-sample NumPy implementation (`oracle`). Bits are compared with
+torch.equal.
 """
 
 import shutil
@@ -44,7 +45,7 @@ needs_kernel = pytest.mark.skipif(
 
 @pytest.fixture
 def no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path) -> Iterator[None]:
-    """As on a machine that has none."""
+    """The library is looked for as on a machine without a compiler."""
     monkeypatch.setenv("CC", str(tmp_path / "no-such-compiler"))
     library.load.cache_clear()
     yield
@@ -59,7 +60,7 @@ def orders_for(network: str, sizes: set[int]) -> Orders:
 
 
 def grid(network: str) -> list[Trial]:
-    """Figure 3's trials, and what it leaves out: literal schedules, phi with noise."""
+    """Figure 3's trials, and some that it leaves out: literal schedules, phi with noise."""
     sweep = mnist_ablation(
         networks=[network],
         seeds=[SEED],
@@ -81,7 +82,7 @@ def grid(network: str) -> list[Trial]:
 def test_every_trial_has_torchs_bits_in_everything_that_is_computed(
     engine: Engine, network: str
 ) -> None:
-    """101 updates of real digits; where torch's weights overflow ours do."""
+    """The trials make 101 updates of real digits. Our weights overflow where torch's do."""
     orders = orders_for(network, {20})
     trials = [t for t in grid(network) if t.configuration.rule != "BP"]
     calm = [t for t in trials if (t.configuration.gamma or 0) < 5 or t.configuration.last_step < 64]
@@ -105,19 +106,21 @@ def test_every_trial_has_torchs_bits_in_everything_that_is_computed(
 
 
 @needs_kernel
+@pytest.mark.parametrize("chunks", [4, pytest.param(None, marks=pytest.mark.long)])
 @pytest.mark.parametrize("network", SHAPES)
 @pytest.mark.parametrize("rule", ["BP", "Z-IL"])
 def test_the_exact_cell_and_the_copy_of_bp_are_unbatched_autograd(
-    engine: Engine, network: str, rule: str
+    engine: Engine, network: str, rule: str, chunks: int | None
 ) -> None:
-    """Oracle: torch.autograd + torch.optim.SGD on nn.Linear, 3,000 updates."""
+    """The oracle is torch.autograd + torch.optim.SGD on nn.Linear. Four chunks are 301 updates, all
+    of an epoch's are 3,000."""
     orders = orders_for(network, {20})
     trial = Trial(configuration(network=network, rule=rule), SEED)
     config = trial.configuration
     ours = FusedTrial(trial, orders)
     model = reference.network(initial_parameters(config, SEED), "sigmoid")
     optimiser = torch.optim.SGD(model.parameters(), lr=config.alpha)
-    for chunk in engine.data.chunks(config, SEED, 1, noisy=False):
+    for chunk in islice(engine.data.chunks(config, SEED, 1, noisy=False), chunks):
         ours.train(Gathered(chunk, orders.block), config.alpha)
         for batch in chunk.batches():
             reference.train_step(model, optimiser, batch.inputs, batch.targets)
@@ -128,7 +131,8 @@ def test_the_exact_cell_and_the_copy_of_bp_are_unbatched_autograd(
 @needs_kernel
 @pytest.mark.parametrize("network", NETWORKS)
 def test_other_cells_agree_with_numpy(engine: Engine, network: str) -> None:
-    """Oracle: `oracle`, float64; 6 updates in float32 agree within 1e-4 of the largest weight."""
+    """The oracle is `oracle`, in float64: after 6 updates in float32 the weights agree with it
+    within 1e-4 of the largest weight."""
     orders = orders_for(network, {20})
     cells = [{"rule": "IL", "t": t, "gamma": 0.1} for t in (0, 1, 4, 16)]
     cells += [{"rule": "Z-IL", "gamma": 0.5}, {"rule": "Z-IL", "sigma": 0.1}]
@@ -164,7 +168,8 @@ def _first(part: object, updates: int) -> object:
 def test_a_shard_has_the_same_results_with_and_without_a_compiler(
     small_engine: Engine, seeds: tuple[int, ...], request: pytest.FixtureRequest
 ) -> None:
-    """Weights, metrics and digests of twins; trials that overflow, a smaller last batch."""
+    """This compares weights, metrics and digests of twins, with trials that overflow and a smaller
+    last batch."""
     common = {"network": "784-32-32-10", "epochs": 2, "batch_size": 24}
     cells = [
         *({"rule": "IL", "t": t, "gamma": g} for t in (1, 64) for g in (0.1, 10.0)),
@@ -204,7 +209,7 @@ def test_what_fused_c_cannot_do_torch_does(small_engine: Engine, values: dict) -
 
 @needs_kernel
 def test_other_bits_are_noticed(small_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Orders that are not the library's: the trials' own updates differ, and torch is used."""
+    """With orders that are not the library's the trials' own updates differ, and torch is used."""
     trial = Trial(configuration(rule="IL", t=4, gamma=0.5), SEED)
     probe = Task(small_engine.data, [trial]).probe()
     found = orders_for("784-32-32-10", {20, 500})
@@ -226,7 +231,7 @@ def test_test_errors_are_torchs(engine: Engine, network: str) -> None:
 
 
 def test_programs_are_the_schedules() -> None:
-    """By hand, for one hidden layer."""
+    """The expected programs are written by hand, for one hidden layer."""
     start = [("predict", 1), ("begin", 1), ("activate", 1), ("predict", 0), ("clamp", 0)]
     z_il = Trial(configuration(network="784-32-10", rule="Z-IL"), SEED)
     first = [("compare", 0), ("compare", 1), ("move", 1), ("learn", 0)]

@@ -1,4 +1,4 @@
-"""What the paper says of the rules, each as a number that can be wrong."""
+"""The paper's statements about the rules, each as a number that can be wrong."""
 
 from itertools import islice
 
@@ -16,7 +16,8 @@ SEED = 1482555873
 
 
 def trained(engine: Engine, updates: int, **values: object) -> tuple[Stack, list]:
-    """One trial after some updates, and the oracle: autograd and SGD on the same batches."""
+    """Returns the parameters of one trial after some updates, and those of the oracle: autograd and
+    SGD on the same batches."""
     trial = Trial(configuration(**values), SEED)
     config = trial.configuration
     stack = Stack([trial], engine.data.device)
@@ -32,7 +33,7 @@ def trained(engine: Engine, updates: int, **values: object) -> tuple[Stack, list
 def test_gamma_is_a_learning_rate_that_decays_along_the_layers(
     engine: Engine, gamma: float
 ) -> None:
-    """Oracle: torch.optim.SGD with the rate alpha * gamma^l for theta^{l+1} (condition C3)."""
+    """The oracle is torch.optim.SGD with the rate alpha * gamma^l for theta^{l+1} (C3)."""
     config = configuration(rule="Z-IL", gamma=gamma, dtype="float64", network="784-32-32-32-10")
     stack = Stack([Trial(config, SEED)], engine.data.device)
     model = reference.network(initial_parameters(config, SEED), "sigmoid")
@@ -71,8 +72,8 @@ def test_literal_fa_z_il_is_backpropagation_with_sigmoid(
 
 
 def test_literal_fa_z_il_is_not_backpropagation_with_relu(engine: Engine) -> None:
-    """A finding, pinned: a silent neuron's error is exactly 0 at t = l and fires later, when its
-    prediction moves, so "the failure does no harm" (Sec. 4) fails where f' can be exactly 0."""
+    """This pins a finding: a silent neuron's error is exactly 0 at t = l and fires later, when its
+    prediction moves. So "the failure does no harm" (Sec. 4) fails where f' can be exactly 0."""
     ours, backprop = trained(
         engine, 100, rule="Fa-Z-IL", network="784-32-32-10", schedule="literal", activation="relu"
     )
@@ -85,7 +86,8 @@ def test_literal_fa_z_il_is_not_backpropagation_with_relu(engine: Engine) -> Non
 
 
 def _late_spikes(engine: Engine, activation: str) -> tuple[int, int]:
-    """Of one batch: neurons (by sample) whose phi is 1 after t = l, and those silent at t = l."""
+    """Counts for one batch the neurons (by sample) whose phi is 1 after t = l, and those that are
+    silent at t = l."""
     values = {"network": "784-32-32-10", "schedule": "literal", "activation": activation}
     trial = Trial(configuration(rule="Fa-Z-IL", horizon=6, **values), SEED)
     stack = Stack([trial], engine.data.device)
