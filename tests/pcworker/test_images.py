@@ -1,6 +1,7 @@
-"""Images for the timing runs: of an ImageNet directory, and synthetic ones.
+"""Images for the timing runs come from an ImageNet directory, or are synthetic.
 
-Oracles: images of one colour, whose normalised values have a closed form; a seed's order.
+The oracles are images of one colour, whose normalised values have a closed form, and a seed's
+order.
 """
 
 from itertools import islice
@@ -34,7 +35,7 @@ def test_a_directory_gives_normalised_images_of_the_networks_size(tmp_path: Path
 
 
 def test_the_centre_is_cut_out(tmp_path: Path) -> None:
-    """A red image with a wide blue frame left and right: the centre is red all over."""
+    """The image is red with a wide blue frame left and right, so its centre is red all over."""
     (tmp_path / "n01").mkdir()
     picture = Image.new("RGB", (90, 30), (0, 0, 255))
     picture.paste(Image.new("RGB", (40, 30), (255, 0, 0)), (25, 0))
@@ -44,13 +45,15 @@ def test_the_centre_is_cut_out(tmp_path: Path) -> None:
     assert (image - red.view(3, 1, 1)).abs().max() < 0.05
 
 
-@pytest.mark.parametrize("real", [True, False])
-def test_minibatches_are_in_the_seeds_order_whoever_loads_them(tmp_path: Path, real: bool) -> None:
+@pytest.mark.parametrize(("real", "loaders"), [(True, 2), (False, 0)])
+def test_minibatches_are_in_the_seeds_order_whoever_loads_them(
+    tmp_path: Path, real: bool, loaders: int
+) -> None:
     cpu = torch.device("cpu")
     found = images(str(directory(tmp_path)) if real else None, SMALL, seed=5)
     order = [int(i) for epoch in (1, 2, 3) for i in batch_order(5, epoch, len(found))]
     batches = list(islice(minibatches(found, 5, 4, 10, cpu), 3))
-    loaded = list(islice(minibatches(found, 5, 4, 10, cpu, loaders=2), 3))
+    loaded = list(islice(minibatches(found, 5, 4, 10, cpu, loaders), 3))
     for place, (batch, other) in enumerate(zip(batches, loaded, strict=True)):
         assert torch.equal(batch.inputs, other.inputs)
         assert torch.equal(batch.targets, other.targets)
@@ -120,6 +123,6 @@ def test_what_is_wrong_with_a_directory_is_said(tmp_path: Path) -> None:
 
 
 def test_every_network_sees_square_images() -> None:
-    """What `DirectoryImages` cuts out."""
+    """`DirectoryImages` cuts out squares."""
     for network in NETWORKS.values():
         assert network.input_shape[1] == network.input_shape[2]

@@ -17,6 +17,7 @@ SIGMAS, GAMMAS = (0.0, 0.01, 1.0), (0.1, 1.0, 5.0)
 RULES = [{"rule": "IL", "t": t} for t in (0, 1, 2, 3, 5)] + [{"rule": "Z-IL"}]
 
 
+@pytest.mark.parametrize("updates", [8, pytest.param(30, marks=pytest.mark.long)])
 @pytest.mark.parametrize("network", ["784-32-10", "784-32-32-10", "784-32-32-32-10"])
 @pytest.mark.parametrize(
     ("activation", "arithmetic", "dtype", "bias"),
@@ -29,11 +30,17 @@ RULES = [{"rule": "IL", "t": t} for t in (0, 1, 2, 3, 5)] + [{"rule": "Z-IL"}]
     ],
 )
 def test_both_schedules_give_the_same_bits(
-    engine: Engine, network: str, activation: str, arithmetic: str, dtype: str, bias: bool
+    engine: Engine,
+    network: str,
+    activation: str,
+    arithmetic: str,
+    dtype: str,
+    bias: bool,
+    updates: int,
 ) -> None:
     trained = {}
-    # where errors are exactly 0 at t = l Fa-Z-IL fires later, which layerwise does not look for: by
-    # f' = 0 with relu, and in float32 by the textbook's (mu + d) - mu where d is tiny
+    # Fa-Z-IL fires later where errors are exactly 0 at t = l, which layerwise does not look for.
+    # They are by f' = 0 with relu, and in float32 by the textbook's (mu + d) - mu where d is tiny.
     fires_on_time = activation != "relu" and arithmetic == "displacement"
     rules = [*RULES, {"rule": "Fa-Z-IL"}] if fires_on_time else RULES
     for schedule in ("layerwise", "literal"):
@@ -51,7 +58,7 @@ def test_both_schedules_give_the_same_bits(
         ]  # fmt: skip
         stack = Stack(list(dict.fromkeys(trials)), engine.data.device)
         config = stack.trials[0].configuration
-        for batch in islice(engine.data.batches(config, SEED, 1, noisy=True), 30):
+        for batch in islice(engine.data.batches(config, SEED, 1, noisy=True), updates):
             stack.update({SEED: batch}, config.alpha)
         for place, trial in enumerate(stack.trials):
             c = trial.configuration
@@ -68,12 +75,13 @@ def test_both_schedules_give_the_same_bits(
 
 
 def finite(parameters: list[list[torch.Tensor]]) -> bool:
-    """relu with gamma = 5 explodes within 30 updates; NaNs have no bits to compare."""
+    """True where all weights are: relu with gamma = 5 explodes within 30 updates, and NaNs have no
+    bits to compare."""
     return all(bool(p.isfinite().all()) for layer in parameters for p in layer)
 
 
 def operations(table: tuple[Step, ...]) -> set[tuple[int, str, int]]:
-    """(t, operation, layer) of a stack of one trial."""
+    """The (t, operation, layer) of all that a stack of one trial does."""
     return {
         (t, name, part.layer)
         for t, step in enumerate(table)
@@ -96,7 +104,8 @@ def test_layerwise_never_does_what_literal_does_not(l_max: int, noisy: bool, rul
 
 
 def test_layerwise_z_il_needs_one_error_and_one_move_a_step() -> None:
-    """By hand, l_max = 3: at t = l the error of layer l, then the activity of layer l + 1."""
+    """The expected steps are written by hand for l_max = 3: at t = l the error of layer l, then the
+    activity of layer l + 1."""
     table = steps([Block(Kind("Z-IL", 2, False, "layerwise"), 0, 1)], 3)
     layers = [
         {
