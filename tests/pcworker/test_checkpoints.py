@@ -5,7 +5,7 @@ The oracle is the undisturbed run: every weight, every metric, every twin's dige
 
 import io
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -195,22 +195,12 @@ def test_the_result_says_the_most_careful_packing_that_any_part_of_it_had(
     assert result_digest(result) == result_digest(undisturbed)
 
 
-@pytest.fixture
-def threads() -> Iterator[Callable[[int], None]]:
-    """Sets the number of torch's threads, which is what it was after the test."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
-def test_a_stacked_checkpoint_may_be_resumed_alone(
-    tiny_engine: Engine, threads: Callable[[int], None]
-) -> None:
+def test_a_stacked_checkpoint_may_be_resumed_alone(tiny_engine: Engine) -> None:
     """With several threads trials are run one by one."""
     trials = mixed(epochs=2)[1:4]
     checkpoint = read(stopped(tiny_engine, trials, 1)[-1], trials)
     assert checkpoint.packing == "stacked"
-    threads(2)
+    torch.set_num_threads(2)  # for this test alone
     assert tiny_engine.run(trials, resume=checkpoint).packing == "alone"
 
 

@@ -1,10 +1,11 @@
-"""An outage of the store is waited out, and only an outage."""
+"""An outage of the store is waited out, and nothing else is."""
 
 from pathlib import Path
 
 import pytest
 
 from pcworker.errors import StoreError, UnavailableError
+from pcworker.store import patient
 from pcworker.store.local import LocalStore
 from pcworker.store.patient import PatientStore
 
@@ -31,7 +32,10 @@ class Failing(LocalStore):
         super().put(key, data)
 
 
-def test_an_outage_is_waited_out_and_told_of_once(tmp_path: Path) -> None:
+def test_an_outage_is_waited_out_and_told_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patient, "LONGEST_PAUSE_S", 0.1)
     said: list[str] = []
     store = Failing(tmp_path, UnavailableError, 3)
     PatientStore(store, said.append).put("a/b", b"1")

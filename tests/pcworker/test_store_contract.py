@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from buckets import entered, fresh_url, own_settings
+from buckets import entered, fresh_url
 from moto_server import moto_server
 from races import content, winners
 from seaweed import S3Server, seaweed
@@ -34,7 +34,6 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     """A store that nobody has written to."""
     if request.param == "local":
         return LocalStore(tmp_path / "store")
-    own_settings(tmp_path, monkeypatch)
     return open_store(fresh_url(entered(request.getfixturevalue(request.param), monkeypatch)))
 
 
@@ -149,7 +148,6 @@ def test_of_4_processes_exactly_one_wins_each_key(
     weed: S3Server, moto: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A store is fit for commits if it passes this. The same four processes race in all three."""
-    own_settings(tmp_path, monkeypatch)
     entered(weed, monkeypatch)  # moto takes any credentials, also these
     local = LocalStore(tmp_path / "store")
     places = [(local.url, None), (fresh_url(weed), weed.endpoint), (fresh_url(moto), moto.endpoint)]

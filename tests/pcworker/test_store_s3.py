@@ -7,13 +7,11 @@ requests, and the mistakes that a user can make with it.
 import os
 import pickle
 import signal
-import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
-from buckets import ATTEMPTS, entered, fresh_url, own_settings
+from buckets import entered, fresh_url
 from builders import ablation, commit_all, planned, shard_result, tiny, where
 from faulty_proxy import FaultyProxy, Kind, faulty_proxy
 from moto_server import moto_server
@@ -29,6 +27,7 @@ from pcworker.store.s3 import S3Store
 from pcworker.store.tables import SHARD_TABLES
 from pcworker.trials.trial import Trial
 
+ATTEMPTS = 4
 PART = 5 * 2**20  # the smallest that S3 takes
 KEY = "sweeps/a/commit.json"
 
@@ -46,9 +45,9 @@ def moto() -> Iterator[S3Server]:
 
 
 @pytest.fixture(autouse=True)
-def few_attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user's own AWS settings are hidden, and the pauses between attempts are short."""
-    own_settings(tmp_path, monkeypatch)
+def few_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store tries few times, with short pauses."""
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", str(ATTEMPTS))
     monkeypatch.setattr(s3, "LONGEST_PAUSE_SECONDS", 0.1)
 
 
@@ -144,8 +143,7 @@ def test_stores_of_other_prefixes_see_nothing_of_each_other(server: S3Server) ->
 
 
 def test_a_whole_bucket_is_a_store(server: S3Server) -> None:
-    bucket = f"whole-{uuid.uuid4().hex}"
-    server.client().create_bucket(Bucket=bucket)
+    bucket = server.with_new_bucket().bucket
     store = S3Store(f"s3://{bucket}")
     store.check()
     store.put("a/b", b"1")
