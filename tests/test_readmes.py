@@ -5,7 +5,6 @@ declared, but not run. SQL and Python are run on the tables of tiny made-up swee
 which of its commands the tests do not run.
 """
 
-import importlib
 import os
 import re
 import shutil
@@ -20,6 +19,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 from builders import ablation, collected, commit_all, planned
+from command_lines import command_of
 from ray.scripts.scripts import cli as ray
 from readmes import FOLDERS, ROOT, Block, anchors, blocks, commands, links, readmes, spans, text_of
 
@@ -42,14 +42,6 @@ SHELL = ("export", ".", "cd")
 ELSEWHERE = ("git", "docker", "aws", "eksctl", "kubectl", "base64")
 """Programs of other systems. A README must say that the tests do not run them."""
 SUFFIXES = (".py", ".md", ".c", ".txt", ".csv", ".png", ".yaml", ".toml")
-
-
-def command_of(module: str) -> click.Command:
-    """The command of a job."""
-    package = (ROOT / Path(*module.split("."))).is_dir()
-    made = importlib.import_module(f"{module}.__main__" if package else module).command
-    assert isinstance(made, click.Command)
-    return made
 
 
 def parsed(command: click.Command, words: Sequence[str]) -> dict[str, Any]:

@@ -52,8 +52,6 @@ from pcworker.store.store import open_store
 from pcworker.trials.configuration import configuration
 from pcworker.trials.trial import Trial
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 ROOT = Path(__file__).resolve().parents[2]
 GB = 10**9
 VERSIONS = {"python": "3.11.7", "torch": "2.15.0", "engine": "1", "code": "abc"}

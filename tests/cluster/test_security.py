@@ -41,7 +41,7 @@ from pcworker.store.keys import SweepKeys
 from pcworker.store.local import LocalStore
 from pcworker.training.checkpoint import sealed
 
-pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.faults
 
 ROOT = Path(__file__).resolve().parents[2]
 CELL = ("--t", "l", "--gamma", "1", "--sigma", "0", "--batch-size", "100")

@@ -1,16 +1,14 @@
-"""Tests of the identity of a detection run, of its plan, and of the mistakes of users."""
+"""What identifies a detection run, and how it is planned."""
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mistakes import assert_refused
+from command_lines import called, files
 
 from cluster.sweeps.plan import adopt_plan, make_plan, store_plan
-from jobs.detection_rate.__main__ import command
 from jobs.detection_rate.configuration import (
     DetectionConfiguration,
     detection_configuration,
@@ -129,24 +127,9 @@ def test_a_network_that_is_not_for_mnist_is_refused() -> None:
         sweep(networks=["3-2-2"])
 
 
-@pytest.mark.parametrize(
-    ("given", "part"),
-    [
-        (("--weights", "frozen"), "allowed: learning, still"),
-        (("--horizons", "1"), "at least 2"),
-        (("--horizons", "l"), "is not a list of HORIZONS such as l_max-1,16,32"),
-        (("--stages", "-5"), "stages -5"),
-        (("--tolerances", "x"), "is not a list of NUMBERS"),
-    ],
-)
-def test_the_command_line_refuses_in_one_line(
-    given: tuple[str, ...],
-    part: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    options = ("--store", str(tmp_path), "--networks", "784-16-16-10", *given)
-    monkeypatch.setattr(sys, "argv", ["detection_rate", *options])
-    assert_refused(command, capsys, part)
-    assert not list(tmp_path.iterdir())
+def test_a_plan_says_what_would_be_run_and_starts_nothing(tmp_path: Path) -> None:
+    done = called("--store", str(tmp_path), "--plan", module="jobs.detection_rate")
+    assert (done.code, done.stderr) == (0, "")
+    assert "24 trials in 24 shard(s)" in done.stdout
+    assert "Nothing was started." in done.stdout
+    assert files(tmp_path) == []

@@ -1,19 +1,15 @@
 """Tests of the detection runs as researchers start them: by command, on a real Ray, with MNIST."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import duckdb
 import pyarrow.parquet as pq
 import pytest
-from mistakes import Ended, job
+from command_lines import Ended, called, started
 
-from jobs.detection_rate.tables import DETECTIONS
+from jobs.detection_rate.tables import DetectionRow
+from pcworker.store.parquet import schema_of
 
-pytestmark = pytest.mark.xdist_group("ray")
-
-ROOT = Path(__file__).resolve().parents[2]
 DETECTION_RATE = "jobs.detection_rate"
 SMALL = (
     *("--networks", "784-16-16-10", "--activations", "sigmoid,relu", "--dtypes", "float32"),
@@ -23,14 +19,10 @@ SMALL = (
 HEADING = "How often phi spikes"
 
 
-def detection(store: Path, *options: str) -> Ended:
-    return job("--store", str(store), *SMALL, *options, module=DETECTION_RATE)
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
     store = tmp_path_factory.mktemp("store")
-    return store, detection(store)
+    return store, started("--store", str(store), *SMALL, module=DETECTION_RATE)
 
 
 def test_it_ends_well_and_says_what_it_has_found(run: tuple[Path, Ended]) -> None:
@@ -52,7 +44,7 @@ def test_it_ends_well_and_says_what_it_has_found(run: tuple[Path, Ended]) -> Non
 
 def test_any_rate_can_be_had_from_the_stored_counts(run: tuple[Path, Ended]) -> None:
     file = run[0] / "sweeps/a/tables/detection.parquet"
-    assert pq.read_schema(file).equals(DETECTIONS, check_metadata=False)
+    assert pq.read_schema(file).equals(schema_of(DetectionRow), check_metadata=False)
     assert {b"schema_version", b"code_sha256"} <= set(pq.read_schema(file).metadata)
     rates = duckdb.sql(f"""
         SELECT activation, weights, sum(only_at_l) / sum(pairs), sum(missed_zero) / sum(pairs)
@@ -73,38 +65,14 @@ def test_any_rate_can_be_had_from_the_stored_counts(run: tuple[Path, Ended]) -> 
 def test_what_is_committed_is_not_run_again_and_can_be_collected(run: tuple[Path, Ended]) -> None:
     store, first = run
     before = {path: path.read_bytes() for path in store.glob("sweeps/a/shards/**/*.*")}
-    again = detection(store)
+    again = called("--store", str(store), *SMALL, module=DETECTION_RATE)
     assert (again.code, again.stderr) == (0, "")
     assert "all 3 shards are committed already" in again.stdout
     assert {path: path.read_bytes() for path in store.glob("sweeps/a/shards/**/*.*")} == before
     table = first.stdout[first.stdout.index(HEADING) :]
     assert table in again.stdout
-    collected = job("--store", str(store), "--sweep", "a", module="jobs.collect")
+    collected = called("--store", str(store), "--sweep", "a", module="jobs.collect")
     assert collected.code == 0
     assert table in collected.stdout
-    status = job("--store", str(store), "--sweep", "a", module="jobs.status")
+    status = called("--store", str(store), "--sweep", "a", module="jobs.status")
     assert (status.code, "3 trials" in status.stdout) == (0, True)
-
-
-def test_a_plan_starts_nothing_and_imports_neither_torch_nor_ray(tmp_path: Path) -> None:
-    code = (
-        "import sys\n"
-        "from jobs.detection_rate.__main__ import command\n"
-        f"arguments = ['--store', {str(tmp_path)!r}, '--plan']\n"
-        "assert command(arguments, standalone_mode=False) == 0\n"
-        "assert not {'torch', 'ray'} & set(sys.modules)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    assert "24 trials in 24 shard(s)" in done.stdout
-    assert "Nothing was started." in done.stdout
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-
-
-def test_the_job_has_help() -> None:
-    helped = job("--help", module=DETECTION_RATE)
-    assert (helped.code, helped.stderr) == (0, "")
-    for word in ("Table 3", "--horizons", "l_max-1", "--tolerances", "--plan"):
-        assert word in helped.stdout

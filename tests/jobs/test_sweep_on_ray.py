@@ -1,8 +1,8 @@
 """Tests of a sweep as a researcher runs it: by command, on a real Ray, with MNIST, in a new folder.
 
-One small sweep of four shards runs undisturbed with one worker, with two workers and without Ray.
-Once more it is killed, started again, interrupted and started again. The tests look at the results.
-A test that damages a store damages a copy.
+One small sweep of four shards is run undisturbed by one worker, and once more while it is
+interrupted and started again with two workers. The tests look at what that has left; those that
+damage a store damage a copy. Sweeps that are killed, or run by two drivers, are tests of faults.
 """
 
 import json
@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,25 +21,20 @@ import duckdb
 import pandas as pd
 import pyarrow as pa
 import pytest
-from running import (
-    PATIENCE_S,
-    ROOT,
-    ProcessId,
-    descendants,
-    environment,
-    peak_memory,
-    processes,
-    wait_until,
-    workers,
-)
+from command_lines import ABLATION, Ended, called, started
+from running import PATIENCE_S, ROOT, peak_memory, wait_until, workers
 from tables import equal_tables, read_tables
 
-pytestmark = pytest.mark.xdist_group("ray")
+from cluster.driver.heartbeat import Heartbeat
+from jobs.mnist_ablation.cost import shard_bytes
+from jobs.mnist_ablation.sweep import mnist_ablation
+from pcworker.store.local import LocalStore
+from pcworker.trials.configuration import CHOICES
 
 NETWORKS = ("784-16-10", "784-32-10", "784-32-32-10", "784-32-32-32-10")
 SHARDS = len(NETWORKS)
 SWEEP = (
-    *("--networks", ",".join(NETWORKS), "--epochs", "1"),
+    *("--networks", ",".join(NETWORKS), "--epochs", "1", "--batch-size", "500"),
     *("--t", "l,1", "--gamma", "0.5,1", "--sigma", "0,0.1"),
 )
 
@@ -49,7 +44,7 @@ class Run:
     """A command that has ended."""
 
     store: Path
-    code: int
+    code: object
     stdout: str
     stderr: str
 
@@ -67,6 +62,16 @@ class Run:
         assert "Traceback" not in self.stdout
 
 
+def meanwhile(process: "subprocess.Popen[str]", work: Callable[[], object]) -> None:
+    """Does some work over and over again until the process has ended."""
+
+    def never() -> bool:
+        work()
+        return False
+
+    wait_until(never, process)
+
+
 def ended(process: "subprocess.Popen[str]", store: Path) -> Run:
     stdout, stderr = process.communicate(timeout=PATIENCE_S)
     return Run(store, process.returncode, stdout, stderr)
@@ -79,11 +84,11 @@ def sweeping(store: Path, *options: str, slow: bool = False) -> Iterator["subpro
     slow  True: there is no compiler, so that torch trains. The bits are the same, and there is time
           to disturb the sweep.
     """
-    command = [sys.executable, "-m", "jobs.mnist_ablation", "--store", str(store), *SWEEP, *options]
+    command = [sys.executable, "-m", ABLATION, "--store", str(store), *SWEEP, *options]
     process = subprocess.Popen(
         command,
         cwd=ROOT,
-        env=environment() | ({"CC": "no-compiler"} if slow else {}),
+        env=os.environ | ({"CC": "no-compiler"} if slow else {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -97,23 +102,21 @@ def sweeping(store: Path, *options: str, slow: bool = False) -> Iterator["subpro
                 process.kill()
 
 
-def sweep(store: Path, *options: str) -> Run:
-    with sweeping(store, *options) as process:
-        return ended(process, store)
+def of(store: Path, done: Ended) -> Run:
+    return Run(store, done.code, done.stdout, done.stderr)
+
+
+def sweep(store: Path) -> Run:
+    """The sweep's command in this process, where nothing is left to be trained."""
+    return of(store, called("--store", str(store), *SWEEP, "--workers", "1"))
+
+
+def collecting(store: Path) -> tuple[str, ...]:
+    return ("--store", str(store), "--sweep", sweep_folder(store).name)
 
 
 def collect(store: Path, *options: str) -> Run:
-    name = sweep_folder(store).name
-    command = [sys.executable, "-m", "jobs.collect", "--store", str(store), "--sweep", name]
-    done = subprocess.run(
-        [*command, *options],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
-    return Run(store, done.returncode, done.stdout, done.stderr)
+    return of(store, called(*collecting(store), *options, module="jobs.collect"))
 
 
 def sweep_folder(store: Path) -> Path:
@@ -127,24 +130,13 @@ def commits(store: Path) -> dict[str, bytes]:
     return {path.parent.name: path.read_bytes() for path in found}
 
 
-def attempts(store: Path, shard: str) -> list[str]:
-    return [path.name for path in store.glob(f"sweeps/*/shards/{shard}/attempts/*")]
-
-
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, int]:
-    """The sweep with one worker, and the peak of the worker's memory in bytes."""
-    store = tmp_path_factory.mktemp("one-worker")
-    peak = 0
-
-    def look(process: "subprocess.Popen[str]") -> bool:
-        nonlocal peak
-        peak = max([peak, *map(peak_memory, workers(process.pid))])
-        return False
-
+    """The sweep by one worker, and the peak of the worker's memory."""
+    store, peaks = tmp_path_factory.mktemp("one-worker"), [0]
     with sweeping(store, "--workers", "1") as process:
-        wait_until(lambda: look(process), process)
-        return ended(process, store), peak
+        meanwhile(process, lambda: peaks.extend(map(peak_memory, workers(process.pid))))
+        return ended(process, store), max(peaks)
 
 
 @pytest.fixture(scope="module")
@@ -153,49 +145,34 @@ def undisturbed(watched: tuple[Run, int]) -> Run:
 
 
 @pytest.fixture(scope="module")
-def by_two(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The sweep with two workers."""
-    return sweep(tmp_path_factory.mktemp("two-workers"), "--workers", "2")
-
-
-@pytest.fixture(scope="module")
 def without_ray(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The sweep in the process of its command."""
-    return sweep(tmp_path_factory.mktemp("without-ray"), "--local-debug")
+    """The sweep in the process of its command, which is this one."""
+    store = tmp_path_factory.mktemp("without-ray")
+    return of(store, called("--store", str(store), *SWEEP, "--local-debug"))
 
 
 @dataclass(frozen=True)
 class Disturbed:
-    """The sweep that was killed, started again at once, interrupted and started again."""
+    """The sweep, interrupted and started again, with two workers and beside another driver."""
 
-    at_kill: dict[str, bytes]
-    """The commits that were there when the driver was killed."""
-    orphans: set[ProcessId]
-    """The processes that the killed driver had started."""
-    at_interruption: dict[str, bytes]
     interrupted: Run
+    at_interruption: dict[str, bytes]
+    """The commits that were there."""
     finished: Run
 
 
 @pytest.fixture(scope="module")
 def disturbed(tmp_path_factory: pytest.TempPathFactory) -> Disturbed:
     store = tmp_path_factory.mktemp("disturbed")
-    with sweeping(store, "--workers", "1") as process:
-        assert wait_until(lambda: len(commits(store)) > 0, process), process.communicate()
-        orphans, orphaned = descendants(process.pid), workers(process.pid)
-        process.kill()
-        process.communicate()
-    at_kill = commits(store)
     with sweeping(store, "--workers", "1", slow=True) as process:
-        # A worker may outlive its driver by seconds, and then commits its shard.
-        assert wait_until(lambda: not orphaned & processes().keys(), process)
-        before = len(commits(store))
-        assert wait_until(lambda: len(commits(store)) > before, process), process.communicate()
-        os.killpg(process.pid, signal.SIGINT)  # Ctrl-C, too, signals the whole group
+        assert wait_until(lambda: len(commits(store)) > 0, process), process.communicate()
+        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: to all in the terminal
         interrupted = ended(process, store)
     at_interruption = commits(store)
-    finished = sweep(store, "--workers", "1")
-    return Disturbed(at_kill, orphans, at_interruption, interrupted, finished)
+    another = Heartbeat(LocalStore(store), sweep_folder(store).name)
+    with sweeping(store, "--workers", "2") as process:
+        meanwhile(process, another.beat)
+        return Disturbed(interrupted, at_interruption, ended(process, store))
 
 
 @pytest.fixture
@@ -216,6 +193,21 @@ def test_the_sweep_says_first_which_ray_it_runs_on_and_ends_with_code_0(undistur
     assert undisturbed.stderr == ""
     first = undisturbed.stdout.splitlines()[0]
     assert re.match(r"Running on a local Ray on this machine: 1 node\(s\), \d+ CPU core", first)
+
+
+def test_preflight_says_in_one_line_that_all_is_well(undisturbed: Run) -> None:
+    lines = undisturbed.stdout.splitlines()
+    assert [line for line in lines if line.startswith("Preflight: ")] == [
+        "Preflight: 11 checks passed; each worker looks for itself: devices, exactness."
+    ]
+
+
+def test_no_more_is_kept_than_preflight_expects(undisturbed: Run) -> None:
+    axes = {"t": [None, 1], "gamma": [0.5, 1.0], "sigma": [0.0, 0.1], "rules": CHOICES["rule"]}
+    declared = mnist_ablation(networks=NETWORKS, seeds=[1], **axes)
+    kept = sum(path.stat().st_size for path in undisturbed.store.rglob("weights.parquet"))
+    expected = shard_bytes(declared.trials)
+    assert 0.1 * expected < kept < expected + SHARDS * 20_000
 
 
 def test_a_finished_sweep_has_a_commit_per_shard_and_all_its_tables(undisturbed: Run) -> None:
@@ -293,19 +285,13 @@ def test_the_same_command_again_runs_nothing_and_touches_no_commit(undisturbed: 
         return {str(p): (p.stat().st_mtime_ns, p.read_bytes()) for p in kept if p.is_file()}
 
     tables, before = read_tables(undisturbed.folder / "tables"), seen()
-    again = sweep(undisturbed.store, "--workers", "1")
+    again = sweep(undisturbed.store)
     assert again.code == 0, again.stderr
     assert f"all {SHARDS} shards are committed already" in again.stdout.splitlines()[0]
     assert "Running on" not in again.stdout
     assert seen() == before
     after = read_tables(again.folder / "tables")
     assert all(equal_tables(table, after[name]) for name, table in tables.items())
-
-
-def test_one_worker_and_two_give_the_same_bits(undisturbed: Run, by_two: Run) -> None:
-    assert by_two.code == 0, by_two.stderr
-    assert by_two.stdout.count(" event=worker ") == 2
-    assert_equal_results(undisturbed, by_two)
 
 
 def test_the_process_of_the_command_gives_the_bits_of_a_worker(
@@ -333,28 +319,31 @@ def test_one_changed_bit_or_one_lost_row_is_a_difference() -> None:
     assert not equal_tables(table, table.drop_columns("value"))
 
 
-def test_a_killed_sweep_goes_on_where_it_was_and_ends_with_the_same_bits(
-    disturbed: Disturbed, undisturbed: Run
-) -> None:
-    assert 0 < len(disturbed.at_kill) < SHARDS
-    assert disturbed.finished.code == 0, disturbed.finished.stderr
-    assert_equal_results(undisturbed, disturbed.finished)
-
-
-def test_no_shard_that_was_committed_is_run_again(disturbed: Disturbed) -> None:
-    store = disturbed.finished.store
-    assert len(commits(store)) == SHARDS
-    assert disturbed.at_kill.items() <= disturbed.at_interruption.items()
-    assert disturbed.at_interruption.items() <= commits(store).items()
-    for shard, commit in disturbed.at_kill.items():
-        assert attempts(store, shard) == [json.loads(commit)["attempt_id"]]
-
-
 def test_an_interrupted_sweep_says_what_to_do_and_ends_with_code_130(disturbed: Disturbed) -> None:
     assert disturbed.interrupted.code == 130
     disturbed.interrupted.says_one_line("interrupted", "committed is kept", "same command")
-    assert len(disturbed.at_kill) < len(disturbed.at_interruption) < SHARDS
+    assert 0 < len(disturbed.at_interruption) < SHARDS
+
+
+def test_the_same_command_goes_on_where_the_interrupted_sweep_was(disturbed: Disturbed) -> None:
     assert f"{len(disturbed.at_interruption)} committed already" in disturbed.finished.stdout
+    after = commits(disturbed.finished.store)
+    assert disturbed.at_interruption.items() <= after.items()
+    assert len(after) == SHARDS
+
+
+def test_an_interruption_and_another_number_of_workers_change_no_bit(
+    disturbed: Disturbed, undisturbed: Run
+) -> None:
+    finished = disturbed.finished
+    assert finished.code == 0, finished.stderr
+    assert finished.stdout.count(" event=worker ") == 2
+    assert_equal_results(undisturbed, finished)
+
+
+def test_a_driver_says_that_another_seems_alive(disturbed: Disturbed, undisturbed: Run) -> None:
+    assert "Another driver seems alive" in disturbed.finished.stdout
+    assert "Another driver seems alive" not in undisturbed.stdout
 
 
 def test_a_worker_needs_less_than_2_gib(watched: tuple[Run, int]) -> None:
@@ -366,7 +355,7 @@ def test_a_worker_needs_less_than_2_gib(watched: tuple[Run, int]) -> None:
 def test_the_collector_makes_the_same_tables_from_what_is_stored(
     undisturbed: Run, copy: Path
 ) -> None:
-    collected = collect(copy)
+    collected = of(copy, started(*collecting(copy), module="jobs.collect"))
     assert (collected.code, collected.stderr) == (0, "")
     assert_equal_results(undisturbed, collected)
     assert (collected.folder / "report" / "figure3.png").stat().st_size > 0
@@ -446,25 +435,3 @@ def test_a_sweep_whose_plan_is_damaged_is_not_run(copy: Path) -> None:
     for refused in (sweep(copy), collect(copy, "--partial")):
         assert refused.code == 2
         refused.says_one_line(str(path), "damaged")
-
-
-def test_two_drivers_at_once_know_of_each_other_and_give_the_same_tables(
-    undisturbed: Run, tmp_path: Path
-) -> None:
-    with sweeping(tmp_path, "--workers", "1", slow=True) as first:
-        assert wait_until(lambda: any(tmp_path.glob("sweeps/*/drivers/*.json")), first)
-        second = sweep(tmp_path, "--workers", "1")
-        done = ended(first, tmp_path)
-    assert (done.code, second.code) == (0, 0), done.stderr + second.stderr
-    assert "Another driver seems alive" in second.stdout
-    assert "Another driver seems alive" not in done.stdout
-    assert "OTHER results" not in done.stdout + second.stdout
-    assert_equal_results(undisturbed, done)
-
-
-def test_nothing_of_a_killed_sweeps_ray_is_left_over(disturbed: Disturbed) -> None:
-    # Ray's agents take up to a minute to notice that the rest is gone.
-    assert len(disturbed.orphans) > 1
-    assert wait_until(lambda: not disturbed.orphans & processes().keys()), (
-        disturbed.orphans & processes().keys()
-    )

@@ -1,6 +1,5 @@
-"""Tests of the identity of a timing, of its plan, and of the mistakes of users."""
+"""What identifies a timing, and how it is planned."""
 
-import sys
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -8,13 +7,12 @@ from typing import Any
 
 import pytest
 from builders import ablation, planned
-from mistakes import assert_refused, files
+from command_lines import called, files
 
 from cluster.nodes.resources import Resources
 from cluster.sweeps.plan import adopt_plan, make_plan, read_plan, store_plan
 from cluster.sweeps.sweep import Sweep
 from jobs.experiments import EXPERIMENTS
-from jobs.imagenet_timing.__main__ import command
 from jobs.imagenet_timing.configuration import (
     TimingConfiguration,
     timing_configuration,
@@ -172,38 +170,9 @@ def test_more_work_costs_more() -> None:
     assert cost(network="vgg19") > cost() > cost(network="alexnet")
 
 
-MISTAKES = [
-    ("--networks resnet", "'resnet'", "mlp, alexnet, vgg11"),
-    ("--rules BP,EP", "'EP'", "BP, IL, Z-IL, Fa-Z-IL"),
-    ("--schedules lazy", "'lazy'", "layerwise, literal"),
-    ("--t -1", "t -1", "at least 0"),
-    ("--t l", "'l'", "10,20"),
-    ("--batch-size 0", "batch_size 0", "at least 1"),
-    ("--updates 0", "updates 0", "at least 1"),
-    ("--updates 10 --block 4", "updates 10", "whole blocks of 4"),
-    ("--block 0", "block 0", "at least 1"),
-    ("--warmup 0", "warmup 0", "at least 1"),
-    ("--with-loading --loaders 0", "0", "x>=1"),
-    ("--seeds -1", "-1", "from 0 to 2^63 - 1"),
-    ("--device cuda", "0 GPUs", "--gpus-per-worker 1"),
-    ("--cpus-per-worker 999", "999 CPU", "lower --workers"),
-    ("--data /nowhere/at/all", "/nowhere/at/all", "DATA/train/n01440764"),
-    ("--arithmetic exact", "'exact'", "'displacement', 'textbook'"),
-    ("--checkpoint-every 1", "--checkpoint-every", "No such option"),
-]
-
-
-@pytest.mark.parametrize(("options", "value", "allowed"), MISTAKES, ids=[m[0] for m in MISTAKES])
-def test_a_mistake_is_one_line_with_what_is_allowed_and_leaves_nothing(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    options: str,
-    value: str,
-    allowed: str,
-) -> None:
-    monkeypatch.setattr(
-        sys, "argv", ["imagenet_timing", "--store", str(tmp_path), "--plan", *options.split()]
-    )
-    assert_refused(command, capsys, value, allowed)
+def test_a_plan_says_what_would_be_timed_and_starts_nothing(tmp_path: Path) -> None:
+    done = called("--store", str(tmp_path), "--plan", module="jobs.imagenet_timing")
+    assert (done.code, done.stderr) == (0, "")
+    for part in ("vgg11", "21 trials in 3 shard(s)", "Nothing was started.", "synthetic"):
+        assert part in done.stdout
     assert files(tmp_path) == []

@@ -1,0 +1,74 @@
+"""What holds for the commands of all jobs: their help, their plans, and what they do not import."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from builders import ablation, planned
+from command_lines import ABLATION, ROOT, called, files
+
+from pcworker.store.local import LocalStore
+
+WORDS = {
+    ABLATION: ("Figure 3", "--store", "--seeds", "--plan"),
+    "jobs.imagenet_timing": ("Table 4", "--networks", "vgg16", "--with-loading", "--plan"),
+    "jobs.detection_rate": ("Table 3", "--horizons", "l_max-1", "--tolerances", "--plan"),
+    "jobs.collect": ("--store", "--partial"),
+    "jobs.status": ("--store", "--watch"),
+    "jobs.delete": ("--store", "--yes"),
+    "jobs.preflight": ("--store", "--experiment"),
+    "jobs.submit": ("--",),
+    "jobs.profile": ("--networks", "--rounds"),
+    "jobs.benchmark": ("--network", "--no-peers"),
+}
+
+
+@pytest.mark.parametrize("module", WORDS)
+def test_every_job_has_help(module: str) -> None:
+    helped = called("--help", module=module)
+    assert (helped.code, helped.stderr) == (0, "")
+    for word in ("Usage:", *WORDS[module]):
+        assert word in helped.stdout, word
+
+
+def test_a_plan_says_what_would_be_run_and_starts_nothing(tmp_path: Path) -> None:
+    networks = ("--networks", "784-32-10,784-32-32-10")
+    done = called("--store", str(tmp_path), *networks, "--seeds", "1,2", "--plan")
+    assert (done.code, done.stderr) == (0, "")
+    for word in ("shard", "network", "trials", "updates", "minutes"):
+        assert word in done.stdout.splitlines()[1]
+    assert "208 trials in" in done.stdout  # 52 per network and seed
+    assert f"{208 * 3000:,} weight updates to make" in done.stdout
+    assert "Nothing was started." in done.stdout
+    assert "Running on" not in done.stdout
+    assert files(tmp_path) == []
+
+
+LIGHT = """
+import sys
+from importlib import import_module
+heavy = {"torch", "ray", "torchvision", "PIL"}
+for module, *arguments in CALLS:
+    code = import_module(module).command(arguments, standalone_mode=False)
+    assert code == 0, f"{module} ended with {code}"
+    # Matplotlib, which the collector draws with, imports PIL
+    found = heavy & set(sys.modules) - ({"PIL"} if "matplotlib" in sys.modules else set())
+    assert not found, f"{module} imports {found}"
+"""
+
+
+def test_planning_looking_collecting_and_deleting_import_neither_torch_nor_ray(
+    tmp_path: Path,
+) -> None:
+    planned(LocalStore(tmp_path), ablation(), "a")
+    at = ("--store", str(tmp_path))
+    calls = [
+        *((f"{module}.__main__", *at, "--plan") for module in list(WORDS)[:3]),
+        ("jobs.status", *at, "--sweep", "a"),
+        ("jobs.collect", *at, "--sweep", "a", "--partial"),
+        ("jobs.delete", *at, "--sweep", "a", "--yes"),
+    ]
+    code = LIGHT.replace("CALLS", repr(calls))
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
