@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from dispatching import commit_of, dispatched, files, of, small_plan
 from made_up import made_up_digits, work
-from running import PATIENCE_S, ROOT, environment
+from running import PATIENCE_S, ROOT
 
 from cluster.driver.events import Failed, Finished, Joined, Running
 from cluster.driver.in_process import InProcessPool
@@ -26,8 +26,6 @@ from cluster.sweeps.plan import store_plan
 from pcworker.errors import InputError
 from pcworker.store.local import LocalStore
 from pcworker.store.store import Store
-
-pytestmark = pytest.mark.xdist_group("ray")
 
 ONE_WORKER = Resources(workers=1, cpus=0.25, gpus=0, device="cpu")
 """One worker takes a quarter of a core, so that it need not wait for workers that are ending."""
@@ -137,7 +135,6 @@ def test_what_the_cluster_cannot_give_is_one_line_and_leaves_no_plan(
     done = subprocess.run(
         [*command, *options.split()],
         cwd=ROOT,
-        env=environment(),
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,

@@ -37,8 +37,6 @@ from pcworker.store.local import LocalStore
 from pcworker.store.result import Origin, Tables
 from pcworker.trials.trial import Trial
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 # ---------------------------------------------------------------- configuration.py
 
 NETWORK = "no network"

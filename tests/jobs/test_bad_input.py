@@ -60,6 +60,9 @@ MISTAKES = {
         ("--sede 1", "--sede", "--seeds"),
         ("--price-per-gpu-hour -1", "--price-per-gpu-hour -1", "at least 0"),
         ("--data /nowhere/at/all", "/nowhere/at/all", "is not a folder"),
+        ("--local-debug --address auto", "--address auto", "leave out --local-debug"),
+        ("--local-debug --workers 2", "--workers 2", "leave out --local-debug"),
+        ("--local-debug --gpus-per-worker 0.5", "--gpus-per-worker 0.5", "leave out --local-debug"),
     ],
     TIMING: [
         ("--networks resnet", "'resnet'", "mlp, alexnet, vgg11"),

@@ -21,9 +21,8 @@ import click
 import pytest
 from dispatching import files
 from made_up import made_up_digits
-from mistakes import assert_refused
 from rich.console import Console
-from running import PATIENCE_S, ROOT, environment
+from running import PATIENCE_S, ROOT
 
 from cluster.run import run_sweep
 from jobs.mnist_ablation.experiment import ABLATION, ablation_engine
@@ -129,7 +128,7 @@ def job(store: Path, act: str = "") -> Iterator[Terminal]:
     process = subprocess.Popen(
         [sys.executable, __file__, "--store", str(store), "--sweep", "a", "--local-debug"],
         cwd=ROOT,
-        env=environment() | {"ACT": act, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "200"},
+        env=os.environ | {"ACT": act, "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "200"},
         stdin=its_end,
         stdout=its_end,
         stderr=its_end,
@@ -188,22 +187,7 @@ def test_an_interrupted_job_ends_with_130_and_the_next_one_goes_on(tmp_path: Pat
     assert terminal.shown.count(CALLED) == 1
 
 
-# ---------------------------------------------------------------- what contradicts it
-
-CONTRADICTING = ["--address auto", "--workers 2", "--gpus-per-worker 0.5"]
-
-
-@pytest.mark.parametrize("option", CONTRADICTING)
-def test_what_needs_a_cluster_contradicts_it(
-    tmp_path: Path,
-    option: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    given = ["job", "--store", str(tmp_path), "--local-debug", *option.split()]
-    monkeypatch.setattr(sys, "argv", given)
-    assert_refused(command, capsys, f"leave out {option}, or leave out --local-debug")
-    assert files(tmp_path) == []
+# ---------------------------------------------------------------- in this process
 
 
 def run(store: Path, **changes: Any) -> str:

@@ -242,23 +242,33 @@ def test_numbers_have_three_digits_at_most_where_that_is_readable(value: float, 
 # The figure
 
 
-def test_the_figure_is_a_png_and_an_svg() -> None:
-    files = draw_figure3(rows(networks=["784-2-10", "784-2-2-10"]))
-    assert set(files) == {"png", "svg"}
-    height, width, _ = matplotlib.image.imread(io.BytesIO(files["png"]), format="png").shape
-    assert width > height > 500
-    assert ElementTree.fromstring(files["svg"]).tag == "{http://www.w3.org/2000/svg}svg"
+@pytest.fixture(scope="module")
+def figure() -> dict[str, bytes]:
+    """The figure of `rows()`."""
+    return draw_figure3(rows())
 
 
-def test_the_figure_names_its_axes_and_its_row_t_l() -> None:
-    svg = draw_figure3(rows())["svg"].decode()
+def test_the_figure_is_a_png_and_an_svg(figure: dict[str, bytes]) -> None:
+    assert set(figure) == {"png", "svg"}
+    height, width, _ = matplotlib.image.imread(io.BytesIO(figure["png"]), format="png").shape
+    assert min(height, width) > 500
+    assert ElementTree.fromstring(figure["svg"]).tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_the_figure_names_its_axes_and_its_row_t_l(figure: dict[str, bytes]) -> None:
+    svg = figure["svg"].decode()
     for text in ("784-2-10", "t = l", "non-finite", "missing", "mean over 1 seed(s)"):
         assert text in svg
 
 
-def test_the_figure_counts_the_declared_seeds_also_where_a_result_is_missing() -> None:
-    declared = [row(cell, outcome_of(cell), None) for cell in ablation().cells]
-    assert "mean over 2 seed(s)" in draw_figure3(declared)["svg"].decode()
+def test_a_figure_of_two_networks_counts_the_declared_seeds_also_where_results_are_missing() -> (
+    None
+):
+    networks = ["784-2-10", "784-2-2-10"]
+    declared = [row(cell, outcome_of(cell), None) for cell in ablation(networks=networks).cells]
+    svg = draw_figure3(declared)["svg"].decode()
+    for text in (*networks, "mean over 2 seed(s)"):
+        assert text in svg
 
 
 def test_an_infinite_divergence_is_drawn_as_inf_beside_finite_ones() -> None:
@@ -269,21 +279,22 @@ def test_an_infinite_divergence_is_drawn_as_inf_beside_finite_ones() -> None:
     assert ">3<" in svg
 
 
-def test_the_same_rows_give_the_same_files() -> None:
-    assert draw_figure3(rows()) == draw_figure3(rows())
+def test_the_same_rows_give_the_same_files(figure: dict[str, bytes]) -> None:
+    assert draw_figure3(rows()) == figure
 
 
-def test_other_values_give_another_figure() -> None:
-    other = [{**row, f"{WEIGHTS}_mean": 7.0} for row in rows()]
-    assert draw_figure3(other)["svg"] != draw_figure3(rows())["svg"]
+SMALLEST, LARGEST = 5e-324, 1.7e308
 
 
-@pytest.mark.parametrize(
-    "value", [None, 0.0, 1e-310, 1e-200, 1e-17, 1e-6, 3.0, 1e38, 1e160, 1e308, math.inf]
-)
-def test_a_figure_of_one_value_can_be_drawn(value: float | None) -> None:
+@pytest.mark.parametrize("value", [None, 0.0, SMALLEST, 1e-17, 3.0, LARGEST, math.inf])
+def test_a_figure_of_one_value_can_be_drawn_and_is_another_one(
+    figure: dict[str, bytes], value: float | None
+) -> None:
+    cells = ablation(t=[2], gamma=[1.0], sigma=[0.0]).cells
     means = dict.fromkeys((f"{ERROR}_mean", f"{WEIGHTS}_mean"), value)
-    assert set(draw_figure3([{**row, **means} for row in rows()])) == {"png", "svg"}
+    drawn = draw_figure3([{**row(cell, of(1.0)), **means} for cell in cells])
+    assert set(drawn) == {"png", "svg"}
+    assert drawn["svg"] != figure["svg"]
 
 
 def test_a_figure_of_missing_cells_can_be_drawn() -> None:

@@ -23,7 +23,6 @@ from running import (
     ROOT,
     ProcessId,
     descendants,
-    environment,
     processes,
     wait_until,
     workers,
@@ -128,7 +127,7 @@ def running(*command: str, extra: Mapping[str, str] | None = None) -> Iterator[J
             process = subprocess.Popen(
                 [sys.executable, "-m", *command],
                 cwd=ROOT,
-                env=environment() | dict(extra or {}),
+                env=os.environ | dict(extra or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,

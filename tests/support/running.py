@@ -1,7 +1,6 @@
 """Helps with processes that a test starts or finds: their environment, their descendants, and
 waiting for them."""
 
-import os
 import subprocess
 import threading
 import time
@@ -11,11 +10,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 240.0
-
-
-def environment() -> dict[str, str]:
-    """This process's environment variables without RAY_ADDRESS, so jobs start their own Ray."""
-    return {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
 
 
 def wait_until(
