@@ -4,13 +4,13 @@ Oracle: sums by hand. No test looks at how long anything takes.
 """
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from command_lines import called
 
 from jobs.benchmark.__main__ import PEERS_PYTHON, SEED, command, trials
 from jobs.benchmark.arithmetic import (
@@ -193,12 +193,9 @@ def test_a_peers_process_that_ends_is_said_with_its_last_words(
 
 
 def test_the_command_prints_every_contender_and_all_tables() -> None:
-    job = [sys.executable, "-m", "jobs.benchmark"]  # it keeps its process on one core
-    options = ["--no-peers", "--rounds", "2", "--updates", "3", "--widths", "1,2"]
-    done = subprocess.run(
-        [*job, *options, "--network", "784-16-16-10"], capture_output=True, text=True, cwd=ROOT
-    )
-    assert done.returncode == 0, done.stderr
+    counts = ("--rounds", "2", "--updates", "3", "--widths", "1,2", "--network", "784-16-16-10")
+    done = called("--no-peers", *counts, module="jobs.benchmark")
+    assert (done.code, done.stderr) == (0, "")
     lines = [[cell.strip() for cell in line.split("│")] for line in done.stdout.splitlines()]
     rows = [cells[1:4] for cells in lines if len(cells) == 10]
     inference = [

@@ -1,10 +1,7 @@
 """Tests of the profile, which says where a sweep's time goes. Oracle: sums and counts by hand."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from command_lines import called
 
 from jobs.mnist_ablation.cost import TRAINING_SAMPLES
 from jobs.profile.__main__ import BATCHES, COPIES, FLOOR, MEASURING, core_seconds, floor_seconds
@@ -12,7 +9,6 @@ from jobs.profile.network import Clock, NetworkTimes
 from pcworker.trials.configuration import Configuration, configuration
 from pcworker.trials.trial import Trial
 
-ROOT = Path(__file__).resolve().parents[2]
 NETWORK = "784-32-10"
 UPDATES = TRAINING_SAMPLES // 20
 
@@ -62,10 +58,9 @@ def test_a_clock_says_the_median_and_0_of_what_was_never_done() -> None:
 
 
 def test_the_command_prints_a_row_for_each_number_of_steps_and_their_sum() -> None:
-    job = [sys.executable, "-m", "jobs.profile"]  # it keeps its process on one core
-    options = ["--rounds", "1", "--networks", "784-16-10,784-16-16-10", "--t", "l,2,64"]
-    done = subprocess.run([*job, *options], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
+    networks = ("--networks", "784-16-10,784-16-16-10")
+    done = called("--rounds", "1", *networks, "--t", "l,2,64", module="jobs.profile")
+    assert (done.code, done.stderr) == (0, "")
     lines = [[cell.strip() for cell in line.split("│")] for line in done.stdout.splitlines()]
     rows = [cells[1:5] for cells in lines if len(cells) == 7]
     assert [name for name, *_ in rows] == [
@@ -77,12 +72,8 @@ def test_the_command_prints_a_row_for_each_number_of_steps_and_their_sum() -> No
 
 
 def test_a_network_that_the_fast_path_cannot_train_is_one_line() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "jobs.profile", "--networks", "784-33-10"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-    assert done.returncode == 2
+    done = called("--networks", "784-33-10", module="jobs.profile")
+    assert done.code == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
     assert "784-33-10" in done.stderr
-    assert "Traceback" not in done.stderr
