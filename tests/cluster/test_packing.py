@@ -68,7 +68,7 @@ def few_digits(digits: Digits, cpu: torch.device) -> Engine:
 def assert_packing_changes_nothing(engine: Engine, trials: list[Trial], step: int) -> None:
     """Compares the trials in one stack with the same in another order, in pairs, and alone.
 
-    step  every so manieth trial is also run alone
+    step  of so many trials, one is also run alone
     """
     assert len(trials) == 52
     together = engine.run(trials)
@@ -219,7 +219,7 @@ def test_the_probe_notices_the_end_of_a_sigmoids_buffer(small_engine: Engine) ->
 
 
 def test_more_threads_than_one_run_trials_alone(few_digits: Engine) -> None:
-    """A buffer that threads share has several ends."""
+    """Threads divide a buffer into parts, and each part has an end."""
     assert few_digits.run(three_trials()).packing == "stacked"
     torch.set_num_threads(2)
     assert few_digits.run(three_trials()).packing == "alone"

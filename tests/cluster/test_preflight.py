@@ -422,7 +422,7 @@ def test_the_plan_prints_the_cost(tmp_path: Path) -> None:
 
 
 def test_fault_5_data_that_is_truncated_beside_all_that_is_well(tmp_path: Path) -> None:
-    """A local Ray, from the command line: every other line is ok."""
+    """The command looks at a local Ray, and says that all else is ok."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / PARTS["train_images"].name).write_bytes(b"\0" * 1000)
     where = ("--store", str(tmp_path / "store"), "--data", str(tmp_path / "data"))
@@ -444,7 +444,7 @@ def test_fault_5_data_that_is_truncated_beside_all_that_is_well(tmp_path: Path) 
 def test_the_data_of_the_timing_experiment_are_a_directory_of_images(
     tmp_path: Path, broken: bool
 ) -> None:
-    """Only the names of the images are looked at. A class without an image is a fault."""
+    """Only the names of the files are looked at. A class without an image is a fault."""
     for name in ("cat", "dog"):
         (tmp_path / "data" / name).mkdir(parents=True)
         (tmp_path / "data" / name / ("a.txt" if broken else "a.jpg")).touch()
@@ -461,13 +461,13 @@ def test_the_data_of_the_timing_experiment_are_a_directory_of_images(
 
 
 def test_fault_6_a_disk_too_small_for_the_sweep_stops_the_job(tmp_path: Path) -> None:
-    """The weights take four times the space that there is: nothing is started or stored."""
+    """The weights need four times the disk's size, so nothing is started and nothing is stored."""
     width = str(disk(str(tmp_path))[1] // (16 * 794 * 2) * 4)
-    where = ("--store", str(tmp_path / "store"), "--workers", "1")
-    done = started("--networks", f"784-{width}-10", *SMALL[2:], *where)
+    where = ("--store", str(tmp_path / "store"), "--local-debug")
+    done = called("--networks", f"784-{width}-10", *SMALL[2:], *where)
     assert done.code == 2, done
     assert list(bad(lines_of(done))) == ["store's space"] == list(lines_of(done))
     assert "make room there" in done.stdout
     assert done.stderr.count("\n") == 1
-    assert "1 of 13 checks" in done.stderr and "--no-preflight" in done.stderr
+    assert "1 of 6 checks" in done.stderr and "--no-preflight" in done.stderr
     assert files(tmp_path / "store") == []

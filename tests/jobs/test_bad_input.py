@@ -1,4 +1,4 @@
-"""What a user can get wrong on the command lines, and how little it costs.
+"""Tests of the mistakes that a user can make on the command lines of the jobs.
 
 Each mistake ends with exit code 2 and one line on stderr, which holds the value and what is
 allowed. The sweep is refused before anything is started, and nothing is left in the store.

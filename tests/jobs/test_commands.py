@@ -1,4 +1,4 @@
-"""What holds for the commands of all jobs: their help, their plans, and what they do not import."""
+"""Tests of what all commands have: help, plans that start nothing, and few imports."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What identifies a detection run, and how it is planned."""
+"""Tests of the identity of a detection run and of its plan."""
 
 import json
 from dataclasses import asdict

@@ -1,8 +1,8 @@
 """Tests of a sweep as a researcher runs it: by command, on a real Ray, with MNIST, in a new folder.
 
-One small sweep of four shards is run undisturbed by one worker, and once more while it is
-interrupted and started again with two workers. The tests look at what that has left; those that
-damage a store damage a copy. Sweeps that are killed, or run by two drivers, are tests of faults.
+One small sweep of four shards runs undisturbed with one worker, and without Ray. Once more it is
+interrupted and started again with two workers. The tests look at the results. A test that damages a
+store damages a copy. Drivers that are killed, and two drivers at once, are in tests/faults.
 """
 
 import json
@@ -103,11 +103,12 @@ def sweeping(store: Path, *options: str, slow: bool = False) -> Iterator["subpro
 
 
 def of(store: Path, done: Ended) -> Run:
+    """What a command has left in a store."""
     return Run(store, done.code, done.stdout, done.stderr)
 
 
 def sweep(store: Path) -> Run:
-    """The sweep's command in this process, where nothing is left to be trained."""
+    """Calls the sweep's command in this process: nothing is left to train, so no Ray is started."""
     return of(store, called("--store", str(store), *SWEEP, "--workers", "1"))
 
 
@@ -132,7 +133,7 @@ def commits(store: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, int]:
-    """The sweep by one worker, and the peak of the worker's memory."""
+    """The sweep with one worker, and the peak of the worker's memory in bytes."""
     store, peaks = tmp_path_factory.mktemp("one-worker"), [0]
     with sweeping(store, "--workers", "1") as process:
         meanwhile(process, lambda: peaks.extend(map(peak_memory, workers(process.pid))))
@@ -153,11 +154,11 @@ def without_ray(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @dataclass(frozen=True)
 class Disturbed:
-    """The sweep, interrupted and started again, with two workers and beside another driver."""
+    """The sweep that was interrupted, and started again beside another driver."""
 
     interrupted: Run
     at_interruption: dict[str, bytes]
-    """The commits that were there."""
+    """The commits that were there after the interruption."""
     finished: Run
 
 
@@ -166,7 +167,7 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory) -> Disturbed:
     store = tmp_path_factory.mktemp("disturbed")
     with sweeping(store, "--workers", "1", slow=True) as process:
         assert wait_until(lambda: len(commits(store)) > 0, process), process.communicate()
-        os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does: to all in the terminal
+        os.killpg(process.pid, signal.SIGINT)  # Ctrl-C, too, signals the whole group
         interrupted = ended(process, store)
     at_interruption = commits(store)
     another = Heartbeat(LocalStore(store), sweep_folder(store).name)

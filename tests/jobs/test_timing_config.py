@@ -1,4 +1,4 @@
-"""What identifies a timing, and how it is planned."""
+"""Tests of the identity of a timing and of its plan."""
 
 from collections import Counter
 from dataclasses import asdict

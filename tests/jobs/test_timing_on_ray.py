@@ -123,3 +123,15 @@ def test_other_updates_under_the_same_name_are_refused(run: tuple[Path, Ended]) 
     # Without --data the images are synthetic, so the trials are others.
     line = refusal("--store", str(run[0]), "--sweep", "a", *SMALL, module=TIMING)
     assert "sweep a already holds another plan" in line
+
+
+def test_a_broken_image_ends_the_run_in_one_line(tmp_path: Path) -> None:
+    folder = directory(tmp_path / "data")
+    broken = folder / "train" / "n03" / "n03_1.PNG"
+    broken.write_bytes(b"no image")
+    where = ("--store", str(tmp_path / "store"), "--data", str(folder), "--local-debug")
+    ended = called("--networks", "small-conv", "--t", "5", *where, module=TIMING)
+    assert ended.code == 2
+    assert ended.stderr.count("\n") == 1
+    assert f"{broken} cannot be read as an image" in ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
