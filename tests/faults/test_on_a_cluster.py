@@ -81,7 +81,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, copy / name, ignore=ignore)
     shutil.copy(ROOT / ".rayignore", copy)
-    with (copy / "pcworker" / "digits.py").open("a") as source:
+    with (copy / "pcworker" / "errors.py").open("a") as source:
         source.write("# so that the copy's code_sha256 is its own\n")
     beside = (".env", "notes.txt", "results/a.parquet", ".venv/lib/x.py", "tests/test_x.py")
     for name in (*beside, "jobs/__pycache__/submit.cpython-311.pyc"):
@@ -260,7 +260,7 @@ def test_what_is_shipped_is_the_list_of_shipping_and_nothing_else(
     for place in unpacked:
         files = (path for path in place.rglob("*") if path.is_file())
         assert {str(p.relative_to(place)): p.stat().st_size for p in files} == wanted
-    assert "jobs/mnist_ablation.py" in wanted
+    assert "jobs/mnist_ablation/__main__.py" in wanted
     assert sum(wanted.values()) < 1_000_000
 
 
