@@ -4,13 +4,13 @@ import json
 import os
 import pty
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 from builders import ablation, collected, commit_all, planned, record_failure
+from command_lines import called
 
 from cluster.deletion import WATCH_S, at_work, delete, doomed, in_stages
 from cluster.driver.heartbeat import EVERY_S, Heartbeat
@@ -23,7 +23,6 @@ from pcworker.errors import InputError
 from pcworker.store.keys import SweepKeys
 from pcworker.store.local import LocalStore
 
-ROOT = Path(__file__).resolve().parents[2]
 SEAL = b"1"
 KEYS = SweepKeys("a")
 
@@ -214,24 +213,18 @@ def test_without_a_terminal_or_yes_nothing_is_deleted(
 
 @pytest.mark.parametrize(("answer", "code"), [("a", 0), ("b", 2), ("yes", 2)])
 def test_on_a_terminal_the_sweeps_name_is_the_answer(
-    store: LocalStore, answer: str, code: int
+    store: LocalStore, answer: str, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole(store, "a")
     before = everything(store)
-    terminal, slave = pty.openpty()
-    os.write(terminal, f"{answer}\n".encode())
-    done = subprocess.run(
-        [sys.executable, "-m", "jobs.delete", "--store", store.url, "--sweep", "a"],
-        stdin=slave,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-    os.close(slave)
-    os.close(terminal)
-    assert done.returncode == code, done.stderr
+    terminal, ours = pty.openpty()
+    with os.fdopen(terminal, "wb", 0) as typing, os.fdopen(ours) as stdin:
+        typing.write(f"{answer}\n".encode())
+        monkeypatch.setattr(sys, "stdin", stdin)
+        done = called("--store", store.url, "--sweep", "a", module="jobs.delete")
+    assert done.code == code, done
     assert everything(store) == ({} if code == 0 else before)
-    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == (0 if code == 0 else 1)
 
 
 @pytest.mark.parametrize("name", ["../b", "a/b", "", "+a"])

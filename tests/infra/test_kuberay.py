@@ -14,6 +14,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+from command_lines import called
 
 ROOT = Path(__file__).resolve().parents[2]
 OVERLAYS = ("cluster", "job")
@@ -177,10 +178,9 @@ def test_the_jobs_command_has_no_mistake(tmp_path: Path) -> None:
     """The runbook advises to try the command with --plan before machines are started for it."""
     entrypoint = rendered("job")["RayJob"]["spec"]["entrypoint"]
     python, *arguments = entrypoint.replace("s3://BUCKET/zilsweep", str(tmp_path)).split()
-    assert python == "python" and str(tmp_path) in arguments
-    command = [sys.executable, *arguments, "--plan"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert (python, arguments[0]) == ("python", "-m") and str(tmp_path) in arguments
+    done = called(*arguments[2:], "--plan", module=arguments[1])
+    assert (done.code, done.stderr) == (0, "")
     assert "Nothing was started" in done.stdout
 
 

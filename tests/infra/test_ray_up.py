@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -162,26 +163,45 @@ def start_one_of_each(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_ray_starts_nodes_at_an_api_as_the_file_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Oracle: moto, which plays the API of EC2. The nodes themselves do not exist."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    with mock_aws():
+@dataclass(frozen=True)
+class Up:
+    """What `ray up` has asked of EC2, and what is there afterwards."""
+
+    asked: dict[str, dict[str, Any]]
+    """The requests to RunInstances by node type."""
+    nodes: list[dict[str, Any]]
+    new_groups: int
+    """The number of security groups that Ray has made."""
+    roles: list[Any]
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Up:
+    """Moto plays the API of EC2. The nodes themselves do not exist."""
+    with pytest.MonkeyPatch.context() as patch, mock_aws():
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # Ray writes a key there
         ec2, iam = boto3.client("ec2", "eu-central-1"), boto3.client("iam", "eu-central-1")
         config = validate(yaml.safe_load(_filled_in(ec2)))
         groups = len(ec2.describe_security_groups()["SecurityGroups"])
-        start_one_of_each(config)
+        asked = start_one_of_each(config)
         reservations = ec2.describe_instances()["Reservations"]
-        nodes = [node for reservation in reservations for node in reservation["Instances"]]
-        started = {_tag(node, TAG_RAY_USER_NODE_TYPE): node for node in nodes}
-        assert set(started) == {"head", "gpu-spot", "gpu-on-demand"}
-        spots = [name for name, node in started.items() if node.get("InstanceLifecycle") == "spot"]
-        assert spots == ["gpu-spot"]
-        # The head's role allows only nodes with this tag.
-        assert {_tag(node, "ray-cluster-name") for node in nodes} == {"zilsweep"}
-        assert len(ec2.describe_security_groups()["SecurityGroups"]) == groups
-        assert iam.list_roles()["Roles"] == []
+        return Up(
+            asked,
+            [node for reservation in reservations for node in reservation["Instances"]],
+            len(ec2.describe_security_groups()["SecurityGroups"]) - groups,
+            iam.list_roles()["Roles"],
+        )
+
+
+def test_ray_starts_nodes_at_an_api_as_the_file_says(up: Up) -> None:
+    started = {_tag(node, TAG_RAY_USER_NODE_TYPE): node for node in up.nodes}
+    assert set(started) == {"head", "gpu-spot", "gpu-on-demand"}
+    spots = [name for name, node in started.items() if node.get("InstanceLifecycle") == "spot"]
+    assert spots == ["gpu-spot"]
+    # The head's role allows only nodes with this tag.
+    assert {_tag(node, "ray-cluster-name") for node in up.nodes} == {"zilsweep"}
+    assert up.new_groups == 0
+    assert up.roles == []
 
 
 def _another_type(asked: dict[str, Any]) -> None:
@@ -210,13 +230,8 @@ def _tagged_disks(asked: dict[str, Any]) -> None:
     asked["TagSpecifications"].append({"ResourceType": "volume", "Tags": []})
 
 
-def test_the_heads_role_allows_what_ray_asks_for_and_little_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    with mock_aws():
-        ec2 = boto3.client("ec2", "eu-central-1")
-        requests = start_one_of_each(validate(yaml.safe_load(_filled_in(ec2))))
+def test_the_heads_role_allows_what_ray_asks_for_and_little_else(up: Up) -> None:
+    requests = copy.deepcopy(up.asked)
     role, vpc = autoscaler_statements(), PARAMETERS["Vpc"]
     for request in requests.values():
         assert len(request["SecurityGroupIds"]) == 1
