@@ -1,5 +1,6 @@
-"""Engines that fail in ways no command line can bring about, and what dispatch and commit cost."""
+"""Engines fail in ways that no command line can bring about; and what dispatch and commit cost."""
 
+import json
 import os
 import signal
 import sys
@@ -9,28 +10,15 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import overhead
 import pytest
-from builders import collected as tables_of
-from faults import (
-    NAME,
-    NETWORKS,
-    assert_nothing_lost,
-    assert_trained_once,
-    collected,
-    commits,
-    undisturbed,
-    unfinished,
-)
-from overhead import SHARDS, measured
-from tables import RESULTS, equal_tables
+from faults import EPOCHS, NAME, NETWORKS, TRIALS, assert_trained_once, commits, unfinished
 
 from cluster.driver.dispatch import Dispatcher
 from cluster.driver.events import Failed, Finished
-from cluster.nodes.resources import Resources, ray_environment
-from cluster.sweeps.plan import Plan, make_plan, read_plan, store_plan
+from cluster.nodes.resources import Resources
+from cluster.sweeps.plan import Plan, Shard, read_plan, store_plan
 from jobs.experiments import EXPERIMENTS
-from jobs.mnist_ablation.experiment import ABLATION, ablation_engine
-from jobs.mnist_ablation.sweep import mnist_ablation
 from pcworker.data.mnist import load_digits
 from pcworker.store.local import LocalStore
 from pcworker.store.tables import SHARD_TABLES
@@ -42,7 +30,6 @@ pytestmark = pytest.mark.faults
 
 ONE_WORKER = Resources(workers=1, cpus=0.25, gpus=0, device="cpu")
 """A quarter of a core, so that workers that are just ending never stand in the way."""
-MORE_EPOCHS = 6
 TOO_MUCH = 2**60
 """Bytes that no machine has."""
 
@@ -50,22 +37,21 @@ TOO_MUCH = 2**60
 @pytest.fixture(scope="module")
 def on_ray() -> Iterator[ModuleType]:
     """The module `cluster.driver.on_ray`, connected to a Ray whose workers find our files."""
-    ray_environment(None)  # before ray is imported
+    import ray
+
+    from cluster.driver import on_ray
+    from cluster.nodes import connect
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     with pytest.MonkeyPatch.context() as to:
         to.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-        import ray
-
-        from cluster.driver import on_ray
-        from cluster.nodes import connect
-
-        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         with connect.connected(None):
             yield on_ray
 
 
 class Narrow:
-    """An engine without memory for a network's stacks of more than one trial: what a wide one
-    wants numpy does not get, what a half-wide one wants torch does not get."""
+    """An engine without memory for stacks of more than one trial. In a stack of more than half the
+    trials numpy asks for too much, in a narrower one torch does."""
 
     def __init__(self, digits: Any, device: Any) -> None:
         from pcworker.training.engine import Engine
@@ -75,12 +61,11 @@ class Narrow:
     def run(self, trials: Sequence[Trial], *, max_width: int | None, **rest: Any) -> ShardResult:
         import torch
 
-        if trials[0].configuration.network == NETWORKS[0]:
-            width = max_width or len(trials)
-            if width > len(trials) // 2:
-                np.empty(TOO_MUCH, np.uint8)
-            elif width > 1:
-                torch.empty(TOO_MUCH, dtype=torch.uint8)
+        width = max_width or len(trials)
+        if width > len(trials) // 2:
+            np.empty(TOO_MUCH, np.uint8)
+        elif width > 1:
+            torch.empty(TOO_MUCH, dtype=torch.uint8)
         return self._engine.run(trials, max_width=max_width, **rest)
 
 
@@ -102,10 +87,18 @@ class DiesAfterEveryCheckpoint:
         return self._engine.run(trials, save=die, **rest)
 
 
+def plan_and_shard(undisturbed: LocalStore, network: str) -> tuple[Plan, Shard]:
+    """The plan of the undisturbed sweep, and in it the shard of a network."""
+    plan = read_plan(undisturbed, NAME, EXPERIMENTS)
+    assert plan is not None
+    [shard] = [one for one in plan.shards if one.trials[0].configuration.network == network]
+    return plan, shard
+
+
 def run(
-    on_ray: ModuleType, plan: Plan, store: LocalStore, **engine: Any
-) -> tuple[list[Finished], list[Failed]]:
-    """Runs a plan on all of MNIST; returns what became of its attempts."""
+    on_ray: ModuleType, plan: Plan, shard: Shard, store: LocalStore, make_engine: Any
+) -> tuple[Finished, list[Failed]]:
+    """Runs a shard on all of MNIST. Returns the attempt that finished, and those that failed."""
     from pcworker.worker import Work
 
     store_plan(store, plan, {})
@@ -115,67 +108,59 @@ def run(
         device="cpu",
         cpus=1,
         tables=SHARD_TABLES,
-        **{"make_engine": ablation_engine, **engine},
+        make_engine=make_engine,
     )
     pool = on_ray.RayPool(work, load_digits(None), ONE_WORKER)
-    pool.start(len(plan.shards))
+    pool.start(1)
     events: list[Any] = []
-    assert Dispatcher(pool).run(plan.shards, lambda shard_id: False, events.append) == 0
-    return (
-        [event for event in events if isinstance(event, Finished)],
-        [event for event in events if isinstance(event, Failed)],
-    )
+    assert Dispatcher(pool).run([shard], lambda shard_id: False, events.append) == 0
+    [finished] = [event for event in events if isinstance(event, Finished)]
+    return finished, [event for event in events if isinstance(event, Failed)]
+
+
+def assert_equal_results(store: LocalStore, undisturbed: LocalStore, shard: Shard) -> None:
+    """Fails unless a shard's weights, metrics and twins are those of the undisturbed sweep."""
+    ours, theirs = (json.loads(commits(one)[shard.shard_id]) for one in (store, undisturbed))
+    assert ours["trial_ids"] == theirs["trial_ids"]
+    assert ours["result_digest"] == theirs["result_digest"]
+    assert ours["twins"] == theirs["twins"]
+    assert_trained_once(store)
+    assert not unfinished(store)
 
 
 def test_a_shard_without_memory_is_run_in_stacks_of_half_the_width(
-    on_ray: ModuleType, tmp_path: Path
+    on_ray: ModuleType, undisturbed: LocalStore, tmp_path: Path
 ) -> None:
-    store, plan = LocalStore(tmp_path), read_plan(undisturbed(), NAME, EXPERIMENTS)
-    assert plan is not None
-    _, failed = run(on_ray, plan, store, make_engine=Narrow)
+    store, (plan, shard) = LocalStore(tmp_path), plan_and_shard(undisturbed, NETWORKS[0])
+    assert len(shard.trials) == TRIALS
+    finished, failed = run(on_ray, plan, shard, store, Narrow)
+    assert finished.outcome == "committed"
     assert [event.kind for event in failed] == ["memory", "memory"]
     assert not any(event.quarantined for event in failed)
-    assert {event.shard.trials[0].configuration.network for event in failed} == {NETWORKS[0]}
     assert "MemoryError" in failed[0].error
     assert "can't allocate memory" in failed[1].error
-    before = commits(store)
-    assert collected(store).code == 0
-    assert_trained_once(store)
-    assert_nothing_lost(store, before)
+    assert_equal_results(store, undisturbed, shard)
 
 
 def test_a_worker_that_dies_at_every_epochs_end_trains_no_epoch_twice(
-    on_ray: ModuleType, tmp_path: Path
+    on_ray: ModuleType, undisturbed: LocalStore, tmp_path: Path
 ) -> None:
-    sweep = mnist_ablation(
-        networks=["784-16-16-10"],
-        seeds=[1],
-        t=[None, 1],
-        gamma=[0.5, 1.0],
-        sigma=[0.0, 0.1],
-        rules=("BP", "IL", "Z-IL", "Fa-Z-IL"),
-        epochs=MORE_EPOCHS,
-        batch_size=500,
-    )
-    plan = make_plan(ABLATION, sweep, NAME)
-    dying, living = LocalStore(tmp_path / "dying"), LocalStore(tmp_path / "living")
-    [finished], failed = run(on_ray, plan, dying, make_engine=DiesAfterEveryCheckpoint)
-    assert [event.kind for event in failed] == ["lost"] * (MORE_EPOCHS - 1)  # an epoch each
-    assert (finished.outcome, finished.resumed_from) == ("committed", MORE_EPOCHS - 1)
-    assert not unfinished(dying)
-
-    [finished], failed = run(on_ray, plan, living)
-    assert (finished.resumed_from, failed) == (0, [])
-    ours, theirs = tables_of(dying, NAME).tables, tables_of(living, NAME).tables
-    for name in RESULTS:
-        assert ours[name].num_rows > 0
-        assert equal_tables(ours[name], theirs[name]), f"{name} differs"
+    store, (plan, shard) = LocalStore(tmp_path), plan_and_shard(undisturbed, NETWORKS[-1])
+    finished, failed = run(on_ray, plan, shard, store, DiesAfterEveryCheckpoint)
+    assert [event.kind for event in failed] == ["lost"] * (EPOCHS - 1)  # an epoch each
+    assert (finished.outcome, finished.resumed_from) == ("committed", EPOCHS - 1)
+    assert_equal_results(store, undisturbed, shard)
 
 
-def test_two_thousand_shards_leave_the_drivers_memory_as_it_is(
-    on_ray: ModuleType, tmp_path: Path
+@pytest.mark.parametrize(
+    ("shards", "growth_bytes"),
+    [(600, 6 * 2**20), pytest.param(overhead.SHARDS, 30 * 2**20, marks=pytest.mark.long)],
+)
+def test_many_shards_leave_the_drivers_memory_as_it_is(
+    on_ray: ModuleType, tmp_path: Path, shards: int, growth_bytes: int
 ) -> None:
-    overhead = measured(on_ray, LocalStore(tmp_path), SHARDS)
-    print(overhead)
-    assert overhead.shards == SHARDS == len(overhead.wall_ms)
-    assert overhead.final_bytes - overhead.early_bytes < 30 * 2**20
+    """A driver that kept 20 kB for each shard would exceed these bounds."""
+    found = overhead.measured(on_ray, LocalStore(tmp_path), shards)
+    print(found)
+    assert found.shards == shards == len(found.wall_ms)
+    assert found.final_bytes - found.early_bytes < growth_bytes

@@ -25,6 +25,7 @@ from faults import (
 from ray_clusters import RayCluster, ray_cluster
 from seaweed import Seaweed
 
+from pcworker.store.local import LocalStore
 from pcworker.store.s3 import S3Store
 
 pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("ray")]
@@ -57,7 +58,7 @@ def submitted(cluster: RayCluster, store: S3Store, folder: Path) -> Job:
 
 
 def test_a_submitted_sweep_outlives_a_lost_node_and_uses_one_that_joins(
-    cluster: RayCluster, server: Seaweed, tmp_path: Path
+    cluster: RayCluster, server: Seaweed, undisturbed: LocalStore, tmp_path: Path
 ) -> None:
     store = S3Store(f"s3://{server.server.bucket}/nodes", server.server.endpoint)
     job = submitted(cluster, store, tmp_path)
@@ -74,4 +75,4 @@ def test_a_submitted_sweep_outlives_a_lost_node_and_uses_one_that_joins(
     # one on the node that joined, unless the rest was done before it was there
     assert len(done.events("worker")) in (2, 3)
     assert_trained_once(store)
-    assert_nothing_lost(store, before)
+    assert_nothing_lost(store, before, undisturbed)

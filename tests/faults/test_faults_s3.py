@@ -1,5 +1,5 @@
-"""An object store in trouble: answers that are lost, errors in bursts, an outage longer than every
-retry, a worker killed between its upload and its commit.
+"""An object store is in trouble: answers are lost, errors come in bursts, an outage is longer than
+every retry, a worker is killed between its upload and its commit.
 
 The store is SeaweedFS, behind a proxy that fails when it is told to.
 """
@@ -30,7 +30,9 @@ from faults import (
 )
 from faulty_proxy import FaultyProxy, faulty_proxy
 from seaweed import Seaweed
+from tables import RESULTS
 
+from pcworker.store.local import LocalStore
 from pcworker.store.s3 import S3Store
 
 pytestmark = pytest.mark.faults
@@ -38,9 +40,9 @@ pytestmark = pytest.mark.faults
 COMMIT = r"/commit\.json"
 LAST_CHECKPOINT = r"/checkpoint-2\.npz"
 SOON_AT_AN_END = {"AWS_MAX_ATTEMPTS": "2"}
-"""A cycle of retries of a second or two, where it is ten by default."""
+"""With this a cycle of retries takes a second or two. By default it takes ten."""
 REFUSED = 12
-"""Requests, of workers and driver, that an outage leaves without an answer."""
+"""An outage lasts until so many requests, of workers and driver, were left without an answer."""
 
 
 @pytest.fixture
@@ -62,33 +64,17 @@ def through(proxy: FaultyProxy, store: S3Store) -> tuple[str, ...]:
 
 
 def assert_no_failure(run: Run, store: S3Store) -> None:
+    """Fails if an attempt has failed, or if a shard was trained or committed twice."""
     assert run.code == 0, run.stderr
     assert not run.events("failed")
     assert not store.list(KEYS.failures)
     assert sorted(e["shard"] for e in run.events("committed")) == sorted(commits(store))
-
-
-def test_a_sweep_in_an_object_store_is_the_local_one(store: S3Store, server: Seaweed) -> None:
-    done = finished(*arguments(store, "--workers", "2"))
-    assert_no_failure(done, store)
     assert_trained_once(store)
-    assert_nothing_lost(store, {})
-
-    endpoint = ("--s3-endpoint", server.server.endpoint)
-    elsewhere = {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}  # the option comes first
-    job = ("--store", store.url, "--sweep", NAME)
-    for options, extra in (((), {}), (endpoint, elsewhere)):
-        for table in ("trials", "epochs", "weights", "divergence"):
-            store.delete(KEYS.table(table))
-        again = finished("jobs.collect", *job, *options, extra=extra)
-        assert (again.code, again.stderr) == (0, "")
-        assert_nothing_lost(store, {})
-        status = finished("jobs.status", *job, *options, extra=extra)
-        assert (status.code, status.stderr) == (0, "")
-        assert f"{SHARDS} done" in " ".join(status.stdout.split())
 
 
-def test_a_worker_killed_between_upload_and_commit(store: S3Store, proxy: FaultyProxy) -> None:
+def test_a_worker_killed_between_upload_and_commit(
+    store: S3Store, proxy: FaultyProxy, undisturbed: LocalStore
+) -> None:
     arrived, killed = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -110,26 +96,18 @@ def test_a_worker_killed_between_upload_and_commit(store: S3Store, proxy: Faulty
     assert (failed["shard"], failed["kind"]) == (shard, "lost")
     assert len(attempts(store, shard)) == 2
     assert_trained_once(store, shard)
-    assert_nothing_lost(store, before)
+    assert_nothing_lost(store, before, undisturbed)
     audited = "Determinism audit: 1 repeated attempts of 1 shards, all bit-identical."
     assert audited in done.stdout
     assert audited in collected(store).stdout
 
 
-def test_a_commit_whose_answer_is_lost_is_a_commit(store: S3Store, proxy: FaultyProxy) -> None:
+def test_lost_answers_and_errors_in_bursts_cost_time_and_nothing_else(
+    store: S3Store, proxy: FaultyProxy, undisturbed: LocalStore, server: Seaweed
+) -> None:
     def lost() -> None:
-        proxy.inject("internal error", "GET", COMMIT, times=3)  # so is the first look at it
+        proxy.inject("internal error", "GET", COMMIT, times=3)  # so is the first look at the commit
 
-    proxy.inject("lose answer", "PUT", COMMIT, times=SHARDS, first=lost)
-    done = finished(*through(proxy, store))
-    assert proxy.injected["lose answer"] == SHARDS
-    assert proxy.injected["internal error"] == 3 * SHARDS
-    assert_no_failure(done, store)
-    assert_trained_once(store)
-    assert_nothing_lost(store, {})
-
-
-def test_errors_in_bursts_cost_time_and_nothing_else(store: S3Store, proxy: FaultyProxy) -> None:
     proxy.inject("slow down", "PUT", times=5)
     proxy.inject("internal error", "GET", times=5)
     proxy.inject("hang", "PUT", r"/checkpoint-1\.npz")
@@ -139,17 +117,41 @@ def test_errors_in_bursts_cost_time_and_nothing_else(store: S3Store, proxy: Faul
     proxy.inject("slow down", "PUT", r"/weights\.parquet", times=4)
     proxy.inject("lose answer", "PUT", r"/attempt\.json", times=2)
     proxy.inject("slow down", "PUT", COMMIT, times=4)
+    proxy.inject("lose answer", "PUT", COMMIT, times=SHARDS, first=lost)
     proxy.inject("truncate", "GET", r"\.parquet", times=4)
     done = finished(*through(proxy, store))
-    faults = {"slow down": 13, "internal error": 9, "hang": 1, "close": 4, "lose answer": 4}
-    assert proxy.injected == faults | {"truncate": 4}
+    assert proxy.injected == {
+        "slow down": 13,
+        "internal error": 9 + 3 * SHARDS,
+        "hang": 1,
+        "close": 4,
+        "lose answer": 4 + SHARDS,
+        "truncate": 4,
+    }
     assert_no_failure(done, store)
-    assert_trained_once(store)
-    assert_nothing_lost(store, {})
+    assert_nothing_lost(store, {}, undisturbed)
+    assert_other_commands_find_it(store, server, undisturbed)
 
 
-def test_a_store_that_is_away_between_two_shards_is_waited_for(
-    store: S3Store, proxy: FaultyProxy
+def assert_other_commands_find_it(store: S3Store, server: Seaweed, undisturbed: LocalStore) -> None:
+    """Fails unless collector and status read the sweep, by the endpoint of the environment and by
+    that of their option, which comes first."""
+    endpoint = ("--s3-endpoint", server.server.endpoint)
+    elsewhere = {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}
+    job = ("--store", store.url, "--sweep", NAME)
+    for options, extra in (((), {}), (endpoint, elsewhere)):
+        for table in RESULTS:
+            store.delete(KEYS.table(table))
+        again = finished("jobs.collect", *job, *options, extra=extra)
+        assert (again.code, again.stderr) == (0, "")
+        assert_nothing_lost(store, {}, undisturbed)
+        status = finished("jobs.status", *job, *options, extra=extra)
+        assert (status.code, status.stderr) == (0, "")
+        assert f"{SHARDS} done" in " ".join(status.stdout.split())
+
+
+def test_a_store_that_is_away_between_two_shards_and_in_mid_shard_is_waited_for(
+    store: S3Store, proxy: FaultyProxy, undisturbed: LocalStore
 ) -> None:
     def go_away() -> None:
         proxy.down = True
@@ -158,38 +160,29 @@ def test_a_store_that_is_away_between_two_shards_is_waited_for(
     with running(*through(proxy, store), extra=SOON_AT_AN_END) as job:
         job.says("waiting for the store, for up to")
         before = come_back(job, store, proxy)
-        done = job.end()
-    assert len(before) == 1
-    assert done.stdout.count("waiting for the store") == 1
-    assert_no_failure(done, store)
-    assert_trained_once(store)
-    assert_nothing_lost(store, before)
-
-
-def test_a_store_that_is_away_in_mid_shard_is_waited_for(
-    store: S3Store, proxy: FaultyProxy
-) -> None:
-    with running(*through(proxy, store), extra=SOON_AT_AN_END) as job:
-        job.wait_for(lambda: commits(store) and unfinished(store), "a checkpoint of another shard")
+        assert len(before) == 1
+        job.wait_for(lambda: unfinished(store), "a checkpoint of the second shard")
+        assert job.stdout.count("waiting for the store") == 1
         proxy.down = True
-        job.says("waiting for the store")  # the driver, although it is a worker that waits
-        before = come_back(job, store, proxy)
+        # the driver says it, although it is a worker that waits
+        job.wait_for(lambda: job.stdout.count("waiting for the store") == 2, "waits again")
+        before |= come_back(job, store, proxy)
         done = job.end()
     assert_no_failure(done, store)
-    assert_trained_once(store)
-    assert_nothing_lost(store, before)
+    assert_nothing_lost(store, before, undisturbed)
 
 
 def come_back(job: Job, store: S3Store, proxy: FaultyProxy) -> dict[str, bytes]:
-    """Ends an outage after several cycles of retries; returns the commits of before."""
-    job.wait_for(lambda: proxy.injected["down"] >= REFUSED, f"{REFUSED} requests in vain")
+    """Ends an outage after several cycles of retries. Returns the commits of before."""
+    enough = proxy.injected["down"] + REFUSED
+    job.wait_for(lambda: proxy.injected["down"] >= enough, f"{REFUSED} requests in vain")
     before = commits(store)
     proxy.down = False
     return before
 
 
 def test_a_server_that_crashes_and_comes_back_has_lost_nothing(
-    store: S3Store, server: Seaweed
+    store: S3Store, server: Seaweed, undisturbed: LocalStore
 ) -> None:
     with running(*arguments(store, "--workers", "1"), extra=SOON_AT_AN_END) as job:
         job.wait_for(lambda: commits(store) and unfinished(store), "a checkpoint of another shard")
@@ -198,6 +191,5 @@ def test_a_server_that_crashes_and_comes_back_has_lost_nothing(
         server.start()
         done = job.end()
     assert_no_failure(done, store)
-    assert_trained_once(store)
-    assert_nothing_lost(store, before)
+    assert_nothing_lost(store, before, undisturbed)
     assert failures(store) == []

@@ -1,4 +1,4 @@
-"""A directory as a store whose disk is full, or in which something was damaged."""
+"""The store is a directory whose disk is full, or in which something was damaged."""
 
 import os
 import shutil
@@ -8,31 +8,37 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from builders import record_failure
 from faults import (
     KEYS,
+    NAME,
+    TRIALS,
+    Run,
     arguments,
     assert_nothing_lost,
     assert_trained_once,
     collected,
     commits,
     finished,
-    kill_mid_shard,
     running,
     unfinished,
 )
 
+from cluster.sweeps.plan import read_plan
+from jobs.experiments import EXPERIMENTS
 from pcworker.store.local import LocalStore
 
 pytestmark = pytest.mark.faults
 
 DISK_BYTES = 64 * 2**20
 ROOM_LEFT_BYTES = 64 * 2**10
-"""Enough for a small file, not for a network's weights: a disk is seldom full to the last byte."""
+"""There is enough for a small file but not for a network's weights: a disk is seldom full to the
+last byte."""
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small file system of its own."""
+    """A small file system of the test's own."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
@@ -49,28 +55,31 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("room", [0, ROOM_LEFT_BYTES])
-def test_a_full_disk_ends_the_driver_with_one_line_and_loses_nothing(disk: Path, room: int) -> None:
+def test_a_full_disk_ends_the_driver_with_one_line_and_loses_nothing(
+    disk: Path, undisturbed: LocalStore
+) -> None:
+    """While a shard is trained, the disk is nearly full at first, and full the next time. Each time
+    the same command goes on when there is space again."""
     store = LocalStore(disk / "store")
-    ballast = disk / "ballast"
-    command = arguments(store, "--workers", "1")
-    with running(*command) as job:
-        job.wait_for(lambda: commits(store) and unfinished(store), "a commit and a checkpoint")
-        fill(ballast, room)
-        before = commits(store)
-        done = job.end()
-    done.says_one_line("error:", str(disk), "No space left on device", "space on its disk")
-    assert len(done.events("failed")) <= 1  # nothing is trained for a disk that cannot take it
-    assert commits(store) == before
-    ballast.unlink()
-    again = finished(*command)
-    assert again.code == 0, again.stderr
+    for room in (ROOM_LEFT_BYTES, 0):
+        with running(*arguments(store, "--workers", "1")) as job:
+            job.says(" event=worker ")
+            job.wait_for(lambda: commits(store) and unfinished(store), "a commit and a checkpoint")
+            fill(disk / "ballast", room)
+            before = commits(store)
+            done = job.end()
+        done.says_one_line("error:", str(disk), "No space left on device", "space on its disk")
+        assert len(done.events("failed")) <= 1  # nothing is trained for a disk that cannot take it
+        assert commits(store) == before
+        (disk / "ballast").unlink()
+    done = finished(*arguments(store, "--workers", "1"))
+    assert done.code == 0, done.stderr
     assert_trained_once(store)
-    assert_nothing_lost(store, before)
+    assert_nothing_lost(store, before, undisturbed)
 
 
 def fill(path: Path, room: int) -> None:
-    """Takes all the space of a disk, but for `room` bytes."""
+    """Takes all the space of a disk except for `room` bytes."""
     with path.open("wb", buffering=0) as file:
         with suppress(OSError):
             while file.write(bytes(2**16)):
@@ -83,19 +92,17 @@ def fill(path: Path, room: int) -> None:
             os.fsync(file.fileno())
 
 
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> LocalStore:
-    """The sweep with a killed worker, and so with the record of a failure."""
-    store = LocalStore(tmp_path_factory.mktemp("killed"))
-    with running(*arguments(store, "--workers", "1")) as job:
-        kill_mid_shard(job, store)
-        assert job.end().code == 0
+@pytest.fixture
+def copy(undisturbed: LocalStore, tmp_path: Path) -> LocalStore:
+    """The undisturbed sweep, and in it the record of an attempt that was lost."""
+    store = LocalStore(shutil.copytree(undisturbed.root, tmp_path / "copy"))
+    plan = read_plan(store, NAME, EXPERIMENTS)
+    assert plan is not None
+    record_failure(store, plan, plan.shards[0], kind="lost", quarantined=False)
     return store
 
 
-@pytest.fixture
-def copy(killed: LocalStore, tmp_path: Path) -> LocalStore:
-    return LocalStore(shutil.copytree(killed.root, tmp_path / "copy"))
+Damage = Callable[[Path], None]
 
 
 def truncated(path: Path) -> None:
@@ -108,47 +115,61 @@ def corrupted(path: Path) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("damage", [truncated, corrupted])
+def harm(store: LocalStore, one: Damage, other: Damage) -> tuple[Path, list[Path]]:
+    """Damages the first shard's commit, the second one's weights, and the record of a failure.
+
+    Returns the damaged weights, and the files that the message tells the user to delete.
+    """
+    first, second, _ = sorted(commits(store))
+    [failure] = store.list(KEYS.failures)
+    [weights] = [k for k in store.list(KEYS.attempts(second)) if k.endswith("weights.parquet")]
+    for key, damage in ((KEYS.commit(first), one), (weights, other), (failure, one)):
+        damage(store.root / key)
+    deleted = (KEYS.commit(first), KEYS.commit(second), failure)
+    return store.root / weights, [store.root / key for key in deleted]
+
+
+def assert_named(refused: Run, weights: Path, deleted: list[Path]) -> None:
+    refused.says_one_line("delete", "damaged", str(weights), *map(str, deleted))
+
+
 def test_what_is_damaged_is_named_and_mended_by_doing_what_the_message_says(
-    copy: LocalStore, damage: Callable[[Path], None]
+    copy: LocalStore, undisturbed: LocalStore
 ) -> None:
     first, second, third = sorted(commits(copy))
-    [failure] = copy.list(KEYS.failures)
-    [parquet] = [k for k in copy.list(KEYS.attempts(second)) if k.endswith("weights.parquet")]
-    for key in (KEYS.commit(first), parquet, failure):
-        damage(copy.root / key)
-    mending = [str(copy.root / key) for key in (KEYS.commit(first), KEYS.commit(second), failure)]
-
-    refused = collected(copy)
-    refused.says_one_line("delete", "damaged", str(copy.root / parquet), *mending)
+    weights, deleted = harm(copy, truncated, corrupted)
+    assert_named(collected(copy), weights, deleted)
     partial = collected(copy, "--partial")
     assert (partial.code, partial.stderr) == (0, "")
-    assert "14 trials are missing" in partial.stdout
+    assert f"{2 * TRIALS} trials are missing" in partial.stdout
     before = {third: commits(copy)[third]}  # readable all the time
-    for path in mending:
-        Path(path).unlink()
+    for path in deleted:
+        path.unlink()
     again = finished(*arguments(copy, "--workers", "1"))
     assert again.code == 0, again.stderr
     assert {event["shard"] for event in again.events("committed")} == {first, second}
-    assert_nothing_lost(copy, before)
+    assert_nothing_lost(copy, before, undisturbed)
 
 
-@pytest.mark.parametrize("damage", [truncated, corrupted])
+def test_the_other_kind_of_damage_is_named_too(copy: LocalStore) -> None:
+    weights, deleted = harm(copy, corrupted, truncated)
+    assert_named(collected(copy), weights, deleted)
+
+
 def test_a_damaged_plan_is_named_and_made_anew_by_the_same_command(
-    copy: LocalStore, damage: Callable[[Path], None]
+    copy: LocalStore, undisturbed: LocalStore
 ) -> None:
     plan, before = copy.root / KEYS.plan, commits(copy)
     whole = plan.read_bytes()
-    damage(plan)
-    for refused in (finished(*arguments(copy)), collected(copy, "--partial")):
-        refused.says_one_line(str(plan), "damaged", "restore the file")
-    plan.write_bytes(whole)  # one way
-    assert collected(copy).code == 0
-    assert_nothing_lost(copy, before)
-    plan.unlink()  # the other: a plan is a function of the trials
+    for damage in (truncated, corrupted):
+        damage(plan)
+        for refused in (finished(*arguments(copy)), collected(copy, "--partial")):
+            refused.says_one_line(str(plan), "damaged", "restore the file")
+        plan.write_bytes(whole)
+    # To restore the file is one way. The other is to delete it: trials determine their plan.
+    plan.unlink()
+    shutil.rmtree((copy.root / KEYS.table("trials")).parent)  # and the tables with it
     again = finished(*arguments(copy))
     assert again.code == 0, again.stderr
     assert not again.events("committed")  # all was there
-    done = collected(copy)
-    assert done.code == 0, done.stderr
-    assert_nothing_lost(copy, before)
+    assert_nothing_lost(copy, before, undisturbed)

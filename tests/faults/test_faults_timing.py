@@ -1,5 +1,5 @@
-"""Timing runs that are disturbed: the weights are those of an undisturbed run, and every row of
-times is of one attempt that was timed from its beginning to its end."""
+"""Timing runs are disturbed: the weights are those of an undisturbed run, and every row of times is
+from one attempt that was timed from its beginning to its end."""
 
 from pathlib import Path
 
@@ -13,14 +13,14 @@ from pcworker.store.store import Store
 
 pytestmark = pytest.mark.faults
 
-UPDATES, BLOCK = 400, 4
+UPDATES, BLOCK = 80, 4
 
 
 def timing(store: Store) -> tuple[str, ...]:
     return (
         *("jobs.imagenet_timing", "--store", store.url, "--sweep", NAME),
         *("--networks", "small-conv", "--updates", str(UPDATES), "--block", str(BLOCK)),
-        *("--t", "10", "--seeds", "1,2", "--cpus-per-worker", "1", "--workers", "1"),
+        *("--t", "4", "--seeds", "1,2", "--cpus-per-worker", "1", "--workers", "1"),
     )
 
 

@@ -4,7 +4,6 @@ Every test of faults ends with `assert_nothing_lost`. No test waits for a fixed 
 an object in the store, for a line that the driver prints, or for a process.
 """
 
-import atexit
 import os
 import re
 import signal
@@ -14,7 +13,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -30,7 +28,6 @@ from running import (
 from tables import RESULTS, equal_tables
 
 from pcworker.store.keys import SweepKeys
-from pcworker.store.local import LocalStore
 from pcworker.store.parquet import from_parquet
 from pcworker.store.store import Store
 
@@ -39,14 +36,16 @@ KEYS = SweepKeys(NAME)
 NETWORKS = ("784-32-32-10", "784-32-10", "784-16-10")
 """Each network is one shard, which takes a few seconds."""
 SHARDS = len(NETWORKS)
+TRIALS = 5
+"""Trials of each network, in one stack."""
 EPOCHS = 3
 
 
 def declared(*networks: str, epochs: int = EPOCHS) -> tuple[str, ...]:
-    """The options that declare the sweep: 7 trials of each network."""
+    """The options that declare the sweep: TRIALS trials of each network."""
     return (
         *("--sweep", NAME, "--networks", ",".join(networks), "--epochs", str(epochs)),
-        *("--t", "l,1", "--gamma", "0.5,1", "--sigma", "0,0.1", "--batch-size", "500"),
+        *("--t", "l,1", "--gamma", "1", "--sigma", "0,0.1", "--batch-size", "500"),
     )
 
 
@@ -160,18 +159,6 @@ def collected(store: Store, *options: str) -> Run:
     return finished("jobs.collect", "--store", store.url, "--sweep", NAME, *options)
 
 
-@cache
-def undisturbed() -> LocalStore:
-    """The store of the sweep after one worker has run it without any fault. Tests only read it."""
-    folder = tempfile.TemporaryDirectory(prefix="undisturbed-")
-    atexit.register(folder.cleanup)
-    store = LocalStore(Path(folder.name))
-    done = finished(*arguments(store, "--workers", "1"))
-    assert done.code == 0, done.stderr
-    assert len(commits(store)) == SHARDS
-    return store
-
-
 def commits(store: Store) -> dict[str, bytes]:
     """The bytes of each commit, by shard."""
     keys = [key for key in store.list(KEYS.shards) if key.endswith("/commit.json")]
@@ -206,12 +193,12 @@ def failures(store: Store) -> list[dict[str, object]]:
     return rows
 
 
-def assert_nothing_lost(store: Store, before: Mapping[str, bytes]) -> None:
+def assert_nothing_lost(store: Store, before: Mapping[str, bytes], undisturbed: Store) -> None:
     """Fails unless every table equals that of the undisturbed sweep, every shard is committed, and
     none of the commits `before` has changed."""
     assert before.items() <= commits(store).items()
     assert len(commits(store)) == SHARDS
-    ours, theirs = read_tables(store), read_tables(undisturbed())
+    ours, theirs = read_tables(store), read_tables(undisturbed)
     for name, table in ours.items():
         assert equal_tables(table, theirs[name]), f"{name} differs"
 
