@@ -72,7 +72,14 @@ def adopt_plan(store: Store, plan: Plan[C]) -> Plan[C]:
     Raises InputError if the name is taken by another trial set, DamagedError if the stored plan
     cannot be read.
     """
-    stored = read_plan(store, plan.name, {plan.experiment.name: plan.experiment})
+    try:
+        stored = read_plan(store, plan.name, {plan.experiment.name: plan.experiment})
+    except _OtherExperiment as error:
+        raise InputError(
+            f"sweep {plan.name} already holds another plan, of another experiment than "
+            f"{plan.experiment.name}; choose another --sweep, or leave it out to get a name of its "
+            "own"
+        ) from error
     if stored is None:
         return plan
     if trial_set_fingerprint(stored.trials) != trial_set_fingerprint(plan.trials):
@@ -110,13 +117,13 @@ def read_plan(store: Store, name: str, experiments: Experiments) -> Plan[Any] | 
         # The oldest plans name no experiment: the ablation was the only one then.
         kind = body.setdefault("experiment", "ablation")
         if (experiment := experiments.get(kind)) is None:
-            raise _Unknown(kind)
+            raise _OtherExperiment(
+                f"sweep {name} holds a plan of the experiment {kind}, and this command knows "
+                f"{', '.join(experiments)}; give another --sweep, or use a version that knows it"
+            )
         return _from_json(body, name, experiment)
-    except _Unknown as unknown:
-        raise InputError(
-            f"sweep {name} holds a plan of the experiment {unknown}, and this command knows "
-            f"{', '.join(experiments)}; give another --sweep, or use a version that knows it"
-        ) from unknown
+    except _OtherExperiment:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, InputError) as error:
         raise DamagedError(
             f"{store.describe(key)} is damaged or from another version "
@@ -162,7 +169,7 @@ def plan_json(plan: Plan[Any]) -> dict[str, Any]:
     }
 
 
-class _Unknown(Exception):
+class _OtherExperiment(InputError):
     """Raised for a plan whose experiment the command does not know."""
 
 
