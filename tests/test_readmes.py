@@ -214,8 +214,10 @@ def test_every_file_module_and_command_that_is_named_exists(readme: str) -> None
         words = span.split()
         if words[0] in CHECKS and ("-m jobs." in span or (words[0] == "make" and words[1:])):
             CHECKS[words[0]](words[1:])
+        elif len(words) == 1 and "::" in span:
+            assert is_test(readme, *span.split("::")), span
         elif len(words) == 1 and "<" not in span and is_path(span):
-            assert is_file(readme, span), span
+            assert files_of(readme, span), span
         elif module := re.match(rf"(?:{'|'.join(FOLDERS)})(?:\.\w+)+$", words[0]):
             assert is_module(module[0]), span
 
@@ -241,12 +243,19 @@ def is_path(span: str) -> bool:
     return span.endswith(SUFFIXES) or span.partition("/")[0] in FOLDERS
 
 
-def is_file(readme: str, name: str) -> bool:
-    """True if the file exists, seen from the root or from the README's folder. A name without a
+def files_of(readme: str, name: str) -> list[Path]:
+    """The files of that name, seen from the root or from the README's folder. A name without a
     folder may be anywhere."""
-    exact = (ROOT, (ROOT / readme).parent)
-    anywhere = [] if "/" in name else [(ROOT / folder).rglob(name) for folder in FOLDERS]
-    return any(any(found) for found in (*(here.glob(name) for here in exact), *anywhere))
+    exact = [ROOT, (ROOT / readme).parent]
+    anywhere = [] if "/" in name else [ROOT / folder for folder in FOLDERS]
+    return [
+        *(path for folder in exact for path in folder.glob(name)),
+        *(path for folder in anywhere for path in folder.rglob(name)),
+    ]
+
+
+def is_test(readme: str, file: str, name: str) -> bool:
+    return any(f"def {name}(" in path.read_text() for path in files_of(readme, file))
 
 
 def is_module(name: str) -> bool:
