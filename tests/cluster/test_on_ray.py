@@ -46,7 +46,7 @@ def on_ray() -> Iterator[ModuleType]:
 def test_a_killed_worker_is_replaced_and_its_shard_ends_with_the_bits_of_this_process(
     on_ray: ModuleType, tmp_path: Path
 ) -> None:
-    plan = small_plan("784-16-10", epochs=150)  # this takes some seconds
+    plan = small_plan("784-16-10", epochs=100)  # this takes some seconds
     [shard] = plan.shards
     killed, alone = LocalStore(tmp_path / "killed"), LocalStore(tmp_path / "alone")
     shares: list[float] = []

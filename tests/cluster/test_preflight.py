@@ -5,6 +5,7 @@ planted one at a time, in a store, in a data set and in the size of a sweep, and
 find each. `test_faults_preflight` plants faults in clusters and nodes.
 """
 
+import math
 import os
 import re
 import threading
@@ -31,6 +32,7 @@ from cluster.preflight.look import demands_token
 from cluster.preflight.node import disk, knock
 from cluster.preflight.store import ahead, look_at_store
 from cluster.preflight.verdicts import failed, summary
+from cluster.sweeps import preview
 from cluster.sweeps.estimate import Estimate
 from cluster.sweeps.preview import cost_line
 from jobs.imagenet_timing.configuration import timing_configuration
@@ -460,8 +462,11 @@ def test_the_data_of_the_timing_experiment_are_a_directory_of_images(
     assert ("cat holds no image" if broken else str(tmp_path / "data")) in lines["data"]
 
 
-def test_fault_6_a_disk_too_small_for_the_sweep_stops_the_job(tmp_path: Path) -> None:
+def test_fault_6_a_disk_too_small_for_the_sweep_stops_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The weights need four times the disk's size, so nothing is started and nothing is stored."""
+    monkeypatch.setattr(preview, "WORTH_MEASURING_S", math.inf)  # its minutes are not looked at
     width = str(disk(str(tmp_path))[1] // (16 * 794 * 2) * 4)
     where = ("--store", str(tmp_path / "store"), "--local-debug")
     done = called("--networks", f"784-{width}-10", *SMALL[2:], *where)
