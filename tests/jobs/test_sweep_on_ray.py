@@ -1,8 +1,9 @@
 """Tests of a sweep as a researcher runs it: by command, on a real Ray, with MNIST, in a new folder.
 
-One small sweep of four shards runs undisturbed with one worker, and without Ray. Once more it is
-interrupted and started again with two workers. The tests look at the results. A test that damages a
-store damages a copy. Drivers that are killed, and two drivers at once, are in tests/faults.
+One small sweep of four shards runs undisturbed with one worker. Once more it is interrupted, and
+finished in the test's own process. The tests look at the results. A test that damages a store
+damages a copy. Drivers that are killed, two drivers at once, and workers on several nodes are in
+tests/faults.
 """
 
 import json
@@ -12,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ from pcworker.trials.configuration import CHOICES
 NETWORKS = ("784-16-10", "784-32-10", "784-32-32-10", "784-32-32-32-10")
 SHARDS = len(NETWORKS)
 SWEEP = (
-    *("--networks", ",".join(NETWORKS), "--epochs", "1", "--batch-size", "500"),
+    *("--networks", ",".join(NETWORKS), "--epochs", "1", "--batch-size", "100", "--seeds", "1"),
     *("--t", "l,1", "--gamma", "0.5,1", "--sigma", "0,0.1"),
 )
 
@@ -60,16 +61,6 @@ class Run:
         assert self.stderr.strip().count("\n") == 0, self.stderr
         assert all(part in self.stderr for part in parts), self.stderr
         assert "Traceback" not in self.stdout
-
-
-def meanwhile(process: "subprocess.Popen[str]", work: Callable[[], object]) -> None:
-    """Does some work over and over again until the process has ended."""
-
-    def never() -> bool:
-        work()
-        return False
-
-    wait_until(never, process)
 
 
 def ended(process: "subprocess.Popen[str]", store: Path) -> Run:
@@ -135,8 +126,13 @@ def commits(store: Path) -> dict[str, bytes]:
 def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, int]:
     """The sweep with one worker, and the peak of the worker's memory in bytes."""
     store, peaks = tmp_path_factory.mktemp("one-worker"), [0]
+
+    def look(process: "subprocess.Popen[str]") -> bool:
+        peaks.extend(map(peak_memory, workers(process.pid)))
+        return False
+
     with sweeping(store, "--workers", "1") as process:
-        meanwhile(process, lambda: peaks.extend(map(peak_memory, workers(process.pid))))
+        wait_until(lambda: look(process), process, every=0.3)
         return ended(process, store), max(peaks)
 
 
@@ -145,16 +141,9 @@ def undisturbed(watched: tuple[Run, int]) -> Run:
     return watched[0]
 
 
-@pytest.fixture(scope="module")
-def without_ray(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The sweep in the process of its command, which is this one."""
-    store = tmp_path_factory.mktemp("without-ray")
-    return of(store, called("--store", str(store), *SWEEP, "--local-debug"))
-
-
 @dataclass(frozen=True)
 class Disturbed:
-    """The sweep that was interrupted, and started again beside another driver."""
+    """The sweep that was interrupted, and finished without Ray, beside another driver."""
 
     interrupted: Run
     at_interruption: dict[str, bytes]
@@ -170,10 +159,9 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory) -> Disturbed:
         os.killpg(process.pid, signal.SIGINT)  # Ctrl-C, too, signals the whole group
         interrupted = ended(process, store)
     at_interruption = commits(store)
-    another = Heartbeat(LocalStore(store), sweep_folder(store).name)
-    with sweeping(store, "--workers", "2") as process:
-        meanwhile(process, another.beat)
-        return Disturbed(interrupted, at_interruption, ended(process, store))
+    Heartbeat(LocalStore(store), sweep_folder(store).name).beat()
+    finished = called("--store", str(store), *SWEEP, "--local-debug")
+    return Disturbed(interrupted, at_interruption, of(store, finished))
 
 
 @pytest.fixture
@@ -295,20 +283,6 @@ def test_the_same_command_again_runs_nothing_and_touches_no_commit(undisturbed: 
     assert all(equal_tables(table, after[name]) for name, table in tables.items())
 
 
-def test_the_process_of_the_command_gives_the_bits_of_a_worker(
-    undisturbed: Run, without_ray: Run
-) -> None:
-    assert without_ray.code == 0, without_ray.stderr
-    assert without_ray.stderr == ""
-    assert without_ray.stdout.splitlines()[0].startswith("Running in this process, without Ray")
-    assert_equal_results(undisturbed, without_ray)
-    ours, theirs = (
-        {shard: json.loads(commit)["result_digest"] for shard, commit in commits(store).items()}
-        for store in (undisturbed.store, without_ray.store)
-    )
-    assert ours == theirs
-
-
 def test_one_changed_bit_or_one_lost_row_is_a_difference() -> None:
     rows = {"trial_id": ["a", "b"], "wall_seconds": [1.0, 2.0], "value": [[0.0, 1.0], [2.0]]}
     table = pa.table(rows)
@@ -333,13 +307,18 @@ def test_the_same_command_goes_on_where_the_interrupted_sweep_was(disturbed: Dis
     assert len(after) == SHARDS
 
 
-def test_an_interruption_and_another_number_of_workers_change_no_bit(
+def test_an_interruption_changes_no_bit_and_this_process_gives_the_bits_of_a_worker(
     disturbed: Disturbed, undisturbed: Run
 ) -> None:
     finished = disturbed.finished
-    assert finished.code == 0, finished.stderr
-    assert finished.stdout.count(" event=worker ") == 2
+    assert (finished.code, finished.stderr) == (0, "")
+    assert finished.stdout.splitlines()[0].startswith("Running in this process, without Ray")
     assert_equal_results(undisturbed, finished)
+    ours, theirs = (
+        {shard: json.loads(commit)["result_digest"] for shard, commit in commits(store).items()}
+        for store in (undisturbed.store, finished.store)
+    )
+    assert ours == theirs
 
 
 def test_a_driver_says_that_another_seems_alive(disturbed: Disturbed, undisturbed: Run) -> None:

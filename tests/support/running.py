@@ -13,16 +13,21 @@ PATIENCE_S = 240.0
 
 
 def wait_until(
-    condition: Callable[[], bool], process: "subprocess.Popen[str] | None" = None
+    condition: Callable[[], bool],
+    process: "subprocess.Popen[str] | None" = None,
+    every: float = 0.05,
 ) -> bool:
     """Waits until `condition` is true, for PATIENCE_S at most and not after `process` has ended.
-    Returns whether it became true."""
+    Returns whether it became true.
+
+    every  the seconds between two looks
+    """
     deadline = time.monotonic() + PATIENCE_S
     pause = threading.Event()
     while not (met := condition()) and time.monotonic() < deadline:
         if process is not None and process.poll() is not None:
             break
-        pause.wait(0.05)
+        pause.wait(every)
     return met
 
 
