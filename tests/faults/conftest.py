@@ -5,14 +5,14 @@ import os
 from pathlib import Path
 
 import pytest
-from faults import SHARDS, arguments, commits, finished
+from faults import SHARDS, arguments, commits, here
 
 from pcworker.store.local import LocalStore
 
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> LocalStore:
-    """The store of the sweep after one worker has run it without any fault. Tests only read it.
+    """The store of the sweep after it has run without Ray and any fault. Tests only read it.
 
     Where several processes run the tests, one of them runs the sweep and the others wait for it.
     """
@@ -22,7 +22,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> LocalStore:
     with Path(common, "undisturbed.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if len(commits(store)) < SHARDS:
-            done = finished(*arguments(store, "--workers", "1"))
+            done = here(*arguments(store, "--local-debug"))
             assert done.code == 0, done.stderr
     assert len(commits(store)) == SHARDS
     return store

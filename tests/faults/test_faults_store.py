@@ -13,13 +13,12 @@ from faults import (
     KEYS,
     NAME,
     TRIALS,
-    Run,
     arguments,
     assert_nothing_lost,
     assert_trained_once,
     collected,
     commits,
-    finished,
+    here,
     running,
     unfinished,
 )
@@ -72,8 +71,8 @@ def test_a_full_disk_ends_the_driver_with_one_line_and_loses_nothing(
         assert len(done.events("failed")) <= 1  # nothing is trained for a disk that cannot take it
         assert commits(store) == before
         (disk / "ballast").unlink()
-    done = finished(*arguments(store, "--workers", "1"))
-    assert done.code == 0, done.stderr
+    again = here(*arguments(store, "--local-debug"))
+    assert again.code == 0, again.stderr
     assert_trained_once(store)
     assert_nothing_lost(store, before, undisturbed)
 
@@ -102,9 +101,6 @@ def copy(undisturbed: LocalStore, tmp_path: Path) -> LocalStore:
     return store
 
 
-Damage = Callable[[Path], None]
-
-
 def truncated(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-10])
 
@@ -115,61 +111,50 @@ def corrupted(path: Path) -> None:
     path.write_bytes(data)
 
 
-def harm(store: LocalStore, one: Damage, other: Damage) -> tuple[Path, list[Path]]:
-    """Damages the first shard's commit, the second one's weights, and the record of a failure.
-
-    Returns the damaged weights, and the files that the message tells the user to delete.
-    """
-    first, second, _ = sorted(commits(store))
-    [failure] = store.list(KEYS.failures)
-    [weights] = [k for k in store.list(KEYS.attempts(second)) if k.endswith("weights.parquet")]
-    for key, damage in ((KEYS.commit(first), one), (weights, other), (failure, one)):
-        damage(store.root / key)
-    deleted = (KEYS.commit(first), KEYS.commit(second), failure)
-    return store.root / weights, [store.root / key for key in deleted]
-
-
-def assert_named(refused: Run, weights: Path, deleted: list[Path]) -> None:
-    refused.says_one_line("delete", "damaged", str(weights), *map(str, deleted))
-
-
 def test_what_is_damaged_is_named_and_mended_by_doing_what_the_message_says(
     copy: LocalStore, undisturbed: LocalStore
 ) -> None:
+    """A commit, a table and the record of a failure are damaged.
+
+    `test_sweep_on_ray` and `test_commit` show that every kind of damage is named.
+    """
     first, second, third = sorted(commits(copy))
-    weights, deleted = harm(copy, truncated, corrupted)
-    assert_named(collected(copy), weights, deleted)
+    [failure] = copy.list(KEYS.failures)
+    [weights] = [k for k in copy.list(KEYS.attempts(second)) if k.endswith("weights.parquet")]
+    truncated(copy.root / KEYS.commit(first))
+    corrupted(copy.root / weights)
+    truncated(copy.root / failure)
+    mending = [str(copy.root / key) for key in (KEYS.commit(first), KEYS.commit(second), failure)]
+
+    collected(copy).says_one_line("delete", "damaged", str(copy.root / weights), *mending)
     partial = collected(copy, "--partial")
     assert (partial.code, partial.stderr) == (0, "")
     assert f"{2 * TRIALS} trials are missing" in partial.stdout
     before = {third: commits(copy)[third]}  # readable all the time
-    for path in deleted:
-        path.unlink()
-    again = finished(*arguments(copy, "--workers", "1"))
+    for path in mending:
+        Path(path).unlink()
+    again = here(*arguments(copy, "--local-debug"))
     assert again.code == 0, again.stderr
     assert {event["shard"] for event in again.events("committed")} == {first, second}
     assert_nothing_lost(copy, before, undisturbed)
 
 
-def test_the_other_kind_of_damage_is_named_too(copy: LocalStore) -> None:
-    weights, deleted = harm(copy, corrupted, truncated)
-    assert_named(collected(copy), weights, deleted)
-
-
+@pytest.mark.parametrize("damage", [truncated, corrupted])
 def test_a_damaged_plan_is_named_and_made_anew_by_the_same_command(
-    copy: LocalStore, undisturbed: LocalStore
+    copy: LocalStore, undisturbed: LocalStore, damage: Callable[[Path], None]
 ) -> None:
     plan, before = copy.root / KEYS.plan, commits(copy)
     whole = plan.read_bytes()
-    for damage in (truncated, corrupted):
-        damage(plan)
-        for refused in (finished(*arguments(copy)), collected(copy, "--partial")):
-            refused.says_one_line(str(plan), "damaged", "restore the file")
-        plan.write_bytes(whole)
-    # To restore the file is one way. The other is to delete it: trials determine their plan.
-    plan.unlink()
-    shutil.rmtree((copy.root / KEYS.table("trials")).parent)  # and the tables with it
-    again = finished(*arguments(copy))
+    damage(plan)
+    for refused in (here(*arguments(copy)), collected(copy, "--partial")):
+        refused.says_one_line(str(plan), "damaged", "restore the file")
+    plan.write_bytes(whole)  # one way
+    assert collected(copy).code == 0
+    assert_nothing_lost(copy, before, undisturbed)
+    plan.unlink()  # the other way, because trials determine their plan
+    again = here(*arguments(copy))
     assert again.code == 0, again.stderr
     assert not again.events("committed")  # all was there
+    done = collected(copy)
+    assert done.code == 0, done.stderr
     assert_nothing_lost(copy, before, undisturbed)

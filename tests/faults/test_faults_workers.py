@@ -2,7 +2,6 @@
 committed is lost, and the tables are the same to the last bit."""
 
 import json
-import os
 import signal
 from pathlib import Path
 
@@ -14,14 +13,15 @@ from faults import (
     NETWORKS,
     SHARDS,
     TRIALS,
+    Run,
     arguments,
     assert_nothing_lost,
-    assert_trained_once,
     attempts,
     commits,
     declared,
     failures,
     finished,
+    here,
     kill_mid_shard,
     read_tables,
     running,
@@ -39,42 +39,39 @@ MEMORY_FAILURES = 4
 """One at each of the widths 5, 2, 1 and 1."""
 
 
-def test_a_killed_worker_costs_at_most_an_epoch(undisturbed: LocalStore, tmp_path: Path) -> None:
-    store = LocalStore(tmp_path)
-    with running(*arguments(store, "--workers", "1")) as job:
-        [(shard, epoch)] = kill_mid_shard(job, store).items()
-        before = commits(store)
-        done = job.end()
-    assert done.code == 0, done.stderr
-    [resumed] = [event for event in done.events("committed") if "resumed_from" in event]
-    assert (resumed["shard"], resumed["resumed_from"]) == (shard, str(epoch))
-    [failed] = done.events("failed")
-    assert (failed["shard"], failed["kind"], failed["quarantined"]) == (shard, "lost", "False")
-    assert [row["shard_id"] for row in failures(store)] == [shard]
-    assert len(done.events("worker")) == 2  # the one in its place
-    assert_trained_once(store)
-    assert_nothing_lost(store, before, undisturbed)
-    assert not unfinished(store)  # no checkpoint is left
-
-
-def test_after_a_killed_driver_the_same_command_runs_only_what_is_missing(
+def test_a_killed_worker_costs_at_most_an_epoch_and_a_killed_driver_nothing(
     undisturbed: LocalStore, tmp_path: Path
 ) -> None:
+    """First a worker is killed in mid-shard. When the one in its place has finished the shard, the
+    driver is killed."""
     store = LocalStore(tmp_path)
     with running(*arguments(store, "--workers", "1")) as killed:
-        killed.wait_for(lambda: commits(store) and unfinished(store), "a commit and a checkpoint")
+        [(shard, epoch)] = kill_mid_shard(killed, store).items()
+        before = commits(store)
+        killed.says(f"event=committed shard={shard} ")
+        killed.wait_for(lambda: unfinished(store), "a checkpoint of the next shard")
         killed.kill()
         at_kill = commits(store)
         # at once: the killed driver's worker may still be at its shard, and commit it
         with running(*arguments(store, "--workers", "1")) as job:
             done = job.end()
     assert done.code == 0, done.stderr
-    assert 0 < len(at_kill) < SHARDS
+
+    first = Run(-signal.SIGKILL, killed.stdout, killed.stderr)
+    [failed] = first.events("failed")
+    assert (failed["shard"], failed["kind"], failed["quarantined"]) == (shard, "lost", "False")
+    [resumed] = [event for event in first.events("committed") if "resumed_from" in event]
+    assert (resumed["shard"], resumed["resumed_from"]) == (shard, str(epoch))
+    assert len(first.events("worker")) == 2  # the one in its place
+    assert [row["shard_id"] for row in failures(store)] == [shard]
+
+    assert before.keys() < at_kill.keys() and len(at_kill) < SHARDS
     mine = [event for name in ("committed", "lost") for event in done.events(name)]
     assert not {event["shard"] for event in mine} & at_kill.keys()
-    for shard, commit in at_kill.items():
-        assert attempts(store, shard) == {json.loads(commit)["attempt_id"]}
+    for finished_shard, commit in at_kill.items():
+        assert attempts(store, finished_shard) == {json.loads(commit)["attempt_id"]}
     assert_nothing_lost(store, at_kill, undisturbed)
+    assert not unfinished(store)  # no checkpoint is left
 
 
 def test_two_drivers_at_once_are_one_sweep(undisturbed: LocalStore, tmp_path: Path) -> None:
@@ -98,9 +95,9 @@ def test_a_shard_that_always_fails_is_set_aside_and_the_others_are_done(
     undisturbed: LocalStore, tmp_path: Path
 ) -> None:
     store = LocalStore(tmp_path)
-    options = ("--store", store.url, *declared(NETWORKS[-1], TOO_WIDE), "--workers", "1")
-    options += ("--no-preflight",)  # which would find the disk too small for this network
-    done = finished("jobs.mnist_ablation", *options)
+    sweep = ("--store", store.url, *declared(NETWORKS[-1], TOO_WIDE))
+    sweep += ("--no-preflight",)  # preflight would find the disk too small for this network
+    done = finished("jobs.mnist_ablation", *sweep, "--workers", "1")
     assert done.code == 1, done.stderr
     assert "1 shard(s) failed" in done.stdout
     failed = done.events("failed")
@@ -117,10 +114,10 @@ def test_a_shard_that_always_fails_is_set_aside_and_the_others_are_done(
     assert len(before) == 1
     assert_equal_rows(NETWORKS[-1], store, undisturbed)
 
-    with running("jobs.mnist_ablation", *options) as again:
-        again.says(f"event=failed shard={failed[0]['shard']}")  # it is tried anew
-        os.kill(again.process.pid, signal.SIGINT)
-        assert again.end().code == 130
+    again = here("jobs.mnist_ablation", *sweep, "--local-debug")
+    assert again.code == 1
+    assert {event["shard"] for event in again.events("failed")} == {failed[0]["shard"]}
+    assert len(failures(store)) == 2 * MEMORY_FAILURES  # it was tried anew
     assert commits(store) == before
 
 
