@@ -52,13 +52,12 @@ def test_a_killed_worker_costs_at_most_an_epoch_and_a_killed_driver_nothing(
             "a commit, and a checkpoint of a third shard",
         )
         killed.kill()
-        at_kill = commits(store)
+        first, at_kill = Run(-signal.SIGKILL, killed.stdout, killed.stderr), commits(store)
         # at once: the killed driver's worker may still be at its shard, and commit it
         with running(*arguments(store, "--workers", "1")) as job:
             done = job.end()
     assert done.code == 0, done.stderr
 
-    first = Run(-signal.SIGKILL, killed.stdout, killed.stderr)
     [failed] = first.events("failed")
     assert (failed["shard"], failed["kind"], failed["quarantined"]) == (shard, "lost", "False")
     assert len(first.events("worker")) == 2  # the one in its place
