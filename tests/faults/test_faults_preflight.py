@@ -57,7 +57,8 @@ def with_node(cluster: RayCluster, gpus: int = 0, **environment: str) -> Iterato
     try:
         yield
     finally:
-        cluster.kill(node)  # the next one waits until Ray has noticed
+        cluster.kill(node)
+        cluster.wait()  # Ray gives a lost node to the next test until it has noticed
 
 
 def run(
