@@ -166,7 +166,7 @@ def _failed_rows(
     for sweep, trial in missing:
         if failure := quarantined.get((sweep, trial.trial_id)):
             origin = Origin(sweep=failure.sweep, shard_id=failure.shard_id)
-            yield experiment.tables.failed(trial, origin)
+            yield experiment.tables.planned(trial, origin, "failed")
 
 
 def _packed(commits: Iterable[Commit], packing: str) -> int:

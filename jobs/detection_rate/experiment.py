@@ -1,7 +1,6 @@
 """Describes the detection runs of Table 3 to the service."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cluster.experiment import Experiment, Question, Trials
 from jobs.detection_rate.configuration import DetectionConfiguration
@@ -23,15 +22,6 @@ def detection_engine(digits: Digits, device: "torch.device") -> "Trains":
     return DetectionEngine(digits, device)
 
 
-def _find(directory: Path | None, trials: Trials) -> Digits:
-    """Finds MNIST, which all trials use."""
-    return load_digits(directory)
-
-
-def _name(data: Any) -> str:
-    return "MNIST, verified"
-
-
 def _no_bytes(trials: Trials) -> float:
     """Returns 0, because a shard stores counts and no weights."""
     return 0.0
@@ -47,8 +37,8 @@ DETECTION = Experiment(
     stored_bytes=_no_bytes,
     exact=False,
     same_everywhere=True,
-    find_data=_find,
-    data_name=_name,
+    find_data=lambda directory, trials: load_digits(directory),
+    data_name=lambda digits: "MNIST, verified",
     engine=detection_engine,
     tables=DETECTION_TABLES,
     report=print_detection,

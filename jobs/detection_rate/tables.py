@@ -34,14 +34,16 @@ class DetectionRow:
     origin: Origin
 
 
-def failed_detection(trial: Trial[DetectionConfiguration], origin: Origin) -> DetectionRow:
-    """The row of a trial whose shard has failed: it says only what the trial was to be."""
+def planned_detection(
+    trial: Trial[DetectionConfiguration], origin: Origin, status: str
+) -> DetectionRow:
+    """The part of a trial's row that its plan knows. The results are still missing."""
     return DetectionRow(
         trial_id=trial.trial_id,
         seed=trial.seed,
         configuration=trial.configuration,
         hidden_layers=trial.configuration.training.hidden_layers,
-        status="failed",
+        status=status,
         origin=origin,
     )
 
@@ -49,8 +51,7 @@ def failed_detection(trial: Trial[DetectionConfiguration], origin: Origin) -> De
 def detection_rows(result: DetectionResult, origin: Origin) -> dict[str, list[DetectionRow]]:
     """The rows of a shard."""
     same = replace(
-        failed_detection(result.trial, origin),
-        status="done" if result.finite else "nonfinite",
+        planned_detection(result.trial, origin, "done" if result.finite else "nonfinite"),
         wall_seconds=result.wall_seconds,
     )
     return {"detection": [replace(same, detected=detected) for detected in result.detected]}
@@ -65,7 +66,7 @@ def detection_digest(result: DetectionResult) -> str:
 DETECTION_TABLES = Tables(
     row_types={"detection": DetectionRow},
     per_trial="detection",
-    failed=failed_detection,
+    planned=planned_detection,
     rows=detection_rows,
     digest=detection_digest,
 )

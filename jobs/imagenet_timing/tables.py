@@ -47,8 +47,8 @@ class TimingRow:
     origin: Annotated[Origin, Without(("device",))]
 
 
-def failed_timing(trial: Trial[TimingConfiguration], origin: Origin) -> TimingRow:
-    """The row of a trial whose shard has failed: it says only what the trial was to be."""
+def planned_timing(trial: Trial[TimingConfiguration], origin: Origin, status: str) -> TimingRow:
+    """The part of a trial's row that its plan knows. The results are still missing."""
     network = facts(trial.configuration.network)
     return TimingRow(
         trial_id=trial.trial_id,
@@ -57,7 +57,7 @@ def failed_timing(trial: Trial[TimingConfiguration], origin: Origin) -> TimingRo
         layers=network.layers,
         parameters=network.parameters,
         device=origin.device,
-        status="failed",
+        status=status,
         origin=origin,
     )
 
@@ -85,7 +85,7 @@ def timing_digest(result: TimingResult) -> str:
 TIMING_TABLES = Tables(
     row_types={"timings": TimingRow, "weights": WeightRow},
     per_trial="timings",
-    failed=failed_timing,
+    planned=planned_timing,
     rows=timing_rows,
     digest=timing_digest,
 )
@@ -97,8 +97,7 @@ def _timing_row(
 ) -> TimingRow:
     loop, bp_loop = timed.loop_milliseconds, bp.loop_milliseconds
     return replace(
-        failed_timing(timed.trial, origin),
-        status="done" if timed.finite else "nonfinite",
+        planned_timing(timed.trial, origin, "done" if timed.finite else "nonfinite"),
         milliseconds=spread(timed.milliseconds),
         ratio=spread(ratios(timed.milliseconds, bp.milliseconds)),
         loop_milliseconds=spread(loop) if loop else None,

@@ -1,12 +1,11 @@
 """Describes the ablations of Figure 3 to the service."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from cluster.experiment import Derived, Experiment, Question, Trials
+from cluster.experiment import Derived, Experiment, Question
 from jobs.mnist_ablation.calibration import calibrated
 from jobs.mnist_ablation.cost import shard_bytes, shard_seconds, shard_updates
 from jobs.mnist_ablation.divergence import divergence_rows
@@ -30,21 +29,12 @@ def ablation_engine(digits: Digits, device: "torch.device") -> "Trains":
     return Engine(digits, device)
 
 
-def _find(directory: Path | None, trials: Trials) -> Digits:
-    """Finds MNIST, which all trials use."""
-    return load_digits(directory)
-
-
 def _figures(tables: Mapping[str, pa.Table]) -> Mapping[str, bytes]:
     """Draws Figure 3, and returns its files."""
     from jobs.mnist_ablation.figure import draw_figure3  # matplotlib takes half a second to import
 
     drawn = draw_figure3(tables["divergence"].to_pylist())
     return {f"figure3.{kind}": data for kind, data in drawn.items()}
-
-
-def _name(data: Any) -> str:
-    return "MNIST, verified"
 
 
 ABLATION = Experiment(
@@ -58,8 +48,8 @@ ABLATION = Experiment(
     stored_bytes=shard_bytes,
     exact=True,
     same_everywhere=True,
-    find_data=_find,
-    data_name=_name,
+    find_data=lambda directory, trials: load_digits(directory),
+    data_name=lambda digits: "MNIST, verified",
     engine=ablation_engine,
     tables=SHARD_TABLES,
     derived={"divergence": Derived(DivergenceRow, divergence_rows)},

@@ -58,8 +58,9 @@ class Tables:
     """The dataclass of a table's rows, by the table's name: see `pcworker.row`."""
     per_trial: str
     """The name of the table in which every trial has a row, even one whose shard has failed."""
-    failed: Callable[[Any, Origin], Any]
-    """Makes the row of `per_trial` for a trial whose shard has failed."""
+    planned: Callable[[Any, Origin, str], Any]
+    """Makes the row of `per_trial` for a trial without results from the trial, its origin and its
+    status: "failed", if its shard has failed."""
     rows: Callable[[Any, Origin], Mapping[str, Iterable[Any]]]
     """Makes the rows of every table, by its name, from a `Result` and its origin."""
     digest: Callable[[Any], str]

@@ -116,14 +116,14 @@ def final_parameter(
     )
 
 
-def failed_trial(trial: Trial, origin: Origin) -> TrialRow:
-    """The row of a trial whose shard has failed: it says only what the trial was to be."""
+def planned_trial(trial: Trial, origin: Origin, status: str) -> TrialRow:
+    """The part of a trial's row that its plan knows. The results are still missing."""
     return TrialRow(
         trial_id=trial.trial_id,
         seed=trial.seed,
         configuration=trial.configuration,
         hidden_layers=trial.configuration.hidden_layers,
-        status="failed",
+        status=status,
         origin=origin,
     )
 
@@ -156,7 +156,7 @@ def result_digest(result: ShardResult) -> str:
 SHARD_TABLES = Tables(
     row_types={"trials": TrialRow, "epochs": EpochRow, "weights": WeightRow},
     per_trial="trials",
-    failed=failed_trial,
+    planned=planned_trial,
     rows=shard_rows,
     digest=result_digest,
 )
@@ -165,8 +165,7 @@ SHARD_TABLES = Tables(
 
 def _trial_row(trial: TrialResult, result: ShardResult, origin: Origin) -> TrialRow:
     return replace(
-        failed_trial(trial.trial, origin),
-        status=trial.status,
+        planned_trial(trial.trial, origin, trial.status),
         nonfinite_epoch=trial.nonfinite_epoch,
         updates=trial.updates,
         final_test_error=trial.epochs[-1].test_error,

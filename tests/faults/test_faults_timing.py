@@ -4,7 +4,7 @@ from one attempt that was timed from its beginning to its end."""
 from pathlib import Path
 
 import pytest
-from faults import KEYS, NAME, commits, finished, here, kill_workers, running
+from faults import KEYS, NAME, commits, finished, kill_workers, running
 from tables import equal_tables
 
 from pcworker.store.local import LocalStore
@@ -38,7 +38,7 @@ def test_killed_workers_and_a_killed_driver_cost_time_and_no_bit(tmp_path: Path)
     done = finished(*timing(store), *ON_RAY)
     assert done.code == 0, done.stderr
     assert before.items() <= commits(store).items()
-    assert here(*timing(other), "--local-debug").code == 0
+    assert finished(*timing(other), *ON_RAY).code == 0
     tables = [
         {name: from_parquet(one.get(KEYS.table(name)) or b"") for name in ("timings", "weights")}
         for one in (store, other)

@@ -138,19 +138,19 @@ class MeanRow:
     found_mean: float
 
 
-def failed_count(trial: Trial[CountConfiguration], origin: Origin) -> CountRow:
+def planned_count(trial: Trial[CountConfiguration], origin: Origin, status: str) -> CountRow:
     return CountRow(
         trial_id=trial.trial_id,
         seed=trial.seed,
         configuration=trial.configuration,
-        status="failed",
+        status=status,
         origin=origin,
     )
 
 
 def count_rows(result: Counted, origin: Origin) -> dict[str, list[CountRow]]:
     rows = [
-        replace(failed_count(trial, origin), status="done", found=found)
+        replace(planned_count(trial, origin, "done"), found=found)
         for trial, found in result.found.items()
     ]
     return {"counts": rows}
@@ -205,7 +205,7 @@ COUNT = Experiment(
     find_data=made_up,
     data_name=lambda data: f"{len(data)} made-up digits",
     engine=CountEngine,
-    tables=Tables({"counts": CountRow}, "counts", failed_count, count_rows, count_digest),
+    tables=Tables({"counts": CountRow}, "counts", planned_count, count_rows, count_digest),
     derived={"means": Derived(MeanRow, mean_rows)},
     report=print_means,
     question=Question("means", "SELECT digit, found_mean FROM {}"),

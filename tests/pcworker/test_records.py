@@ -29,7 +29,7 @@ from pcworker.store.tables import (
     HiddenLayers,
     TrialRow,
     WeightRow,
-    failed_trial,
+    planned_trial,
 )
 from pcworker.training.results import EpochMetrics, ShardResult, TrialResult
 from pcworker.trials.configuration import Configuration
@@ -239,7 +239,7 @@ def test_a_row_of_trials_is_the_trial() -> None:
 
 def test_a_row_of_a_trial_that_has_failed_says_what_it_was_to_be() -> None:
     trial = Trial(tiny("IL", t=0), 5)
-    row = values(failed_trial(trial, Origin(sweep="s", shard_id="0")))
+    row = values(planned_trial(trial, Origin(sweep="s", shard_id="0"), "failed"))
     said = {name: value for name, value in row.items() if value is not None}
     assert said == {
         "trial_id": trial.trial_id, "sweep": "s", "seed": 5, "network": "3-2-2", "hidden_layers": 1,
