@@ -38,7 +38,7 @@ from pcworker.store.keys import KeyKind, SweepKeys
 from pcworker.store.local import LocalStore
 from pcworker.store.parquet import to_parquet
 
-SHELL = ("export", ".", "cd")
+SHELL = ("export", ".", "cd", "mkdir")
 ELSEWHERE = ("git", "docker", "aws", "eksctl", "kubectl", "base64")
 """Programs of other systems. A README must say that the tests do not run them."""
 SUFFIXES = (".py", ".md", ".c", ".txt", ".csv", ".png", ".yaml", ".toml")
