@@ -5,12 +5,12 @@ so a half-deleted sweep never looks damaged. The plan is deleted last: until the
 stays taken, and the same command continues the deletion.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from cluster.driver.heartbeat import EVERY_S, Driver, read_drivers
+from cluster.driver.heartbeat import EVERY_S, Driver, driver_of, read_signs
 from cluster.experiment import Experiment, Experiments
 from cluster.results.reading import read_all
 from cluster.sweeps.plan import first_command, read_plan
@@ -93,23 +93,35 @@ def doomed(store: Store, name: str, experiments: Experiments) -> Doomed:
     return Doomed(name, sweep.root, stages, foreign, described)
 
 
-def at_work(store: Store, sweep: Doomed, pause: Callable[[], None]) -> list[Driver]:
-    """Watches the sweep for up to WATCH_S seconds and returns the drivers that gave a sign of life
-    in that time. It does not compare clocks, which may differ between machines.
+def at_work(store: Store, sweep: Doomed, pause: Callable[[], None]) -> dict[str, Driver | None]:
+    """Watches the sweep for up to WATCH_S seconds. Returns the drivers that seem to be at work on
+    it, by the keys of their signs of life.
+
+    A driver is at work if its sign changes meanwhile. Clocks are not compared, because those of two
+    machines may differ. A sign that cannot be read counts too, with None as its driver: it may be
+    of a driver of another version.
 
     pause  waits for one second
     """
     if "+" in sweep.name:
-        return []
-    before = read_drivers(store, sweep.name)
-    if all(driver.ended for driver in before):
-        return []
+        return {}
+    before = read_signs(store, sweep.name)
+    living = _not_ended(before)
+    if not living or None in living.values():
+        return {key: driver for key, driver in living.items() if driver is None}
     for _ in range(WATCH_S):
         pause()
-        now = read_drivers(store, sweep.name)
-        if fresh := [driver for driver in now if not driver.ended and driver not in before]:
-            return fresh
-    return []
+        changed = read_signs(store, sweep.name).items() - before.items()
+        if living := _not_ended(dict(changed)):
+            return living
+    return {}
+
+
+def _not_ended(signs: Mapping[str, bytes]) -> dict[str, Driver | None]:
+    """The drivers whose signs of life do not say that they have ended, by key. None if the sign
+    cannot be read."""
+    drivers = {key: driver_of(data) for key, data in signs.items()}
+    return {key: driver for key, driver in drivers.items() if driver is None or not driver.ended}
 
 
 def delete(store: Store, sweep: Doomed, report: Callable[[int], None]) -> None:

@@ -50,11 +50,17 @@ def command(store: str, s3_endpoint: str | None, sweep: str, yes: bool) -> int:
 
 
 def _require_idle(store: Store, found: Doomed) -> None:
-    if drivers := at_work(store, found, lambda: time.sleep(1.0)):
-        hosts = ", ".join(sorted({driver.hostname for driver in drivers}))
+    found_at_work = at_work(store, found, lambda: time.sleep(1.0))
+    if unreadable := [key for key, driver in found_at_work.items() if driver is None]:
         raise InputError(
-            f"sweep {found.name}: a driver is at work on it, on {hosts}; nothing was deleted. Stop "
-            "it first (Ctrl-C, ray job stop)"
+            f"sweep {found.name}: a driver may be at work on it, because its sign of life "
+            f"{store.describe(unreadable[0])} cannot be read; nothing was deleted. Stop the "
+            "driver; if there is none, delete that file"
+        )
+    if hosts := {driver.hostname for driver in found_at_work.values() if driver is not None}:
+        raise InputError(
+            f"sweep {found.name}: a driver is at work on it, on {', '.join(sorted(hosts))}; "
+            "nothing was deleted. Stop it first (Ctrl-C, ray job stop)"
         )
 
 

@@ -10,10 +10,10 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from cluster.driver.events import AtWork, Running, WorkerInfo
 from pcworker.errors import StoreError
+from pcworker.plain import from_json
 from pcworker.store.keys import SweepKeys
 from pcworker.store.store import Store
 
@@ -48,9 +48,14 @@ def read_drivers(store: Store, sweep: str, but: str | None = None) -> list[Drive
 
     but  the key of a driver to leave out
     """
-    keys = (key for key in store.list(SweepKeys(sweep).drivers) if key != but)
-    read = (_driver(store.get(key) or b"") for key in keys)
+    read = (driver_of(data) for key, data in read_signs(store, sweep).items() if key != but)
     return [driver for driver in read if driver is not None]
+
+
+def read_signs(store: Store, sweep: str) -> dict[str, bytes]:
+    """Returns the last sign of life of each driver of a sweep as its bytes, by key."""
+    signs = {key: store.get(key) for key in store.list(SweepKeys(sweep).drivers)}
+    return {key: data for key, data in signs.items() if data is not None}
 
 
 class Heartbeat:
@@ -113,20 +118,12 @@ class Heartbeat:
         self._in_trouble = False
 
 
-def _driver(data: bytes) -> Driver | None:
+def driver_of(data: bytes) -> Driver | None:
+    """The driver whose sign of life this is. None if it cannot be read.
+
+    Fields that are not known are ignored, because the driver may be of another version.
+    """
     try:
-        sign: Any = json.loads(data)
-        return Driver(
-            hostname=str(sign["hostname"]),
-            time=float(sign["time"]),
-            ended=bool(sign["ended"]),
-            workers=tuple(WorkerInfo(**worker) for worker in sign["workers"]),
-            running={str(shard): _at_work(at) for shard, at in sign["running"].items()},
-            started=float(sign["started"]),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return from_json(Driver, json.loads(data))
+    except ValueError:
         return None
-
-
-def _at_work(values: Any) -> AtWork:
-    return AtWork(share=float(values["share"]), hostname=str(values["hostname"]))

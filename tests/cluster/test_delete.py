@@ -157,6 +157,44 @@ def test_a_sweep_at_work_is_refused_and_stays_whole(
     assert sum(after[name] != before[name] for name in after) == 1  # its sign of life
 
 
+def sign_of_life(**more: object) -> bytes:
+    """The sign of a running driver. `more` is what another version writes into it."""
+    worker = {"hostname": "far", "pid": 1, "node_id": "n", "device": "cpu", **more}
+    sign = {"hostname": "far", "time": 0.0, "ended": False, "started": 0.0, "running": {}}
+    return json.dumps({**sign, "workers": [worker]}).encode()
+
+
+def test_a_sweep_at_work_is_refused_whatever_else_its_driver_says(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver is of a later version, and its sign of life changes while it is watched."""
+    whole(store, "a")
+    key = KEYS.driver("0e")
+    store.put(key, sign_of_life(memory=0))
+    monkeypatch.setattr(time, "sleep", lambda s: store.put(key, sign_of_life(memory=1)))
+    with pytest.raises(InputError, match="a driver is at work on it, on far; nothing was deleted"):
+        run(store, "a", "--yes")
+    assert collected(store, "a").damaged == ()
+
+
+def test_a_sign_of_life_that_cannot_be_read_is_a_life(store: LocalStore) -> None:
+    """The message says how to delete the sweep nevertheless."""
+    whole(store, "a")
+    said = [b"", b"{", b"[]", b'{"version": 2}', sign_of_life()[:-9]]
+    for name, sign in [*(("0e.json", each) for each in said), ("another.json", b"2")]:
+        store.put(KEYS.drivers + name, sign)
+        before = everything(store)
+        with pytest.raises(InputError, match="nothing was deleted") as refused:
+            run(store, "a", "--yes")
+        assert everything(store) == before
+        path = store.root / "sweeps" / "a" / "drivers" / name
+        assert f"{path} cannot be read" in str(refused.value)
+        assert "delete that file" in str(refused.value)
+        path.unlink()
+    assert run(store, "a", "--yes") == 0
+    assert everything(store) == {}
+
+
 def test_a_killed_drivers_last_sign_is_watched_and_then_deleted(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,7 +209,7 @@ def test_a_killed_drivers_last_sign_is_watched_and_then_deleted(
 
 def test_where_all_drivers_have_ended_nothing_is_waited_for(store: LocalStore) -> None:
     whole(store, "a")
-    assert at_work(store, doomed(store, "a", EXPERIMENTS), lambda: pytest.fail("waits")) == []
+    assert at_work(store, doomed(store, "a", EXPERIMENTS), lambda: pytest.fail("waits")) == {}
 
 
 @pytest.mark.parametrize("found", ["link", "copy"])

@@ -103,7 +103,6 @@ def test_what_is_at_work_survives_the_round_trip(tmp_path: Path) -> None:
         {"workers": None},
         {"workers": ["one"]},
         {"workers": [{"hostname": "far"}]},
-        {"workers": [{"hostname": "far", "pid": 1, "node_id": "n", "device": "cpu", "more": 1}]},
         {"running": ["0000-aaaaaaaa"]},
         {"running": {"0000-aaaaaaaa": 0.5}},
         {"running": {"0000-aaaaaaaa": {"share": "half", "hostname": "far"}}},
@@ -117,6 +116,16 @@ def test_what_cannot_be_read_is_nobody(tmp_path: Path, said: Any) -> None:
     store.put(SweepKeys("a").driver("broken"), data)
     put(store, "whole", sign(hostname="other"))
     assert hosts(store) == ["other"]
+
+
+def test_fields_that_a_later_version_has_added_are_ignored(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    worker = {"hostname": "far", "pid": 1, "node_id": "n", "device": "cpu", "more": 1}
+    running = {"0000-aaaaaaaa": {**AT_WORK, "more": 1}}
+    put(store, "0e", sign(workers=[worker], running=running, more=1))
+    [driver] = read_drivers(store, "a")
+    assert driver.workers == (WorkerInfo("far", 1, "n", "cpu"),)
+    assert driver.running == {"0000-aaaaaaaa": AtWork(**AT_WORK)}
 
 
 def test_a_store_in_trouble_does_not_stop_the_driver(tmp_path: Path) -> None:
