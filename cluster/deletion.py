@@ -23,6 +23,8 @@ _ORDER: tuple[KeyKind, ...] = (
     "table", "report", "failure", "commit", "data", "attempt", "checkpoint", "driver", "plan"
 )  # fmt: skip
 """The order in which a sweep's objects are deleted."""
+_OF_SEVERAL: tuple[KeyKind, ...] = ("table", "report")
+"""The same for the tables of several sweeps together: nothing else is written for them."""
 WATCH_S = int(EVERY_S) + 2
 """Within this many seconds a living driver writes a sign of life."""
 
@@ -34,8 +36,8 @@ class Doomed:
     """A sweep that is to be deleted."""
 
     name: str
-    root: str
-    """The sweep's folder in the store."""
+    folder: str
+    """The prefix of all keys of the sweep."""
     stages: tuple[Keys, ...]
     """The keys to delete, in groups, in the order of deletion."""
     foreign: Keys
@@ -50,12 +52,16 @@ class Doomed:
 
 
 def in_stages(
-    sweep: SweepKeys, keys: Sequence[str], experiments: Iterable[Experiment]
+    sweep: SweepKeys,
+    keys: Sequence[str],
+    experiments: Iterable[Experiment],
+    kinds: Sequence[KeyKind] = _ORDER,
 ) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:
     """Splits the keys in a sweep's folder into the sweep's own, in the order of deletion, and those
     that this project did not write.
 
     experiments  the experiments that may have written the sweep
+    kinds        the kinds of its own keys, in the order of deletion
     """
     known = list(experiments)
     written = {name for each in known for name in each.tables.row_types}
@@ -64,11 +70,15 @@ def in_stages(
         "table": {*written, "failures", *(name for each in known for name in each.derived)},
         "report": {file for each in known for file in each.figure_files},
     }
-    own: dict[KeyKind, list[str]] = {kind: [] for kind in _ORDER}
+    own: dict[KeyKind, list[str]] = {kind: [] for kind in kinds}
     foreign: list[str] = []
     for key in keys:
         of = sweep.parse(key)
-        if of is None or (of.kind in names and (of.table or of.file) not in names[of.kind]):
+        if (
+            of is None
+            or of.kind not in own
+            or (of.kind in names and (of.table or of.file) not in names[of.kind])
+        ):
             foreign.append(key)
         else:
             own[of.kind].append(key)
@@ -79,18 +89,22 @@ def doomed(store: Store, name: str, experiments: Experiments) -> Doomed:
     """Finds all objects of the sweep `name`, or of the tables `A+B` that were made from several
     sweeps together.
 
-    Raises InputError if there is nothing, or if the folder holds another sweep, for example because
-    it is a link to that sweep's folder.
+    Raises InputError if there is nothing, if the folder is or holds a link, which may lead into
+    another sweep, or if it is a copy of another sweep's folder.
     """
     parts = name.split("+")
     sweep = SweepKeys.joint(parts)
-    keys = store.list(f"{sweep.root}/")
+    store.require_no_links(sweep.folder)
+    keys = store.list(sweep.folder)
     if not keys:
         raise InputError(f"there is no sweep {name} in the store {store.url}; check both names")
-    stages, foreign = in_stages(sweep, keys, experiments.values())
-    several = "tables of several sweeps"
-    described = _described(store, name, keys, experiments) if len(parts) == 1 else several
-    return Doomed(name, sweep.root, stages, foreign, described)
+    several = len(parts) > 1
+    kinds = _OF_SEVERAL if several else _ORDER
+    stages, foreign = in_stages(sweep, keys, experiments.values(), kinds)
+    described = (
+        "tables of several sweeps" if several else _described(store, name, keys, experiments)
+    )
+    return Doomed(name, sweep.folder, stages, foreign, described)
 
 
 def at_work(store: Store, sweep: Doomed, pause: Callable[[], None]) -> dict[str, Driver | None]:
@@ -134,7 +148,7 @@ def delete(store: Store, sweep: Doomed, report: Callable[[int], None]) -> None:
         for _ in read_all(partial(_delete, store), stage):
             gone += 1
             report(gone)
-    store.prune(f"{sweep.root}/")
+    store.prune(sweep.folder)
 
 
 def _delete(store: Store, key: str) -> None:
@@ -157,11 +171,11 @@ def _described(store: Store, name: str, keys: Sequence[str], experiments: Experi
 
 
 def _require_own(store: Store, name: str) -> None:
-    """Raises InputError if the folder holds another sweep, as it does if it is a link or a copy."""
+    """Raises InputError if the folder holds another sweep, as it does if it is a copy."""
     with suppress(ValueError):  # a damaged plan does not say whose it is
         found = unseal(store.get(SweepKeys(name).plan) or b"").get("sweep")
         if found != name:
             raise InputError(
                 f"{store.describe(SweepKeys(name).plan)} is the plan of the sweep {found}, not of "
-                f"{name}: a link, or a copy, which this command does not delete"
+                f"{name}: a copy, which this command does not delete"
             )

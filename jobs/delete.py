@@ -43,7 +43,7 @@ def command(store: str, s3_endpoint: str | None, sweep: str, yes: bool) -> int:
     if found.foreign:
         kept = ", ".join(found.foreign[:3]) + (", ..." if len(found.foreign) > 3 else "")
         console.print(f"Kept {len(found.foreign)} that are not the sweep's: {kept}", soft_wrap=True)
-    if left := len(opened.list(f"{found.root}/")) - len(found.foreign):
+    if left := len(opened.list(found.folder)) - len(found.foreign):
         console.print(f"{left} object(s) were written meanwhile: is it running? Delete it again.")
         return 1
     return 0

@@ -79,23 +79,28 @@ class SweepKeys:
         return keys
 
     @property
+    def folder(self) -> str:
+        """The prefix of all keys of the sweep."""
+        return f"{self.root}/"
+
+    @property
     def plan(self) -> str:
         return self._key("plan")
 
     @property
     def failures(self) -> str:
         """The prefix of the records of all failed attempts."""
-        return f"{self.root}/failures/"
+        return f"{self.folder}failures/"
 
     @property
     def drivers(self) -> str:
         """The prefix of the signs of life of all drivers."""
-        return f"{self.root}/drivers/"
+        return f"{self.folder}drivers/"
 
     @property
     def shards(self) -> str:
         """The prefix of everything that shards have written."""
-        return f"{self.root}/shards/"
+        return f"{self.folder}shards/"
 
     def driver(self, driver: str) -> str:
         return self._key("driver", driver=driver)
@@ -129,14 +134,14 @@ class SweepKeys:
 
     def parse(self, key: str) -> Key | None:
         """Takes a key apart. Returns None if it is no key of this sweep."""
-        inner = key.removeprefix(f"{self.root}/")
+        inner = key.removeprefix(self.folder)
         for kind, pattern in _PATTERNS.items():
             if inner != key and (found := pattern.fullmatch(inner)):
                 return Key(kind, **found.groupdict())
         return None
 
     def _key(self, kind: KeyKind, **parts: str) -> str:
-        return f"{self.root}/" + re.sub("<([a-z]+)>", lambda m: parts[m[1]], _TEMPLATES[kind])
+        return self.folder + re.sub("<([a-z]+)>", lambda m: parts[m[1]], _TEMPLATES[kind])
 
 
 def is_table_name(name: str) -> bool:

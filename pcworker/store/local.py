@@ -68,6 +68,16 @@ class LocalStore:
             with suppress(OSError):  # it holds something, or is no folder any more
                 folder.rmdir()
 
+    def require_no_links(self, prefix: str) -> None:
+        top = self._path(prefix)
+        with self._trouble("list", prefix):
+            link = next((path for path in (top, *top.rglob("*")) if path.is_symlink()), None)
+            if link is not None:
+                raise StoreError(
+                    f"store {self.url}: {link} is a link to {os.readlink(link)}, and nothing is "
+                    "deleted behind a link; remove the link itself first"
+                )
+
     def describe(self, key: str) -> str:
         return str(self._path(key))
 

@@ -62,6 +62,9 @@ class PatientStore:
     def prune(self, prefix: str) -> None:
         self._patiently(lambda: self._store.prune(prefix))
 
+    def require_no_links(self, prefix: str) -> None:
+        self._patiently(lambda: self._store.require_no_links(prefix))
+
     def check(self) -> None:
         self._patiently(self._store.check)
 

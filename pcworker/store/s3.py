@@ -147,6 +147,9 @@ class S3Store:
     def prune(self, prefix: str) -> None:
         """Does nothing: a bucket has no folders, and keeps nothing of a key that is gone."""
 
+    def require_no_links(self, prefix: str) -> None:
+        """Does nothing: a bucket has no links."""
+
     def describe(self, key: str) -> str:
         return f"s3://{self._bucket}/{self._name(key)}"
 

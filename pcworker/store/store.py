@@ -42,6 +42,10 @@ class Store(Protocol):
         """Removes what the store still keeps of deleted keys, such as empty folders. Nobody may
         write under `prefix` meanwhile."""
 
+    def require_no_links(self, prefix: str) -> None:
+        """Raises StoreError if the folder of `prefix` is a link or holds one. What is deleted
+        behind a link would be missing elsewhere."""
+
     def describe(self, key: str) -> str:
         """Returns the place at which a person finds `key`."""
 

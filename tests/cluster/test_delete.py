@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import shutil
 import sys
 import time
@@ -212,20 +213,58 @@ def test_where_all_drivers_have_ended_nothing_is_waited_for(store: LocalStore) -
     assert at_work(store, doomed(store, "a", EXPERIMENTS), lambda: pytest.fail("waits")) == {}
 
 
-@pytest.mark.parametrize("found", ["link", "copy"])
-def test_another_sweep_behind_a_link_or_a_copy_is_not_deleted(
-    store: LocalStore, found: str
-) -> None:
+def test_a_copy_of_another_sweep_is_not_deleted(store: LocalStore) -> None:
     whole(store, "a")
     sweeps = store.root / "sweeps"
-    if found == "link":
-        (sweeps / "b").symlink_to(sweeps / "a")
-    else:
-        shutil.copytree(sweeps / "a", sweeps / "b")
+    shutil.copytree(sweeps / "a", sweeps / "b")
     before = everything(store)
     with pytest.raises(InputError, match="is the plan of the sweep a, not of b"):
         run(store, "b", "--yes")
     assert everything(store) == before
+
+
+@pytest.mark.parametrize("name", ["b", "a+b"])
+@pytest.mark.parametrize("inner", ["", "shards", "tables", "plan.json"])
+def test_nothing_is_deleted_behind_a_link(store: LocalStore, name: str, inner: str) -> None:
+    """The link is the sweep's folder, or stands in it, and leads into a sweep that has lost its
+    plan, so that nothing in it says whose it is."""
+    whole(store, "a")
+    sweeps = store.root / "sweeps"
+    plan = (sweeps / "a" / "plan.json").rename(store.root / "plan.json")
+    link = sweeps / name / inner
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(plan if inner == "plan.json" else sweeps / "a" / inner)
+    before = everything(store)
+    with pytest.raises(
+        InputError, match=f"{re.escape(str(link))} is a link to .*; remove the link"
+    ):
+        run(store, name, "--yes")
+    assert everything(store) == before
+    link.unlink()
+    with pytest.raises(InputError, match="there is no sweep"):
+        run(store, name, "--yes")
+    assert everything(store).keys() == before.keys() - {str(link)}
+
+
+def test_a_link_above_the_sweeps_is_the_users_own(store: LocalStore, tmp_path: Path) -> None:
+    """A store may be reached through a link, for example to a larger disk."""
+    whole(store, "a")
+    (tmp_path / "link").symlink_to(store.root)
+    assert run(LocalStore(tmp_path / "link"), "a", "--yes") == 0
+    assert everything(store) == {}
+
+
+def test_of_several_sweeps_nothing_but_tables_and_figures_is_deleted(store: LocalStore) -> None:
+    """The folder of the joint tables is a copy of a whole sweep, for example by a wrong command."""
+    whole(store, "a")
+    sweeps = store.root / "sweeps"
+    shutil.copytree(sweeps / "a", sweeps / "a+b")
+    before = everything(store)
+    assert run(store, "a+b", "--yes") == 0
+    joint = {name for name in before if name.startswith(str(sweeps / "a+b"))}
+    gone = {name for name in joint if Path(name).parent.name in ("tables", "report")}
+    assert gone
+    assert everything(store).keys() == before.keys() - gone
 
 
 def test_what_a_killed_writer_has_left_of_a_file_goes_too(store: LocalStore) -> None:
