@@ -1,11 +1,15 @@
 """The store is a directory whose disk is full, or in which something was damaged."""
 
+import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builders import record_failure
@@ -157,4 +161,38 @@ def test_a_damaged_plan_is_named_and_made_anew_by_the_same_command(
     assert not again.events("committed")  # all was there
     done = collected(copy)
     assert done.code == 0, done.stderr
+    assert_nothing_lost(copy, before, undisturbed)
+
+
+WORKER = {"hostname": "far", "pid": 1, "node_id": "n", "device": "cpu", "memory": 1}
+
+
+@pytest.mark.parametrize("workers", [[WORKER], {"far": WORKER}], ids=["more", "other"])
+def test_a_running_sweep_is_not_deleted_although_its_driver_is_of_another_version(
+    copy: LocalStore, undisturbed: LocalStore, monkeypatch: pytest.MonkeyPatch, workers: Any
+) -> None:
+    """Its sign of life has a field more, or fields of other types. It changes every second."""
+    before, key, seconds = commits(copy), KEYS.driver("0e"), count()
+
+    def beat(pause: float = 1.0) -> None:
+        sign = {"hostname": "far", "ended": False, "workers": workers, "running": {}}
+        copy.put(key, json.dumps({**sign, "time": next(seconds), "started": 0}).encode())
+
+    beat()
+    monkeypatch.setattr(time, "sleep", beat)
+    refused = here("jobs.delete", "--store", copy.url, "--sweep", NAME, "--yes")
+    assert (refused.code, refused.stderr.count("\n")) == (2, 1)
+    assert "nothing was deleted" in refused.stderr
+    assert_nothing_lost(copy, before, undisturbed)
+
+
+@pytest.mark.parametrize("name", ["linked", f"{NAME}+linked"])
+def test_a_sweep_behind_a_link_is_not_deleted(
+    copy: LocalStore, undisturbed: LocalStore, name: str
+) -> None:
+    before = commits(copy)
+    (copy.root / "sweeps" / name).symlink_to(NAME)
+    refused = here("jobs.delete", "--store", copy.url, "--sweep", name, "--yes")
+    assert (refused.code, refused.stderr.count("\n")) == (2, 1)
+    assert "is a link to" in refused.stderr
     assert_nothing_lost(copy, before, undisturbed)
