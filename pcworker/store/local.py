@@ -5,7 +5,6 @@ A file appears in one step, by a hard link or a rename, so no reader sees a part
 
 import errno
 import os
-import re
 import shlex
 import uuid
 from collections.abc import Iterator
@@ -13,9 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pcworker.errors import FullError, OverwritingError, StoreError
+from pcworker.machine.disk import TEMPORARY, Folders, replace, sync, written_beside
 from pcworker.store.keys import key_parts
 
-_TEMPORARY = re.compile(r"\.[0-9a-f]{32}")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -26,6 +25,11 @@ class LocalStore:
         self.root = root.absolute()
         self.url = str(self.root)
         self.options = f"--store {shlex.quote(self.url)}"
+        self._folders = Folders(self.root)
+
+    def __reduce__(self) -> tuple[type["LocalStore"], tuple[Path]]:
+        """Pickles the address alone: what is safe on the disk, another process finds out anew."""
+        return type(self), (self.root,)
 
     def get(self, key: str) -> bytes | None:
         with self._trouble("read", key):
@@ -35,18 +39,20 @@ class LocalStore:
                 return None
 
     def put(self, key: str, data: bytes) -> None:
-        with self._trouble("write", key), self._written(key, data) as temporary:
-            os.replace(temporary, self._path(key))
-            _sync(self._path(key).parent)
+        with self._trouble("write", key):
+            replace(self._place(key), data)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        with self._trouble("write", key), self._written(key, data) as temporary:
-            try:
-                os.link(temporary, self._path(key))
-            except FileExistsError:
-                return False
-            _sync(self._path(key).parent)
-            return True
+        with self._trouble("write", key):
+            path = self._place(key)
+            with written_beside(path, data) as temporary:
+                try:
+                    os.link(temporary, path)
+                    return True
+                except FileExistsError:
+                    return False
+                finally:  # whoever was first may not have come so far
+                    sync(path.parent)
 
     def list(self, prefix: str) -> list[str]:
         with self._trouble("list", prefix):
@@ -62,7 +68,7 @@ class LocalStore:
         """Removes empty folders, and temporary files that a killed writer has left."""
         top = self._path(prefix)
         for path in top.rglob(".*"):
-            if _TEMPORARY.fullmatch(path.name):
+            if TEMPORARY.fullmatch(path.name):
                 path.unlink(missing_ok=True)
         for folder in sorted((top, *top.rglob("*/")), reverse=True):  # inner ones first
             with suppress(OSError):  # it holds something, or is no folder any more
@@ -98,20 +104,11 @@ class LocalStore:
     def _path(self, key: str) -> Path:
         return self.root.joinpath(*key_parts(key))
 
-    @contextmanager
-    def _written(self, key: str, data: bytes) -> Iterator[Path]:
-        """A temporary file beside `key` that holds `data`, safe on the disk; removed at the end."""
-        folder = self._path(key).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{uuid.uuid4().hex}"
-        try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            yield temporary
-        finally:
-            temporary.unlink(missing_ok=True)
+    def _place(self, key: str) -> Path:
+        """The path of a key that is to be written, in a folder that is made if it is missing."""
+        path = self._path(key)
+        self._folders.make(path.parent)
+        return path
 
     @contextmanager
     def _trouble(self, verb: str, key: str) -> Iterator[None]:
@@ -124,12 +121,3 @@ class LocalStore:
                 f"store {self.url}: cannot {verb} {key}: {reason}; "
                 "check the path, its permissions and the space on its disk"
             ) from error
-
-
-def _sync(folder: Path) -> None:
-    """Makes the entries of a folder safe on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,12 +4,16 @@
 """
 
 import os
+import pickle
+import shutil
 import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from builders import ablation, commit_all, planned
+from power_loss import Disk
 
 from pcworker.errors import InputError, StoreError
 from pcworker.store.local import LocalStore
@@ -123,6 +127,81 @@ def test_a_conditional_write_appears_whole(store: LocalStore) -> None:
         assert store.put_if_absent(key, data)
     reader.join()
     assert seen == {data}
+
+
+# Power losses
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+    disk = Disk()
+    monkeypatch.setattr(os, "fsync", disk.fsync)
+    yield disk
+    disk.close()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_what_was_written_is_there_after_a_power_loss(disk: Disk, tmp_path: Path) -> None:
+    """The store's own folder is new, too."""
+    store = LocalStore(tmp_path / "new" / "store")
+    store.put("a/b/c.bin", b"1")
+    assert disk.after_power_loss(tmp_path) == {"new/store/a/b/c.bin": b"1"}
+    assert store.put_if_absent("a/d/e.bin", b"2")
+    assert not store.put_if_absent("a/d/e.bin", b"3")
+    store.put("a/b/c.bin", b"4")
+    left = {"new/store/a/b/c.bin": b"4", "new/store/a/d/e.bin": b"2"}
+    assert {path: disk.after_power_loss(tmp_path).get(path) for path in left} == left
+
+
+def test_folders_that_another_process_is_just_making_are_synced_too(
+    disk: Disk, store: LocalStore
+) -> None:
+    store.put("a.bin", b"1")
+    (store.root / "b" / "c").mkdir(parents=True)  # and not synced yet
+    store.put("b/c/d.bin", b"2")
+    assert disk.after_power_loss(store.root).get("b/c/d.bin") == b"2"
+    other = pickle.loads(pickle.dumps(store))
+    assert other.put_if_absent("b/e.bin", b"3")
+    assert disk.after_power_loss(store.root).get("b/e.bin") == b"3"
+
+
+def test_a_folder_that_was_deleted_and_made_again_is_synced_again(
+    disk: Disk, store: LocalStore
+) -> None:
+    store.put("a/b/c.bin", b"1")
+    shutil.rmtree(store.root / "a")
+    store.put("a/b/c.bin", b"2")
+    assert disk.after_power_loss(store.root).get("a/b/c.bin") == b"2"
+
+
+def test_no_commit_outlives_its_data(
+    disk: Disk, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit may be on the disk from the moment at which it is visible. Then all that the attempt
+    has written before must be there already."""
+    plan = planned(store, ablation(networks=["784-2-10"]), "a")
+    looks = 0
+
+    def fsync(descriptor: int) -> None:
+        nonlocal looks
+        visible = contents(store.root)
+        for commit in [path for path in visible if path.endswith("/commit.json")]:
+            looks += 1
+            attempts = commit.removesuffix("commit.json") + "attempts/"
+            data = {path for path in visible if path.startswith(attempts)}
+            left = disk.after_power_loss(store.root)
+            assert data
+            assert {path: left.get(path) for path in data} == {path: visible[path] for path in data}
+        disk.fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    commit_all(store, plan)
+    assert looks
+    assert contents(store.root).items() <= disk.after_power_loss(store.root).items()
 
 
 # Trouble
