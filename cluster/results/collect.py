@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from cluster.experiment import Experiment, Experiments
 from cluster.results.audit import Audit, audit, read_repeated
-from cluster.results.reading import Committed, read_committed, read_failures
+from cluster.results.reading import Committed, list_failures, read_committed, read_failures
 from cluster.sweeps.plan import Plan, read_plan
 from pcworker.errors import InputError
 from pcworker.machine.provenance import command_line, provenance
@@ -32,9 +32,8 @@ ANY_SWEEP = ""
 class Collected:
     """The tables of one sweep, or of several sweeps together."""
 
-    keys: SweepKeys
-    """The keys under which the tables and the report are stored."""
-    experiment: Experiment
+    plans: tuple[Plan[Any], ...]
+    """The plans of the sweeps."""
     tables: dict[str, pa.Table]
     """The tables by name. Nothing but the order in which their names are printed depends on the
     order of this dict."""
@@ -47,6 +46,16 @@ class Collected:
     """The number of trials that ran one by one, because a stack might have changed their bits."""
     not_invariant: int
     """The number of trials that gave different bits when the same machine ran them again."""
+
+    @property
+    def keys(self) -> SweepKeys:
+        """The keys under which the tables and the report are stored."""
+        return SweepKeys.joint([plan.name for plan in self.plans])
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment to which all of the sweeps belong."""
+        return self.plans[0].experiment
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         """The rows of a table, each as a dict from column to value."""
@@ -63,10 +72,12 @@ class Collected:
 def stored_plans(store: Store, names: Iterable[str], experiments: Experiments) -> list[Plan]:
     """Reads the plans of the sweeps `names`, each once, in the order of their names.
 
-    Raises InputError if a sweep has no plan, or if the sweeps belong to different experiments,
-    because those have no tables in common.
+    Raises InputError if a name is not one of a sweep (before anything is read), if a sweep has no
+    plan, or if the sweeps belong to different experiments, because those have no tables in common.
     """
-    plans = [_plan(store, name, experiments) for name in sorted(set(names))]
+    asked = sorted(set(names))
+    SweepKeys.joint(asked)
+    plans = [_plan(store, name, experiments) for name in asked]
     if len(kinds := {plan.experiment.name: plan.name for plan in plans}) > 1:
         which = " and ".join(f"{name} (of the experiment {kind})" for kind, name in kinds.items())
         raise InputError(f"sweeps {which} have no tables in common; collect them one by one")
@@ -80,12 +91,11 @@ def collect(store: Store, plans: Sequence[Plan]) -> Collected:
     Damaged objects are left out, and `Collected.damaged` names them.
     """
     committed = read_committed(store, plans)
-    failures, damaged = _failures(store, plans)
-    experiment = plans[0].experiment
+    recorded = [key for plan in plans for key in list_failures(store, plan)]
+    failures, damaged = read_failures(store, recorded)
     missing = tuple(dict.fromkeys(_missing(plans, committed)))
     return Collected(
-        keys=SweepKeys.joint([plan.name for plan in plans]),
-        experiment=experiment,
+        plans=tuple(plans),
         tables=_tables(plans, committed, failures, missing),
         missing=tuple(trial for _, trial in missing),
         damaged=(*committed.damaged, *damaged),
@@ -143,11 +153,6 @@ def _metadata(commits: Iterable[Commit]) -> dict[str, str]:
         **file_metadata(provenance(command_line())),
         "trained_code_sha256": ",".join(trained),
     }
-
-
-def _failures(store: Store, plans: Iterable[Plan]) -> tuple[list[FailureRow], list[str]]:
-    read = [read_failures(store, plan) for plan in plans]
-    return [row for rows, _ in read for row in rows], [line for _, lines in read for line in lines]
 
 
 def _failed_rows(

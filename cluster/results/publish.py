@@ -1,6 +1,8 @@
 """Publishes collected results: tables and figures go into the store and onto the terminal."""
 
 import os
+import re
+import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +12,9 @@ from rich.console import Console
 from cluster.results.collect import Collected, write_tables
 from pcworker.errors import DamagedError, IncompleteError
 from pcworker.store.store import Store
+
+_PLAIN = re.compile(r"[\w./ -]+")
+"""A path that SQL and Python take for what it is. No quote, wildcard or "=" is in it."""
 
 
 def require_complete(collected: Collected) -> None:
@@ -48,8 +53,8 @@ def print_next(store: Store, collected: Collected, console: Console) -> None:
     python = "python"
     with suppress(OSError):  # the directory in which this process was started may be gone
         inside = Path(sys.prefix).parent == Path.cwd()
-        python = os.path.relpath(sys.executable) if inside else "python"
-    sweeps = collected.keys.root.removeprefix("sweeps/").replace("+", ",")
+        python = shlex.quote(os.path.relpath(sys.executable)) if inside else "python"
+    sweeps = ",".join(plan.name for plan in collected.plans)
     for line in (
         f"Tables: {folder}/{{{','.join(collected.tables)}}}.parquet",
         "Next:",
@@ -61,12 +66,13 @@ def print_next(store: Store, collected: Collected, console: Console) -> None:
 
 
 def _query(table: str, query: str) -> list[str]:
-    """Lines of Python that run the query. From a bucket the table is read by pyarrow, because
-    DuckDB would have to download an extension for that."""
-    if "://" not in table:
+    """Lines of Python that run the query. A table in a bucket is read by pyarrow, because DuckDB
+    would have to download an extension for that, and so is one whose path is not plain, because
+    DuckDB would take a part of it for SQL, for a pattern or for a column."""
+    if _PLAIN.fullmatch(table):
         return [f'  duckdb.sql("{query.format(repr(table))}")']
     name = table.rsplit("/", 1)[1].removesuffix(".parquet")
     return [
-        f"  {name} = pyarrow.parquet.read_table('{table}')",
+        f"  {name} = pyarrow.parquet.read_table({table!r})",
         f'  duckdb.sql("{query.format(name)}")',
     ]

@@ -119,10 +119,16 @@ def read_shard_commit(store: Store, plan: Plan, shard: Shard) -> Commit | None:
     return commit
 
 
-def read_failures(store: Store, plan: Plan) -> tuple[list[FailureRow], list[str]]:
+def list_failures(store: Store, plan: Plan) -> list[str]:
+    """Lists the keys of the records of failed attempts. Files that somebody else has put beside
+    them are left out."""
+    keys = store.list(plan.keys.failures)
+    return [key for key in keys if (of := plan.keys.parse(key)) and of.kind == "failure"]
+
+
+def read_failures(store: Store, keys: Iterable[str]) -> tuple[list[FailureRow], list[str]]:
     """Reads the records of failed attempts. The second list has a line for each damaged record."""
-    listed = store.list(plan.keys.failures)
-    found = list(read_all(partial(read_failure, store), listed))
+    found = list(read_all(partial(read_failure, store), keys))
     rows = [row for row in found if isinstance(row, FailureRow)]
     return rows, [str(error) for error in found if isinstance(error, DamagedError)]
 

@@ -7,7 +7,13 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from cluster.driver.heartbeat import read_drivers
-from cluster.results.reading import read_all, read_failure, read_shard_commit, with_commit
+from cluster.results.reading import (
+    list_failures,
+    read_all,
+    read_failure,
+    read_shard_commit,
+    with_commit,
+)
 from cluster.status.status import Status, StoredSweep, status_of
 from cluster.sweeps.plan import Plan
 from pcworker.errors import DamagedError
@@ -34,7 +40,7 @@ class Lookout:
         and none of its shards seems to be missing.
         """
         drivers, now = read_drivers(self._store, self._plan.name), time.time()
-        self._failures.refresh(self._store.list(self._keys.failures))
+        self._failures.refresh(list_failures(self._store, self._plan))
         listed = self._store.list(self._keys.shards)
         self._commits.refresh(shard.shard_id for shard in with_commit(self._plan, listed))
         found = StoredSweep(

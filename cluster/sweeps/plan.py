@@ -5,7 +5,6 @@ submission of the same trials adopts it, even if today's code would pack the tri
 A submission of other trials under the same name is refused.
 """
 
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,12 +15,10 @@ from cluster.experiment import Experiment, Experiments
 from cluster.sweeps.sweep import Cell, Sweep, trial_set_fingerprint
 from pcworker.errors import DamagedError, InputError
 from pcworker.fingerprint import fingerprint
-from pcworker.store.keys import SCHEMA_VERSION, SweepKeys
+from pcworker.store.keys import SCHEMA_VERSION, SweepKeys, is_shard_id
 from pcworker.store.sealed import seal, unseal
 from pcworker.store.store import Store
 from pcworker.trials.trial import ENGINE_VERSION, C, Trial, configuration_from
-
-_SHARD_ID = re.compile(r"[0-9]{4,}-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -183,7 +180,7 @@ def _from_json(body: dict[str, Any], name: str, experiment: Experiment) -> Plan[
         row["trial_id"]: Trial(configuration_from(experiment.configuration, row), row["seed"])
         for row in body["trials"]
     }
-    if any(not _SHARD_ID.fullmatch(shard["shard_id"]) for shard in body["shards"]):
+    if any(not is_shard_id(shard["shard_id"]) for shard in body["shards"]):
         raise ValueError("a shard's id is not a number and 8 hex digits")
     shards = tuple(
         Shard(shard["shard_id"], tuple(trials[trial_id] for trial_id in shard["trial_ids"]))

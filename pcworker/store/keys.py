@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pcworker.errors import InputError, StoreError
+from pcworker.fingerprint import fingerprint
 
 SCHEMA_VERSION = 1
 """The version of everything that is stored. A plan or a commit of another version is refused."""
@@ -39,9 +40,19 @@ _TEMPLATES: dict[KeyKind, str] = {
     "driver": "drivers/<driver>.json",
     "plan": "plan.json",
 }
-_PARTS = {"table": "[a-z0-9_]+", "epoch": "[0-9]{1,10}", "driver": "[0-9a-f]+"}
-_ANY_PART = "[^/]+"
+_PARTS = {
+    "shard": "[0-9]{4,}-[0-9a-f]{8}",
+    "attempt": "[0-9a-z]+",
+    "table": "[a-z0-9_]+",
+    "file": "[^/]+",
+    "driver": "[0-9a-f]+",
+    "epoch": "[0-9]{1,10}",
+}
+"""The patterns of a key's parts. They fit our own keys and few others, because a file that somebody
+else has put into a sweep's folder must be neither read nor deleted."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+LONGEST_FOLDER = 255
+"""The longest name of a folder on common file systems, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +83,15 @@ class SweepKeys:
     @classmethod
     def joint(cls, sweeps: Sequence[str]) -> "SweepKeys":
         """The keys of the tables and reports that are made of several sweeps together. They have a
-        folder of their own, `A+B`."""
-        keys = cls(sweeps[0])
-        for sweep in sweeps[1:]:
-            keys.root += "+" + cls(sweep).root.removeprefix("sweeps/")
+        folder of their own, `A+B`, or `A+19-more-<hash>` if that name would be too long.
+
+        Raises InputError if one of `sweeps` is not a plain name.
+        """
+        keys, *_ = [cls(sweep) for sweep in sweeps]
+        name = "+".join(sweeps)
+        if len(name) > LONGEST_FOLDER:
+            name = f"{sweeps[0]}+{len(sweeps) - 1}-more-{fingerprint(list(sweeps))[:16]}"
+        keys.root = f"sweeps/{name}"
         return keys
 
     @property
@@ -149,8 +165,13 @@ def is_table_name(name: str) -> bool:
     return re.fullmatch(_PARTS["table"], name) is not None
 
 
+def is_shard_id(name: str) -> bool:
+    """True if a shard may have this id, which becomes a part of a key."""
+    return re.fullmatch(_PARTS["shard"], name) is not None
+
+
 def _pattern(template: str) -> re.Pattern[str]:
-    part = lambda m: f"(?P<{m[1]}>{_PARTS.get(m[1], _ANY_PART)})"  # noqa: E731
+    part = lambda m: f"(?P<{m[1]}>{_PARTS[m[1]]})"  # noqa: E731
     return re.compile(re.sub("<([a-z]+)>", part, template.replace(".", r"\.")))
 
 

@@ -27,10 +27,12 @@ from builders import (
     shard_result,
     trial_result,
 )
+from command_lines import called
 from rich.console import Console
 
+from cluster.deletion import doomed
 from cluster.results.collect import Collected, collect, stored_plans, write_tables
-from cluster.results.reading import read_failures
+from cluster.results.reading import list_failures, read_failures
 from cluster.sweeps.plan import Plan, Shard, adopt_plan, make_plan
 from jobs.experiments import EXPERIMENTS
 from jobs.mnist_ablation.experiment import ABLATION
@@ -38,7 +40,7 @@ from jobs.mnist_ablation.panels import n_seeds
 from jobs.mnist_ablation.report import print_report
 from pcworker.errors import DamagedError, InputError
 from pcworker.machine.provenance import code_sha256
-from pcworker.store.keys import SweepKeys
+from pcworker.store.keys import LONGEST_FOLDER, SweepKeys
 from pcworker.store.local import LocalStore
 from pcworker.store.tables import FailureRow
 from pcworker.trials.configuration import configuration
@@ -409,6 +411,38 @@ def test_two_sweeps_together_have_a_folder_of_their_own(store: LocalStore, tmp_p
     assert trials.num_rows == 2 * TRIALS_PER_SEED
 
 
+def test_sweeps_of_any_number_have_a_folder_whose_name_is_short(
+    store: LocalStore, tmp_path: Path
+) -> None:
+    names = [f"mnist-of-the-seed-{seed}" for seed in range(10, 30)]
+    for seed, name in enumerate(names):
+        commit_all(store, planned(store, ablation(seeds=[seed], rules=["BP"]), name))
+    done = called("--store", store.url, "--sweep", ",".join(names), module="jobs.collect")
+    assert (done.code, done.stderr) == (0, "")
+    assert f" --sweep {','.join(names)}\n" in done.stdout
+    [folder] = {path.parents[1] for path in tmp_path.glob("sweeps/*/tables/*")}
+    assert folder.name.startswith(f"{names[0]}+19-more-")
+    assert SweepKeys.joint(names).root == f"sweeps/{folder.name}"
+    assert SweepKeys.joint(folder.name.split("+")).root == f"sweeps/{folder.name}"
+    assert SweepKeys.joint([*names[:-1], "another"]).root != f"sweeps/{folder.name}"
+    assert pq.read_table(folder / "tables/trials.parquet").num_rows == 20
+
+
+@pytest.mark.parametrize("length", [LONGEST_FOLDER, LONGEST_FOLDER + 1])
+def test_a_name_that_fits_is_not_shortened(length: int) -> None:
+    names = ["a" * 100, "b" * 100, "c" * (length - 202)]
+    name = SweepKeys.joint(names).root.removeprefix("sweeps/")
+    assert (name == "+".join(names)) == (length <= LONGEST_FOLDER)
+    assert len(name) <= LONGEST_FOLDER
+
+
+def test_names_are_checked_before_anything_is_read(store: LocalStore, plan: Plan) -> None:
+    counting = Counting(store.root)
+    with pytest.raises(InputError, match="sweep name 'x/y'"):
+        stored_plans(counting, ["a", "x/y"], EXPERIMENTS)
+    assert counting.read == []
+
+
 def test_a_sweep_of_several_seeds_equals_the_sweeps_of_each_together(store: LocalStore) -> None:
     commit_all(store, planned(store, ablation(seeds=[1, 2]), "both"))
     for seed, name in ((1, "A"), (2, "B")):
@@ -626,13 +660,37 @@ def test_a_damaged_failure_record_is_named_and_the_others_are_read(
     assert made.tables["trials"].num_rows == TRIALS_PER_SEED
 
 
+FOREIGN = (
+    *("README", "notes.txt", "x.json", "notes/x.json", "{shard}.json/x.json", "{shard}/notes.txt"),
+    *("{shard}/x y.json", "{shard}/._x.json", "{shard}/x.json.bak", "{shard}/more/x.json"),
+)
+"""Files that others may put into the folder `failures`."""
+
+
+def test_foreign_files_beside_failure_records_are_neither_read_nor_deleted(
+    store: LocalStore, plan: Plan
+) -> None:
+    commit_all(store, plan)
+    record_failure(store, plan, other_shard(plan), quarantined=False)
+    shard = other_shard(plan).shard_id
+    foreign = [plan.keys.failures + name.format(shard=shard) for name in FOREIGN]
+    for key in foreign:
+        store.put(key, b"not a record")
+    for module in ("jobs.collect", "jobs.status"):
+        done = called("--store", store.url, "--sweep", "a", module=module)
+        assert (done.code, done.stderr) == (0, ""), module
+    assert collected(store, "a").tables["failures"].num_rows == 1
+    hidden = plan.keys.failures + f"{shard}/._x.json"
+    assert {*doomed(store, "a", EXPERIMENTS).foreign} == {*foreign} - {hidden}
+
+
 def test_another_digit_anywhere_in_a_failure_record_is_noticed(
     store: LocalStore, plan: Plan
 ) -> None:
     path = Path(store.describe(record_failure(store, plan, other_shard(plan))))
     for data in flipped_digits(path.read_bytes()):
         path.write_bytes(data)
-        rows_read, (line,) = read_failures(store, plan)
+        rows_read, (line,) = read_failures(store, list_failures(store, plan))
         assert rows_read == []
         assert str(path) in line
 

@@ -15,7 +15,7 @@ from cluster.driver.drive import Assignment, drive
 from cluster.driver.heartbeat import Heartbeat, read_drivers
 from cluster.driver.site import in_this_process
 from cluster.nodes.resources import Resources
-from cluster.results.reading import read_failures
+from cluster.results.reading import list_failures, read_failures
 from cluster.sweeps.plan import Plan, store_plan
 from pcworker.errors import StoreError, UnavailableError
 from pcworker.store.local import LocalStore
@@ -74,7 +74,7 @@ def test_every_failed_attempt_is_a_record_with_the_traceback_that_is_shown(tmp_p
     store = LocalStore(tmp_path)
     plan, quarantined, text = driven(store, fail)
     assert quarantined == 2
-    records, damaged = read_failures(store, plan)
+    records, damaged = read_failures(store, list_failures(store, plan))
     assert damaged == []
     assert len(records) == 6
     assert [record.quarantined for record in records].count(True) == 2

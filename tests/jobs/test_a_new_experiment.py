@@ -362,9 +362,7 @@ def test_a_figure_that_the_experiment_does_not_declare_is_refused(
     here: tuple[Path, str], tmp_path: Path
 ) -> None:
     store = LocalStore(here[0])
-    made = collect(store, stored_plans(store, ["counted"], REGISTRY))
-    drawing = replace(COUNT, figures=lambda tables: {"other.png": b""})
+    drawing = {COUNT.name: replace(COUNT, figures=lambda tables: {"other.png": b""})}
+    made = collect(store, stored_plans(store, ["counted"], drawing))
     with pytest.raises(ValueError, match=r"other\.png"):
-        publish(
-            LocalStore(tmp_path), replace(made, experiment=drawing), Console(file=io.StringIO())
-        )
+        publish(LocalStore(tmp_path), made, Console(file=io.StringIO()))

@@ -27,6 +27,7 @@ from pcworker.trials.configuration import configuration
 from pcworker.trials.trial import Trial
 
 MAKER = "this machine"
+SHARD = "0001-00000001"
 SEEDS = (1482555873, 698841058)
 EPOCHS = 4
 
@@ -242,11 +243,11 @@ def plain(checkpoint: Checkpoint | None) -> dict[str, Any]:
 
 def checkpoints(store: LocalStore, attempt: str = "mine", **changes: Any) -> Checkpoints:
     values = {"maker": MAKER, "trials": TRIALS} | changes
-    return Checkpoints(store, SweepKeys("s"), "shard", attempt, **values)
+    return Checkpoints(store, SweepKeys("s"), SHARD, attempt, **values)
 
 
 def key(attempt: str, epoch: int) -> str:
-    return f"sweeps/s/shards/shard/attempts/{attempt}/checkpoint-{epoch}.npz"
+    return f"sweeps/s/shards/{SHARD}/attempts/{attempt}/checkpoint-{epoch}.npz"
 
 
 def test_every_value_survives_bit_for_bit() -> None:
@@ -346,14 +347,14 @@ def test_a_checkpoint_that_vanishes_before_it_is_read_is_passed_over(tmp_path: P
 def test_save_keeps_an_attempts_newest_and_clear_keeps_none(tmp_path: Path) -> None:
     store, keys = LocalStore(tmp_path), SweepKeys("s")
     mine, other = checkpoints(store), checkpoints(store, "other")
-    elsewhere = Checkpoints(store, keys, "shard2", "mine", MAKER, TRIALS)
-    table = keys.data("shard", "mine", "trials")
+    elsewhere = Checkpoints(store, keys, "0002-00000002", "mine", MAKER, TRIALS)
+    table = keys.data(SHARD, "mine", "trials")
     store.put(table, b"rows")
     elsewhere.save(made_up(1))
     other.save(made_up(1))
     for epoch in (1, 2, 2, 3):
         mine.save(made_up(epoch))
-    kept = keys.checkpoint("shard2", "mine", 1)
+    kept = keys.checkpoint("0002-00000002", "mine", 1)
     assert store.list("sweeps/") == sorted([key("mine", 3), key("other", 1), table, kept])
     mine.clear()
     assert store.list("sweeps/") == sorted([table, kept])
@@ -362,15 +363,15 @@ def test_save_keeps_an_attempts_newest_and_clear_keeps_none(tmp_path: Path) -> N
 
 def test_a_checkpoints_key_tells_its_shard_and_epoch() -> None:
     keys = SweepKeys("s")
-    assert keys.checkpoint("shard", "mine", 12) == key("mine", 12)
-    assert keys.parse(key("mine", 12)) == Key("checkpoint", "shard", "mine", epoch="12")
+    assert keys.checkpoint(SHARD, "mine", 12) == key("mine", 12)
+    assert keys.parse(key("mine", 12)) == Key("checkpoint", SHARD, "mine", epoch="12")
     others = [
         keys.plan,
-        keys.commit("shard"),
-        keys.attempt("shard", "mine"),
-        keys.data("shard", "mine", "trials"),
-        keys.data("shard", "checkpoint-1.npz", "trials"),
-        SweepKeys("t").checkpoint("shard", "mine", 1),
+        keys.commit(SHARD),
+        keys.attempt(SHARD, "mine"),
+        keys.data(SHARD, "mine", "trials"),
+        keys.data(SHARD, "checkpoint-1.npz", "trials"),
+        SweepKeys("t").checkpoint(SHARD, "mine", 1),
         key("mine", 1) + ".part",
         key("mine", -1),
     ]
