@@ -92,8 +92,8 @@ def run_sweep(
     else:
         plan = store_plan(store, plan, as_json(provenance(command_line())))
         console.print(f"Sweep {plan.name}: all {len(plan.shards)} shards are committed already.")
-    _report(store, plan, quarantined, console)
-    return 1 if quarantined else 0
+    differs = _report(store, plan, quarantined, console)
+    return 1 if quarantined or differs else 0
 
 
 def _preview(plan: Plan[Any], left: Sequence[Shard], options: RunOptions, console: Console) -> None:
@@ -152,8 +152,9 @@ def _site(
     return in_this_process()
 
 
-def _report(store: Store, plan: Plan[Any], quarantined: int, console: Console) -> None:
-    """Collects the tables, stores and prints them, and says what to do next."""
+def _report(store: Store, plan: Plan[Any], quarantined: int, console: Console) -> bool:
+    """Collects the tables, stores and prints them, and says what to do next. Returns True if what
+    was computed more than once differs."""
     collected = collect(store, [plan])
     if not quarantined:
         require_complete(collected)
@@ -165,6 +166,7 @@ def _report(store: Store, plan: Plan[Any], quarantined: int, console: Console) -
             "the tracebacks; the same command tries them again.",
             style="red",
         )
+    return bool(collected.audit.differing)
 
 
 def _expected(plan: Plan[Any], left: Sequence[Shard], options: RunOptions) -> Estimate:

@@ -21,14 +21,15 @@ from pcworker.store.store import open_store
     "--partial", is_flag=True, help="Print tables even if cells are missing, and mark those."
 )
 def command(store: str, s3_endpoint: str | None, sweep: Sequence[str], partial: bool) -> int:
-    """The command line: see the module's docstring."""
+    """The command line: see the module's docstring. Returns 1 if what was computed more than once
+    differs."""
     opened = open_store(store, s3_endpoint)
     collected = collect(opened, stored_plans(opened, sweep, EXPERIMENTS))
     if not partial:
         require_complete(collected)
     publish(opened, collected, console)
     print_next(opened, collected, console)
-    return 0
+    return 1 if collected.audit.differing else 0
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The options that the jobs' command lines share, and how a job ends: exit codes, one-line errors.
 
-Exit codes: 0 done, 1 some shards failed, 2 a mistake in the user's input or environment,
-130 interrupted.
+Exit codes: 0 done, 1 some shards failed or something that was computed twice differs, 2 a mistake
+in the user's input or environment, 130 interrupted.
 """
 
 import signal

@@ -1,13 +1,15 @@
 """The determinism audit: results that were computed more than once must be equal bit for bit.
 
 The audit costs no extra training. Every shard trains copies of its BP twins anyway. An attempt that
-finished after another one had committed, or was killed before its commit, has left its results.
+finished after another one had committed, or was killed before its commit, has left its results. And
+sweeps that are collected together may hold the same trials.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from cluster.results.duplicates import Duplicate
 from cluster.results.reading import read_all
 from pcworker.store.commit import Commit, FinishedAttempt, read_attempt
 from pcworker.store.store import Store
@@ -28,15 +30,26 @@ class Audit:
     """The number of shards that have such attempts."""
     differing_attempts: tuple[str, ...]
     """A line for each such attempt whose results differ from the committed ones."""
+    duplicates: int
+    """The number of trials that were left out because another sweep's copy of them was kept."""
+    differing_duplicates: tuple[str, ...]
+    """A line for each such trial whose results differ from those that were kept."""
+
+    @property
+    def differing(self) -> tuple[str, ...]:
+        """All lines. Their order is that of the fields."""
+        return (*self.differing_copies, *self.differing_attempts, *self.differing_duplicates)
 
 
 Repeated = tuple[Commit, FinishedAttempt]
 """A commit, and another attempt that trained the same shard to its end."""
 
 
-def audit(commits: Sequence[Commit], repeated: Sequence[Repeated]) -> Audit:
+def audit(
+    commits: Sequence[Commit], repeated: Sequence[Repeated], duplicates: Sequence[Duplicate]
+) -> Audit:
     """Compares the copies of BP trials with the trials themselves, and repeated attempts with the
-    committed ones."""
+    committed ones. Duplicates have been compared already, as they were read."""
     copies = list(_copies(commits))
     return Audit(
         copies=len(copies),
@@ -54,6 +67,13 @@ def audit(commits: Sequence[Commit], repeated: Sequence[Repeated]) -> Audit:
             f"({_ran_on(commit)})"
             for commit, attempt in repeated
             if attempt.result_digest != commit.result_digest
+        ),
+        duplicates=len(duplicates),
+        differing_duplicates=tuple(
+            f"trial {each.trial_id}: sweep {_in_sweep(each.left_out)} differs from sweep "
+            f"{_in_sweep(each.kept)}, whose rows the tables hold, in {', '.join(each.differing)}"
+            for each in duplicates
+            if each.differing
         ),
     )
 
@@ -86,6 +106,10 @@ def _copies(commits: Sequence[Commit]) -> Iterator[tuple[str, Commit, Commit]]:
             owner = owners.get(twin)
             if owner is not None and owner is not commit:
                 yield twin, commit, owner
+
+
+def _in_sweep(commit: Commit) -> str:
+    return f"{commit.where.sweep}, shard {commit.shard_id} ({_ran_on(commit)})"
 
 
 def _ran_on(commit: Commit) -> str:

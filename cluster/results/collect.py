@@ -99,7 +99,9 @@ def collect(store: Store, plans: Sequence[Plan]) -> Collected:
         tables=_tables(plans, committed, failures, missing),
         missing=tuple(trial for _, trial in missing),
         damaged=(*committed.damaged, *damaged),
-        audit=audit(committed.commits, read_repeated(store, committed.beside)),
+        audit=audit(
+            committed.commits, read_repeated(store, committed.beside), committed.duplicates
+        ),
         alone=_packed(committed.commits, "alone"),
         not_invariant=_packed(committed.commits, "irreproducible"),
     )

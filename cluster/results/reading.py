@@ -10,6 +10,7 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.results.duplicates import Duplicate, Duplicates
 from cluster.sweeps.plan import Plan, Shard
 from pcworker.errors import DamagedError
 from pcworker.plain import as_json, from_json
@@ -41,6 +42,8 @@ class Committed:
     """The ids of all trials that some sweep has committed."""
     by_sweep: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """The ids of the trials that each sweep itself has committed."""
+    duplicates: Sequence[Duplicate] = ()
+    """The trials that were left out because another sweep's copy of them is there already."""
     damaged: list[str] = field(default_factory=list)
     """A line for each damaged object: its place, and what is wrong with it."""
     beside: list[tuple[str, Commit]] = field(default_factory=list)
@@ -57,15 +60,16 @@ class Committed:
 def read_committed(store: Store, plans: Sequence[Plan]) -> Committed:
     """Reads everything that the shards of the plans have committed. A trial that several plans hold
     counts once if its result is the same everywhere."""
-    committed = Committed(plans[0].experiment.tables)
+    committed, duplicates = Committed(plans[0].experiment.tables), Duplicates(plans)
     for plan in plans:
         keys = store.list(plan.keys.shards)
         for found in read_all(partial(_read_shard, store, plan), with_commit(plan, keys)):
             if isinstance(found, DamagedError):
                 committed.damaged.append(str(found))
             elif found is not None:
-                _add(committed, *found, plan)
+                _add(committed, duplicates, *found, plan)
         committed.beside += _beside(plan, committed.commits, keys)
+    committed.duplicates = duplicates.found
     return committed
 
 
@@ -179,15 +183,23 @@ def _read_shard(
     return commit, {file.table: read_file(store, file, key) for file in commit.files}
 
 
-def _add(committed: Committed, commit: Commit, parts: dict[str, pa.Table], plan: Plan) -> None:
-    """Adds a shard of `plan` to `committed`. Trials that are there already are left out if one copy
-    of a trial is enough."""
+def _add(
+    committed: Committed,
+    duplicates: Duplicates,
+    commit: Commit,
+    parts: dict[str, pa.Table],
+    plan: Plan,
+) -> None:
+    """Adds a shard of `plan` to `committed`. Trials that are there already are compared and left
+    out if one copy of a trial is enough."""
     committed.commits.append(commit)
     fresh = [trial_id for trial_id in commit.trial_ids if trial_id not in committed.trial_ids]
+    # Without a column for the sweep the rows of two copies could not be told apart.
+    same = plan.experiment.same_everywhere
+    once = [name for name, part in parts.items() if same or "sweep" not in part.column_names]
+    duplicates.add(commit, {name: parts[name] for name in once})
     for name, part in parts.items():
-        # Without a column for the sweep the rows of two copies could not be told apart.
-        once = plan.experiment.same_everywhere or "sweep" not in part.column_names
-        if once and len(fresh) < len(commit.trial_ids):
+        if name in once and len(fresh) < len(commit.trial_ids):
             part = part.filter(pc.is_in(part["trial_id"], value_set=pa.array(fresh, pa.string())))
         committed.parts[name].append(part)
     committed.trial_ids.update(fresh)

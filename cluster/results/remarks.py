@@ -13,8 +13,14 @@ def print_remarks(console: Console, collected: Collected) -> None:
     are damaged."""
     if remark := _audit_remark(collected.audit):
         console.print(remark)
-    for line in (*collected.audit.differing_copies, *collected.audit.differing_attempts):
+    for line in collected.audit.differing:
         console.print(line, style="red", soft_wrap=True)
+    if collected.audit.differing:
+        console.print(
+            "What was computed more than once is not the same each time: the exit code is 1.",
+            style="red",
+            soft_wrap=True,
+        )
     if collected.alone and collected.experiment.exact:
         console.print(
             f"{collected.alone} trials ran one by one: in a stack their bits might change."
@@ -41,6 +47,9 @@ def _audit_remark(audit: Audit) -> str:
     if audit.attempts:
         verdict = _verdict(audit.differing_attempts)
         parts.append(f"{audit.attempts} repeated attempts of {audit.shards} shards, {verdict}")
+    if audit.duplicates:
+        verdict = _verdict(audit.differing_duplicates)
+        parts.append(f"{audit.duplicates} trials of several sweeps compared, {verdict}")
     return f"Determinism audit: {'; '.join(parts)}." if parts else ""
 
 

@@ -1,7 +1,7 @@
 """What a commit needs to know of a shard's results, whatever their experiment is."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, Protocol
 
 from pcworker.row import After
@@ -48,6 +48,12 @@ class Origin:
     torch_version: str | None = None
     git_commit: str | None = None
     engine_version: int = ENGINE_VERSION
+
+
+CIRCUMSTANCES = frozenset(
+    (*(field.name for field in fields(Origin)), "wall_seconds", "packing_invariant")
+)
+"""The columns that say what computed a row and how long it took. All other columns are results."""
 
 
 @dataclass(frozen=True)

@@ -219,6 +219,23 @@ def test_joined_sweeps_are_told_apart_and_weights_that_they_share_come_once(
     assert "IL, t = 3" in svg  # the legend has it too
 
 
+def test_weights_that_two_sweeps_hold_are_compared_and_times_are_not(store: LocalStore) -> None:
+    """The weights of the second sweep are not in the tables."""
+    committed(store, "laptop")
+    plan = timing_plan(store, "server")
+    for shard in plan.shards:
+        made = result(shard.trials)
+        later = [replace(timed, milliseconds=[9.0] * len(TURNS)) for timed in made.trials]
+        [weight] = later[-1].parameters
+        later[-1] = replace(later[-1], parameters=[replace(weight, sha256="another")])
+        keys, told = SweepKeys("server"), replace(made, trials=later)
+        commit_shard(store, keys, shard.shard_id, "x", told, TIMING_TABLES, where("server"))
+    audit = collect(store, stored_plans(store, ["laptop", "server"], EXPERIMENTS)).audit
+    assert audit.duplicates == 14
+    assert len(audit.differing_duplicates) == len(plan.shards)
+    assert all(line.endswith(" in weights") for line in audit.differing_duplicates)
+
+
 def test_it_is_said_whose_weights_are_not_finite(store: LocalStore) -> None:
     plan = timing_plan(store, networks=["mlp"])
     shard = plan.shards[0]
