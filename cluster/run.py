@@ -14,8 +14,7 @@ from cluster.driver.drive import Assignment, drive
 from cluster.driver.site import Site, in_this_process, on_ray
 from cluster.experiment import Experiment
 from cluster.nodes.resources import Resources, ray_environment
-from cluster.results.collect import collect
-from cluster.results.publish import print_next, publish, require_complete
+from cluster.results.publish import print_next, publish
 from cluster.results.reading import read_commits
 from cluster.sweeps.estimate import Estimate
 from cluster.sweeps.plan import Plan, Shard, adopt_plan, make_plan, store_plan
@@ -155,10 +154,7 @@ def _site(
 def _report(store: Store, plan: Plan[Any], quarantined: int, console: Console) -> bool:
     """Collects the tables, stores and prints them, and says what to do next. Returns True if what
     was computed more than once differs."""
-    collected = collect(store, [plan])
-    if not quarantined:
-        require_complete(collected)
-    publish(store, collected, console)
+    collected = publish(store, [plan], console, partial=quarantined > 0)
     print_next(store, collected, console)
     if quarantined:
         console.print(

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import click
 
-from cluster.results.collect import collect, stored_plans
-from cluster.results.publish import print_next, publish, require_complete
+from cluster.results.collect import stored_plans
+from cluster.results.publish import print_next, publish
 from jobs.experiments import EXPERIMENTS
 from jobs.options import console, help_text, main, store_options, sweep_names
 from pcworker.store.store import open_store
@@ -24,10 +24,8 @@ def command(store: str, s3_endpoint: str | None, sweep: Sequence[str], partial: 
     """The command line: see the module's docstring. Returns 1 if what was computed more than once
     differs."""
     opened = open_store(store, s3_endpoint)
-    collected = collect(opened, stored_plans(opened, sweep, EXPERIMENTS))
-    if not partial:
-        require_complete(collected)
-    publish(opened, collected, console)
+    plans = stored_plans(opened, sweep, EXPERIMENTS)
+    collected = publish(opened, plans, console, partial)
     print_next(opened, collected, console)
     return 1 if collected.audit.differing else 0
 

@@ -12,7 +12,13 @@ import pyarrow as pa
 
 from cluster.experiment import Experiment, Experiments
 from cluster.results.audit import Audit, audit, read_repeated
-from cluster.results.reading import Committed, list_failures, read_committed, read_failures
+from cluster.results.reading import (
+    Committed,
+    Unread,
+    list_failures,
+    read_committed,
+    read_failures,
+)
 from cluster.sweeps.plan import Plan, read_plan
 from pcworker.errors import InputError
 from pcworker.machine.provenance import command_line, provenance
@@ -41,6 +47,10 @@ class Collected:
     """The trials without a result."""
     damaged: tuple[str, ...]
     """A line for each damaged object: its place, and what is wrong with it."""
+    unread: tuple[Unread, ...]
+    """The shards of which an object is damaged."""
+    listed: frozenset[str]
+    """The keys of all commits and records of failures that there were when they were read."""
     audit: Audit
     alone: int
     """The number of trials that ran one by one, because a stack might have changed their bits."""
@@ -93,12 +103,21 @@ def collect(store: Store, plans: Sequence[Plan]) -> Collected:
     committed = read_committed(store, plans)
     recorded = [key for plan in plans for key in list_failures(store, plan)]
     failures, damaged = read_failures(store, recorded)
-    missing = tuple(dict.fromkeys(_missing(plans, committed)))
+    declared = tuple(dict.fromkeys(_declared(plans)))
+    missing = [each for each in declared if not _is_there(committed, *each)]
+    metadata = {
+        **_metadata(committed.commits),
+        "trials": str(len(declared)),
+        "missing": str(len(missing)),
+        "commits": str(len(committed.commits)),
+    }
     return Collected(
         plans=tuple(plans),
-        tables=_tables(plans, committed, failures, missing),
+        tables=_tables(plans, committed, failures, missing, metadata),
         missing=tuple(trial for _, trial in missing),
         damaged=(*committed.damaged, *damaged),
+        unread=tuple(committed.unread),
+        listed=frozenset((*committed.listed, *recorded)),
         audit=audit(
             committed.commits, read_repeated(store, committed.beside), committed.duplicates
         ),
@@ -120,14 +139,17 @@ def _plan(store: Store, name: str, experiments: Experiments) -> Plan:
     return plan
 
 
-def _missing(plans: Iterable[Plan], committed: Committed) -> Iterator[tuple[str, Trial[Any]]]:
-    """Yields each trial without a result and its sweep; the sweep is ANY_SWEEP if the trial has the
+def _declared(plans: Iterable[Plan]) -> Iterator[tuple[str, Trial[Any]]]:
+    """Yields each trial of the plans and its sweep; the sweep is ANY_SWEEP if the trial has the
     same result in every sweep."""
     for plan in plans:
-        same = plan.experiment.same_everywhere
-        there = committed.trial_ids if same else committed.by_sweep[plan.name]
-        sweep = ANY_SWEEP if same else plan.name
-        yield from ((sweep, trial) for trial in plan.trials if trial.trial_id not in there)
+        sweep = ANY_SWEEP if plan.experiment.same_everywhere else plan.name
+        yield from ((sweep, trial) for trial in plan.trials)
+
+
+def _is_there(committed: Committed, sweep: str, trial: Trial[Any]) -> bool:
+    there = committed.trial_ids if sweep == ANY_SWEEP else committed.by_sweep[sweep]
+    return trial.trial_id in there
 
 
 def _tables(
@@ -135,8 +157,9 @@ def _tables(
     committed: Committed,
     failures: list[FailureRow],
     missing: Iterable[tuple[str, Trial[Any]]],
+    metadata: dict[str, str],
 ) -> dict[str, pa.Table]:
-    metadata, experiment = _metadata(committed.commits), plans[0].experiment
+    experiment = plans[0].experiment
     row_types, per_trial = experiment.tables.row_types, experiment.tables.per_trial
     made = {name: committed.rows(name) for name in row_types}
     failed = table(row_types[per_trial], _failed_rows(experiment, missing, failures), {})

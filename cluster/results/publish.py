@@ -4,12 +4,15 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
 
-from cluster.results.collect import Collected, write_tables
+from cluster.results.collect import Collected, collect, write_tables
+from cluster.results.outdated import is_outdated
+from cluster.sweeps.plan import Plan
 from pcworker.errors import DamagedError, IncompleteError
 from pcworker.store.store import Store
 
@@ -31,18 +34,44 @@ def require_complete(collected: Collected) -> None:
         )
 
 
-def publish(store: Store, collected: Collected, console: Console) -> None:
-    """Stores the tables and the figures, and prints the results."""
+def publish(store: Store, plans: Sequence[Plan], console: Console, partial: bool) -> Collected:
+    """Collects sweeps of one experiment, stores the tables and the figures, and prints the results.
+
+    Raises DamagedError or IncompleteError as `require_complete` does, unless `partial`.
+    """
+    passes = 1
+    while not (stored := _stored(store, plans, partial, passes)):
+        passes += 1
+    collected, files = stored
+    collected.experiment.report(console, collected)
+    for file in files:
+        console.print(f"Figure: {store.describe(collected.keys.report(file))}", soft_wrap=True)
+    return collected
+
+
+def _stored(
+    store: Store, plans: Sequence[Plan], partial: bool, passes: int
+) -> tuple[Collected, Sequence[str]] | None:
+    """Collects and stores the tables and the figures. Returns the names of the figures' files, too,
+    or None if the collector must start over: see `cluster.results.outdated`."""
+    collected = collect(store, plans)
+    if is_outdated(store, collected, passes):
+        return None
+    if not partial:
+        require_complete(collected)
+    drawn = _drawn(collected)
     write_tables(store, collected)
+    for file, data in drawn.items():
+        store.put(collected.keys.report(file), data)
+    return None if is_outdated(store, collected, passes) else (collected, list(drawn))
+
+
+def _drawn(collected: Collected) -> Mapping[str, bytes]:
     experiment = collected.experiment
-    experiment.report(console, collected)
     drawn = experiment.figures(collected.tables)
     if unknown := set(drawn) - set(experiment.figure_files):
         raise ValueError(f"{sorted(unknown)} must stand in the experiment's figure_files")
-    for file, data in drawn.items():
-        key = collected.keys.report(file)
-        store.put(key, data)
-        console.print(f"Figure: {store.describe(key)}", soft_wrap=True)
+    return drawn
 
 
 def print_next(store: Store, collected: Collected, console: Console) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +20,9 @@ from pcworker.store.result import Tables
 from pcworker.store.sealed import unseal
 from pcworker.store.store import Store
 from pcworker.store.tables import FailureRow
+
+Unread = tuple[Plan[Any], Shard[Any]]
+"""A shard whose commit or tables cannot be read, and its plan."""
 
 READERS = 10
 """The number of objects that are read at the same time, because an object store needs some time for
@@ -46,6 +49,11 @@ class Committed:
     """The trials that were left out because another sweep's copy of them is there already."""
     damaged: list[str] = field(default_factory=list)
     """A line for each damaged object: its place, and what is wrong with it."""
+    unread: list[Unread] = field(default_factory=list)
+    """The shards to which the damaged objects belong."""
+    listed: list[str] = field(default_factory=list)
+    """The keys of all commits that there were, damaged or not, before the first of them was
+    read."""
     beside: list[tuple[str, Commit]] = field(default_factory=list)
     """The keys of the attempts that trained a shard to its end but are not the committed one, each
     with the shard's commit."""
@@ -63,14 +71,26 @@ def read_committed(store: Store, plans: Sequence[Plan]) -> Committed:
     committed, duplicates = Committed(plans[0].experiment.tables), Duplicates(plans)
     for plan in plans:
         keys = store.list(plan.keys.shards)
-        for found in read_all(partial(_read_shard, store, plan), with_commit(plan, keys)):
+        shards = with_commit(plan, keys)
+        committed.listed += (plan.keys.commit(shard.shard_id) for shard in shards)
+        read = read_all(partial(_read_shard, store, plan), shards)
+        for shard, found in zip(shards, read, strict=True):
             if isinstance(found, DamagedError):
                 committed.damaged.append(str(found))
+                committed.unread.append((plan, shard))
             elif found is not None:
                 _add(committed, duplicates, *found, plan)
         committed.beside += _beside(plan, committed.commits, keys)
     committed.duplicates = duplicates.found
     return committed
+
+
+def can_be_read(store: Store, plan: Plan, shard: Shard) -> bool:
+    """True if the shard has a commit, and neither that nor a table of it is damaged."""
+    try:
+        return _read_shard(store, plan, shard) is not None
+    except DamagedError:
+        return False
 
 
 def _beside(

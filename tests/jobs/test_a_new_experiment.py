@@ -25,8 +25,8 @@ from tables import equal_tables
 from cluster.deletion import delete, doomed
 from cluster.experiment import Derived, Experiment, Question, Trials
 from cluster.nodes.resources import Resources
-from cluster.results.collect import Collected, collect, stored_plans
-from cluster.results.publish import publish, require_complete
+from cluster.results.collect import Collected, stored_plans
+from cluster.results.publish import publish
 from cluster.run import RunOptions, run_sweep
 from cluster.sweeps.plan import Plan, make_plan, read_plan, store_plan
 from cluster.sweeps.sweep import Cell, Sweep, declare
@@ -335,9 +335,7 @@ def test_two_of_its_sweeps_are_collected_together(here: tuple[Path, str], tmp_pa
     console = Console(file=io.StringIO())
     for name, seeds in (("a", (3, 4)), ("b", (5,))):
         run_sweep(COUNT, declared(seeds), options(tmp_path, sweep=name), console)
-    collected = collect(store, stored_plans(store, ("a", "b"), REGISTRY))
-    require_complete(collected)
-    publish(store, collected, console)
+    publish(store, stored_plans(store, ("a", "b"), REGISTRY), console, partial=False)
     assert equal_tables(read(tmp_path, "means", "a+b"), read(here[0], "means"))
 
 
@@ -358,11 +356,9 @@ def test_two_tables_of_one_name_are_refused() -> None:
         )
 
 
-def test_a_figure_that_the_experiment_does_not_declare_is_refused(
-    here: tuple[Path, str], tmp_path: Path
-) -> None:
-    store = LocalStore(here[0])
+def test_a_figure_that_the_experiment_does_not_declare_is_refused(here: tuple[Path, str]) -> None:
     drawing = {COUNT.name: replace(COUNT, figures=lambda tables: {"other.png": b""})}
-    made = collect(store, stored_plans(store, ["counted"], drawing))
+    store = LocalStore(here[0])
+    plans = stored_plans(store, ["counted"], drawing)
     with pytest.raises(ValueError, match=r"other\.png"):
-        publish(LocalStore(tmp_path), made, Console(file=io.StringIO()))
+        publish(store, plans, Console(file=io.StringIO()), partial=False)
