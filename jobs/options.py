@@ -16,6 +16,7 @@ from rich.console import Console
 
 from cluster.nodes.resources import Resources
 from cluster.run import RunOptions
+from pcworker.equations.rules import RULES
 from pcworker.errors import IncompleteError, InputError
 from pcworker.store.patient import INTERRUPTED
 from pcworker.trials.configuration import CHOICES
@@ -135,6 +136,13 @@ _RUN = [
 checkpoint_option = click.option(
     "--checkpoint-every", type=click.IntRange(0), default=1, show_default=True,
     help="Epochs between two checkpoints of a shard; 0: no checkpoints.",
+)  # fmt: skip
+
+
+rules_option = click.option(
+    "--rules", type=TEXTS,
+    help=f"Keep the cells of these rules, out of {', '.join(RULES)}; those of BP are always kept.  "
+    "[default: all]",
 )  # fmt: skip
 
 

@@ -1,9 +1,11 @@
 """A sweep: the cells that a figure or a table declares, and the trials that fill these cells."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic
 
+from pcworker.equations.rules import BP, rule_named
+from pcworker.errors import InputError
 from pcworker.fingerprint import fingerprint
 from pcworker.trials.trial import C, Trial
 
@@ -50,6 +52,26 @@ class Sweep(Generic[C]):
 def declare(cells: Iterable[Cell[C]], seeds: Sequence[int]) -> Sweep[C]:
     """Makes a sweep of these cells and seeds, in the given order and without repetition."""
     return Sweep(tuple(dict.fromkeys(cells)), tuple(dict.fromkeys(seeds)))
+
+
+def of_rules(cells: Iterable[Cell[C]], rules: Collection[str] | None) -> Iterator[Cell[C]]:
+    """Yields the cells of these rules, or all cells if `rules` is None. BP's are always there.
+
+    Raises InputError for an unknown rule, and for one that has no cell, so that nobody waits for
+    results that were never asked for.
+    """
+    for rule in sorted(rules or ()):
+        rule_named(rule)
+    lacking = set(rules or ())
+    for cell in cells:
+        if rules is None or cell.configuration.rule in {*rules, BP.name}:
+            lacking.discard(cell.configuration.rule)
+            yield cell
+    if lacking:
+        raise InputError(
+            f"rules {', '.join(sorted(lacking))}: none of the declared cells is theirs; leave them "
+            "out of --rules, or declare cells of theirs, as the other options do by default"
+        )
 
 
 def trial_set_fingerprint(trials: Iterable[Trial[Any]]) -> str:

@@ -19,8 +19,17 @@ import click
 from cluster.run import run_sweep
 from jobs.imagenet_timing.experiment import TIMING
 from jobs.imagenet_timing.sweep import device_of, imagenet_timing
-from jobs.options import INTEGERS, TEXTS, choice, console, help_text, main, run_options, split
-from pcworker.equations.rules import RULES
+from jobs.options import (
+    INTEGERS,
+    TEXTS,
+    choice,
+    console,
+    help_text,
+    main,
+    rules_option,
+    run_options,
+    split,
+)
 from pcworker.networks.catalogue import NETWORKS
 
 SYNTHETIC = "No --data: the images are synthetic, normals of the shape of normalised real ones."
@@ -39,7 +48,7 @@ SYNTHETIC = "No --data: the images are synthetic, normals of the shape of normal
     "--networks", type=TEXTS, default="alexnet,vgg11,mlp", show_default=True,
     help=f"Networks, out of {', '.join(NETWORKS)}.",
 )  # fmt: skip
-@click.option("--rules", type=TEXTS, default=",".join(RULES), show_default=True)
+@rules_option
 @click.option("--schedules", type=TEXTS, default="layerwise,literal", show_default=True)
 @click.option("--t", type=INTEGERS, default="10,20", show_default=True, help="Values of t for IL.")
 @choice("arithmetic", "displacement", "textbook: eps = x - mu as printed, which rounds.")

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cluster.nodes.resources import Resources
-from cluster.sweeps.sweep import Cell, Sweep, declare
+from cluster.sweeps.sweep import Cell, Sweep, declare, of_rules
 from jobs.imagenet_timing.configuration import TimingConfiguration, timing_configuration
 from pcworker.equations.rules import BP, FA_Z_IL, IL, Z_IL
 from pcworker.trials.configuration import require_choice
@@ -14,29 +14,27 @@ def imagenet_timing(
     *,
     networks: Sequence[str],
     seeds: Sequence[int],
-    rules: Sequence[str],
     schedules: Sequence[str],
     t: Sequence[int],
+    rules: Sequence[str] | None = None,
     **settings: Any,
 ) -> Sweep[TimingConfiguration]:
     """Declares the sweep. By default it has 7 trials per network and seed.
 
-    rules      keeps the cells of these rules; the cells of BP are always kept
     schedules  the schedules of Z-IL and Fa-Z-IL; IL has the first one only
     t          the values of t for IL
+    rules      keeps the cells of these rules; the cells of BP are always kept; None: all cells
     settings   further arguments of `timing_configuration`, equal in all cells
 
-    Raises InputError for an unknown rule, schedule or network, and for other values that
-    `timing_configuration` refuses.
+    Raises InputError for an unknown rule, schedule or network, for a rule that has no cell, and for
+    other values that `timing_configuration` refuses.
     """
-    for name, given in (("rule", rules), ("schedule", schedules)):
-        for value in sorted(set(given)):
-            require_choice(name, value)
+    for schedule in sorted(set(schedules)):
+        require_choice("schedule", schedule)
     cells = (
         cell for network in networks for cell in _cells(schedules, t, network=network, **settings)
     )
-    wanted = {*rules, BP.name}
-    return declare((cell for cell in cells if cell.configuration.rule in wanted), seeds)
+    return declare(of_rules(cells, rules), seeds)
 
 
 def _cells(

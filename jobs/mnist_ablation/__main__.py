@@ -32,10 +32,10 @@ from jobs.options import (
     console,
     help_text,
     main,
+    rules_option,
     run_options,
     split,
 )
-from pcworker.equations.rules import RULES
 
 
 @click.command(help=help_text(__doc__), context_settings={"max_content_width": 100})
@@ -48,7 +48,7 @@ from pcworker.equations.rules import RULES
 )
 @click.option("--epochs", type=int, default=1, show_default=True, help="The paper: 64.")
 @click.option("--networks", type=TEXTS, default=MNIST_NETWORKS, show_default=True)
-@click.option("--rules", type=TEXTS, default=",".join(RULES), show_default=True)
+@rules_option
 @click.option("--t", type=STEPS, default=STEPS_OF_THE_PAPER, show_default=True)
 @click.option("--gamma", type=NUMBERS, default=GAMMAS, show_default=True)
 @click.option("--sigma", type=NUMBERS, default=SIGMAS, show_default=True)

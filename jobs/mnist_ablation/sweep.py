@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cluster.sweeps.sweep import Cell, Sweep, declare
+from cluster.sweeps.sweep import Cell, Sweep, declare, of_rules
 from jobs.options import mnist_network
-from pcworker.equations.rules import BP, FA_Z_IL, IL, Z_IL, rule_named
+from pcworker.equations.rules import BP, FA_Z_IL, IL, Z_IL
 from pcworker.trials.configuration import configuration
 
 PAPER_SEEDS = "1482555873,698841058,2283198659"
@@ -21,28 +21,26 @@ def mnist_ablation(
     t: Sequence[int | None],
     gamma: Sequence[float],
     sigma: Sequence[float],
-    rules: Sequence[str],
+    rules: Sequence[str] | None = None,
     **settings: Any,
 ) -> Sweep:
     """Declares the sweep. With the paper's axes it has 52 trials per network and seed.
 
     t, gamma  the axes of the panel t x gamma, which has sigma = 0; t None is t = l, that is Z-IL
     sigma     the axis of the panel of C1, which has t = l and gamma = 1
-    rules     keeps the cells of these rules; the cells of BP are always kept
+    rules     keeps the cells of these rules; the cells of BP are always kept; None: all cells
     settings  further arguments of `configuration`, equal in all cells
 
     If t, gamma and sigma have a single value each, the sweep has that one cell in their place.
-    Raises InputError for an unknown rule, and for values that `configuration` refuses.
+    Raises InputError for a rule that is unknown or has no cell, and for values that `configuration`
+    refuses.
     """
-    for rule in sorted(set(rules)):
-        rule_named(rule)
     cells = (
         cell
         for network in networks
         for cell in _cells(t, gamma, sigma, network=mnist_network(network), **settings)
     )
-    wanted = {*rules, BP.name}
-    return declare((cell for cell in cells if cell.configuration.rule in wanted), seeds)
+    return declare(of_rules(cells, rules), seeds)
 
 
 def _cells(

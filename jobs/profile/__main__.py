@@ -31,7 +31,7 @@ from jobs.profile.network import NetworkTimes, time_network
 from pcworker.clock.turns import spread
 from pcworker.data.dataset import DataSet
 from pcworker.data.mnist import load_digits
-from pcworker.equations.rules import BP, FA_Z_IL, IL, RULES, Z_IL, label
+from pcworker.equations.rules import BP, FA_Z_IL, IL, Z_IL, label
 from pcworker.kernels.fused.program import program
 from pcworker.trials.configuration import Configuration
 from pcworker.trials.trial import Trial
@@ -137,7 +137,7 @@ def _place(row: str) -> tuple[int, int]:
 @click.option("--data", type=click.Path(path_type=Path), help="Directory of the data set.")
 def command(rounds: int, data: Path | None, **axes: Any) -> None:
     """The command line: see the module's docstring."""
-    sweep = mnist_ablation(rules=tuple(RULES), **axes)
+    sweep = mnist_ablation(**axes)
     digits = load_digits(data)
     console.print(f"{one_core()}; torch {torch.__version__}; {len(sweep.trials)} trials")
     known, core = DataSet(digits, torch.device("cpu")), Core()

@@ -20,7 +20,7 @@ from pcworker.errors import DamagedError, InputError
 from pcworker.store.keys import SweepKeys
 from pcworker.store.local import LocalStore
 from pcworker.store.sealed import seal
-from pcworker.trials.configuration import CHOICES, Configuration, configuration, stack_key
+from pcworker.trials.configuration import Configuration, configuration, stack_key
 from pcworker.trials.trial import Trial
 
 NETWORKS = ("784-32-10", "784-32-32-10", "784-32-32-32-10")
@@ -36,7 +36,6 @@ def figure3(**changes: Any) -> Sweep:
         "t": STEPS,
         "gamma": GAMMAS,
         "sigma": SIGMAS,
-        "rules": CHOICES["rule"],
     }
     return mnist_ablation(**(axes | changes))
 
@@ -141,6 +140,21 @@ def test_rules_keep_the_cells_of_those_rules_and_bp(
     rules: tuple[str, ...], kept: dict[str, int]
 ) -> None:
     assert rules_of(figure3(rules=rules)) == kept
+
+
+@pytest.mark.parametrize(
+    ("axes", "lacking"),
+    [
+        ({"rules": ("Fa-Z-IL",), "t": (None,), "gamma": (1.0,), "sigma": (0.0,)}, "Fa-Z-IL"),
+        ({"rules": ("BP", "Z-IL"), "t": (3,), "gamma": (1.0,), "sigma": (0.0,)}, "Z-IL"),
+        ({"rules": ("IL", "Z-IL"), "t": (None,)}, "IL"),
+    ],
+)
+def test_a_rule_that_was_asked_for_and_has_no_cell_is_refused(
+    axes: dict[str, Any], lacking: str
+) -> None:
+    with pytest.raises(InputError, match=f"rules {lacking}: none of the declared cells is theirs"):
+        figure3(**axes)
 
 
 def test_an_unknown_rule_is_refused_with_what_is_allowed() -> None:

@@ -29,7 +29,7 @@ from pcworker.store.sealed import seal, unseal
 from pcworker.store.store import Store
 from pcworker.store.tables import SHARD_TABLES, FailureRow
 from pcworker.training.results import EpochMetrics, ShardResult, TrialResult
-from pcworker.trials.configuration import CHOICES, Configuration, configuration
+from pcworker.trials.configuration import Configuration, configuration
 from pcworker.trials.digests import network_digest
 from pcworker.trials.trial import Trial
 
@@ -133,7 +133,6 @@ def ablation(**changes: Any) -> Sweep:
         "t": [None, 0, 16],
         "gamma": [1.0, 10.0],
         "sigma": [0.0, 0.1],
-        "rules": CHOICES["rule"],
     }
     return mnist_ablation(**(axes | changes))
 
