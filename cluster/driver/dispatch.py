@@ -3,7 +3,7 @@
 import math
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from cluster.driver.decide import (
@@ -46,22 +46,24 @@ class Dispatcher:
     def run(
         self,
         shards: Sequence[Shard],
-        is_committed: Callable[[str], bool],
+        committed: Callable[[str], Collection[str]],
         tell: Callable[[Event], None],
     ) -> int:
         """Runs until every shard has a commit or is quarantined, and returns the number of those
         that are quarantined.
 
-        shards        in the order in which they are to start
-        is_committed  says whether the shard of an id has a commit. It is asked before each start,
-                      because another driver may be at work
-        tell          hears every event, and `Running` about twice a second
+        shards     in the order in which they are to start
+        committed  is asked before each start, because another driver may be at work: it returns
+                   nothing if the shard of this id has no commit, and otherwise the ids of all
+                   shards that have one
+        tell       hears every event, and `Running` about twice a second
         """
         self._waiting = {shard.shard_id: shard for shard in shards}
         while True:
             self._pool.resize(len(self._waiting))
-            for elsewhere in self._start_idle(is_committed):
+            for elsewhere in self._start_idle(committed):
                 tell(elsewhere)
+                self._tell_progress(tell)
             if not self._running and not self._next():
                 return len(self._waiting)
             for event in self._pool.wait(lambda: self._tell_progress(tell)):
@@ -72,12 +74,14 @@ class Dispatcher:
         running = {attempt.start.shard.shard_id for attempt in self._running.values()}
         return next_start(self._waiting.values(), running, self._history)
 
-    def _start_idle(self, is_committed: Callable[[str], bool]) -> Iterator[Finished]:
+    def _start_idle(self, committed: Callable[[str], Collection[str]]) -> Iterator[Finished]:
         """Gives every idle worker a shard. Yields the shards that another driver has committed."""
         while self._pool.idle and (start := self._next()):
-            shard_id = start.shard.shard_id
-            if is_committed(shard_id):
-                yield Finished(self._waiting.pop(shard_id), "elsewhere")
+            if there := committed(start.shard.shard_id):
+                running = {attempt.start.shard.shard_id for attempt in self._running.values()}
+                for shard_id in [each for each in self._waiting if each in there]:
+                    if shard_id not in running:
+                        yield Finished(self._waiting.pop(shard_id), "elsewhere")
                 continue
             attempt_id = uuid.uuid4().hex[:12]
             worker = self._pool.submit(attempt_id, start.shard, start.max_width)

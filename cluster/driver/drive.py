@@ -94,8 +94,12 @@ def _dispatch(assignment: Assignment, site: Site, console: Console) -> tuple[Pla
             if isinstance(event, Failed):
                 _record(store, plan, event)
 
-        def is_committed(shard_id: str) -> bool:
-            return read_commit(store, plan.keys, shard_id) is not None
+        def committed(shard_id: str) -> set[str]:
+            if read_commit(store, plan.keys, shard_id) is None:
+                return set()
+            # Where another driver has been, it has seldom committed one shard only, and a list of
+            # all commits takes about as long as one question.
+            return done_shards(store, plan) | {shard_id}
 
         try:
             for event in pool.start(len(plan.shards) - len(done), heartbeat.beat):
@@ -106,7 +110,7 @@ def _dispatch(assignment: Assignment, site: Site, console: Console) -> tuple[Pla
                 f"shard(s), {len(done)} committed already, in {store.url}",
                 soft_wrap=True,
             )
-            return plan, Dispatcher(pool).run(shards, is_committed, hear)
+            return plan, Dispatcher(pool).run(shards, committed, hear)
         finally:
             heartbeat.end()
 

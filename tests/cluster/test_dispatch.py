@@ -102,7 +102,7 @@ def test_where_everything_is_committed_nothing_is_started(tmp_path: Path) -> Non
 def test_a_sweep_that_another_driver_has_just_finished_needs_no_worker(tmp_path: Path) -> None:
     pool = pool_of(tmp_path, small_plan("784-16-10"))
     assert pool.start(0) == []
-    assert Dispatcher(pool).run([], lambda shard_id: True, lambda event: None) == 0
+    assert Dispatcher(pool).run([], lambda shard_id: [shard_id], lambda event: None) == 0
     assert pool.workers == []
 
 
@@ -369,10 +369,12 @@ def test_a_commit_is_asked_for_before_each_start_and_not_once() -> None:
     pool = ScriptedPool("a", lambda node, shard, before: (END, 1.0))
     events: list[Event] = []
 
-    def another_driver_has(shard_id: str) -> bool:
-        """True for the last n shards, where n is the number that this driver has finished."""
+    def another_driver_has(shard_id: str) -> list[str]:
+        """The last n shards, where n is the number that this driver has finished, if the shard is
+        one of them."""
         done = len(of(Finished, events))
-        return shard_id in [shard.shard_id for shard in plan.shards[len(plan.shards) - done :]]
+        there = [shard.shard_id for shard in plan.shards[len(plan.shards) - done :]]
+        return there if shard_id in there else []
 
     assert Dispatcher(pool).run(plan.shards, another_driver_has, events.append) == 0
     outcomes = {event.shard: event.outcome for event in of(Finished, events)}

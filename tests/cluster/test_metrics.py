@@ -82,7 +82,7 @@ def main() -> None:
         one = Resources(workers=1, cpus=1, gpus=0, device="cpu")
         pool = on_ray.RayPool(work(store, plan.name), made_up_digits(), one)
         pool.start(len(plan.shards))
-        Dispatcher(pool).run(plan.shards, lambda shard_id: False, hear)
+        Dispatcher(pool).run(plan.shards, lambda shard_id: (), hear)
         due = expected(events, len(plan.shards))
         [node] = ray.nodes()
         deadline, pause = time.monotonic() + PATIENCE_S, threading.Event()

@@ -1,10 +1,12 @@
 """Engines fail in ways that no command line can bring about; and what dispatch and commit cost."""
 
+import io
 import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,13 +14,20 @@ from typing import Any
 import numpy as np
 import overhead
 import pytest
+from builders import commit
+from dispatching import Makes
 from faults import EPOCHS, NAME, NETWORKS, TRIALS, assert_trained_once, commits, unfinished
+from rich.console import Console
 
 from cluster.driver.dispatch import Dispatcher
+from cluster.driver.drive import Assignment, drive
 from cluster.driver.events import Failed, Finished
+from cluster.driver.site import in_this_process
 from cluster.nodes.resources import Resources
-from cluster.sweeps.plan import Plan, Shard, read_plan, store_plan
+from cluster.sweeps.plan import Plan, Shard, make_plan, read_plan, store_plan
 from jobs.experiments import EXPERIMENTS
+from jobs.mnist_ablation.experiment import ABLATION
+from jobs.mnist_ablation.sweep import mnist_ablation
 from pcworker.data.mnist import load_digits
 from pcworker.store.local import LocalStore
 from pcworker.store.tables import SHARD_TABLES
@@ -113,7 +122,7 @@ def run(
     pool = on_ray.RayPool(work, load_digits(None), ONE_WORKER)
     pool.start(1)
     events: list[Any] = []
-    assert Dispatcher(pool).run([shard], lambda shard_id: False, events.append) == 0
+    assert Dispatcher(pool).run([shard], lambda shard_id: (), events.append) == 0
     [finished] = [event for event in events if isinstance(event, Finished)]
     return finished, [event for event in events if isinstance(event, Failed)]
 
@@ -150,6 +159,67 @@ def test_a_worker_that_dies_at_every_epochs_end_trains_no_epoch_twice(
     assert [event.kind for event in failed] == ["lost"] * (EPOCHS - 1)  # an epoch each
     assert (finished.outcome, finished.resumed_from) == ("committed", EPOCHS - 1)
     assert_equal_results(store, undisturbed, shard)
+
+
+class Noting(LocalStore):
+    """A store that notes the keys of what is done with it."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.got: list[str] = []
+        self.listed: list[str] = []
+        self.put_in: list[str] = []
+
+    def get(self, key: str) -> bytes | None:
+        self.got.append(key)
+        return super().get(key)
+
+    def list(self, prefix: str) -> list[str]:
+        self.listed.append(prefix)
+        return super().list(prefix)
+
+    def put(self, key: str, data: bytes) -> None:
+        self.put_in.append(key)
+        super().put(key, data)
+
+
+def test_what_another_driver_has_committed_meanwhile_is_stepped_over_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver asks for one of these shards, lists all, tells each, and gives signs of life."""
+    monkeypatch.setattr("cluster.driver.heartbeat.EVERY_S", 0.0)
+    networks = [f"784-{width}-10" for width in range(1, 41)]
+    sweep = mnist_ablation(
+        networks=networks, seeds=[1], t=[None], gamma=[1.0], sigma=[0.0], rules=["BP"]
+    )
+    plan, store = make_plan(ABLATION, sweep, "meanwhile"), Noting(tmp_path)
+
+    def another_driver(trials: Any, width: Any) -> None:
+        """Commits all other shards, while this driver trains its first one."""
+        for shard in plan.shards[1:]:
+            commit(LocalStore(tmp_path), plan, shard)
+        store.got, store.listed, store.put_in = [], [], []
+
+    text = io.StringIO()
+    assignment = Assignment(
+        plan=replace(plan, experiment=replace(ABLATION, engine=Makes(another_driver))),
+        left=plan.shards,
+        opened=store,
+        store=store,
+        data=None,
+        resources=ONE_WORKER,
+        checkpoint_every=0,
+        preflight=False,
+        expected="a moment",
+    )
+    drive(assignment, in_this_process(), Console(file=text, width=1000))
+    assert text.getvalue().count("event=committed") == 1
+    assert text.getvalue().count("event=elsewhere") == len(networks) - 1
+    assert [key for key in store.got if key.endswith("commit.json")] == [
+        plan.keys.commit(plan.shards[1].shard_id)
+    ]
+    assert store.listed.count(plan.keys.shards) == 2  # the second time to tidy up
+    assert sum(key.startswith(plan.keys.drivers) for key in store.put_in) >= len(networks) - 1
 
 
 @pytest.mark.parametrize(

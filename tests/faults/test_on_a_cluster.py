@@ -482,7 +482,7 @@ def dispatched(
     pool = on_ray.RayPool(told, made_up_digits(), resources)
     for event in pool.start(len(plan.shards)):
         tell(event)
-    return Dispatcher(pool).run(plan.shards, lambda shard: False, tell), events
+    return Dispatcher(pool).run(plan.shards, lambda shard: (), tell), events
 
 
 def node_ids() -> dict[str, str]:

@@ -69,7 +69,8 @@ def dispatched(
 
     for event in pool.start(len(plan.shards) - len(done)):
         tell(event)
-    return Dispatcher(pool).run(plan.shards, done.__contains__, tell), events
+    committed = lambda shard_id: done if shard_id in done else ()  # noqa: E731
+    return Dispatcher(pool).run(plan.shards, committed, tell), events
 
 
 def of(kind: type, events: list[Any]) -> list[Any]:

@@ -111,10 +111,10 @@ def measured(on_ray: Any, store: Store, shards: int) -> Overhead:
             if len(clocks) - 1 in (early, shards):
                 memory.append(resident_bytes())
 
-    def is_committed(shard_id: str) -> bool:
-        return read_commit(store, keys, shard_id) is not None
+    def committed(shard_id: str) -> set[str]:
+        return set() if read_commit(store, keys, shard_id) is None else {shard_id}
 
-    quarantined = Dispatcher(pool).run(plan.shards, is_committed, tell)
+    quarantined = Dispatcher(pool).run(plan.shards, committed, tell)
     assert quarantined == 0
     (walls, cpus) = zip(*clocks, strict=True)
     return Overhead(shards, _steps(walls), _steps(cpus), memory[1], memory[2])
