@@ -13,7 +13,7 @@ from pcworker.store.store import Store
 
 pytestmark = pytest.mark.faults
 
-UPDATES, BLOCK = 80, 4
+UPDATES, BLOCK = 32, 4
 
 
 def timing(store: Store) -> tuple[str, ...]:
