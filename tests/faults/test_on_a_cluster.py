@@ -179,9 +179,10 @@ def assert_equal_results(store: Path, other: Path) -> None:
 
 @pytest.fixture(scope="module")
 def local(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sweep without a cluster."""
+    """The sweep without Ray."""
     store, home = tmp_path_factory.mktemp("local"), tmp_path_factory.mktemp("home")
-    done = run(sys.executable, "-m", *job(store, *SWEEP), cwd=checkout, env=clean_environment(home))
+    alone = (sys.executable, "-m", *job(store, *SWEEP, "--local-debug"))
+    done = run(*alone, cwd=checkout, env=clean_environment(home))
     assert done.code == 0, done.said
     return store
 
