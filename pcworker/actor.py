@@ -33,7 +33,7 @@ class WorkerActor:
         for metric in (self._updates, self._commit_seconds):
             metric.set_default_tags({"sweep": work.sweep})
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> tuple[dict[str, Any], str | None]:
         """See `Worker.describe`."""
         return self._worker.describe()
 

@@ -109,8 +109,7 @@ class Worker:
         self._store = PatientStore(work.store)
         self._require_the_drivers_store()
         device = prepare_device(work.device, gpus=place.gpus, cpus=work.cpus)
-        if work.tries_exactness:
-            require_exact(device)
+        self._trouble = require_exact(device).kernel_trouble if work.tries_exactness else None
         self._engine = work.make_engine(data, device)
         # This is read now, because the sources may be edited while the worker lives.
         here = replace(provenance(work.command), hostname=place.hostname)
@@ -124,10 +123,12 @@ class Worker:
         self.progress: tuple[str, float] = ("", 0.0)
         """The id of the attempt that runs, and the share of it that is done, from 0 to 1."""
 
-    def describe(self) -> dict[str, Any]:
-        """Says who this worker is: the values of a `cluster.driver.events.WorkerInfo`."""
+    def describe(self) -> tuple[dict[str, Any], str | None]:
+        """Says who this worker is: the values of a `cluster.driver.events.WorkerInfo`. The second
+        value is what the user should know although the worker works, in one line."""
         names = ("hostname", "node_id", "device")
-        return {"pid": os.getpid(), **{name: getattr(self._where, name) for name in names}}
+        who = {"pid": os.getpid(), **{name: getattr(self._where, name) for name in names}}
+        return who, self._trouble
 
     def run(
         self,

@@ -24,6 +24,8 @@ class Joined:
     """A worker is ready, at the start or later."""
 
     worker: WorkerInfo
+    trouble: str | None = None
+    """What the user should know although the worker works, in one line."""
 
 
 @dataclass(frozen=True)

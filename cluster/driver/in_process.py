@@ -37,7 +37,7 @@ class InProcessPool:
     @property
     def workers(self) -> list[WorkerInfo]:
         """The one worker, if there is one now."""
-        return [] if self._worker is None else [WorkerInfo(**self._worker.describe())]
+        return [joined.worker for joined in self._joined()]
 
     @property
     def idle(self) -> int:
@@ -47,7 +47,13 @@ class InProcessPool:
     def start(self, shards: int, beat: Callable[[], None] = lambda: None) -> list[Joined]:
         """Makes the worker. Raises InputError if it cannot do the work here."""
         self.resize(shards)
-        return [Joined(worker) for worker in self.workers]
+        return self._joined()
+
+    def _joined(self) -> list[Joined]:
+        if self._worker is None:
+            return []
+        who, trouble = self._worker.describe()
+        return [Joined(WorkerInfo(**who), trouble)]
 
     def resize(self, shards: int) -> None:
         """Makes a worker if there is none and a shard is left."""

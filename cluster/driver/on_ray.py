@@ -53,6 +53,8 @@ class _Hand:
 
     actor: Any
     info: WorkerInfo
+    trouble: str | None
+    """What it says when it joins."""
 
 
 @dataclass
@@ -124,7 +126,7 @@ class RayPool:
                 else f"no worker of {self._needs} started within {START_TIMEOUT_S:.0f} s; other "
                 "jobs may hold the cluster: try smaller workers, or later"
             )
-        return [*map(Joined, self.workers), *troubles]
+        return [*(Joined(hand.info, hand.trouble) for hand in self._hands), *troubles]
 
     def resize(self, shards: int) -> None:
         """Starts workers until there are as many as are wanted for so many shards.
@@ -225,7 +227,8 @@ class RayPool:
         """
         actor = self._starting.pop(ref)
         try:
-            hand = _Hand(actor, WorkerInfo(**ray.get(ref)))
+            who, trouble = ray.get(ref)
+            hand = _Hand(actor, WorkerInfo(**who), trouble)
         except RuntimeEnvSetupError as error:
             raise environment_error(error) from error
         except RayError as error:
@@ -233,7 +236,7 @@ class RayPool:
             return self._failed_to_start(error)
         self._failed_starts = 0
         self._hands.append(hand)
-        return Joined(hand.info)
+        return Joined(hand.info, hand.trouble)
 
     def _failed_to_start(self, error: RayError) -> Trouble:
         if not self._failed_since_look:  # Workers that go with their node are one failure.

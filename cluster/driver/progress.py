@@ -35,6 +35,8 @@ class SweepProgress:
         self._live = console.is_terminal and not debug
         """True if there is a bar. Otherwise every event is a line of fields."""
         self._done, self._failures = set(done), 0
+        self._told = set[str]()
+        """The troubles of workers that were shown: all workers may have the same."""
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -90,6 +92,9 @@ class SweepProgress:
                 device=worker.device,
                 pid=worker.pid,
             )
+            if event.trouble and event.trouble not in self._told:
+                self._told.add(event.trouble)
+                self.hear(Trouble(f"{worker.hostname}: {event.trouble}"))
         elif isinstance(event, Trouble):
             self._show(event.message, "trouble", style="yellow", message=event.message)
 

@@ -19,7 +19,7 @@ from pcworker.errors import InputError
 from pcworker.kernels.backprop import Backprop
 from pcworker.kernels.fused.agreement import choose_fused
 from pcworker.kernels.fused.gathered import Gathered
-from pcworker.kernels.fused.library import Orders
+from pcworker.kernels.fused.library import Orders, trouble
 from pcworker.kernels.fused.program import program
 from pcworker.kernels.fused.trial import FusedTrial
 from pcworker.kernels.probe import Probe
@@ -124,10 +124,13 @@ def orders_for(trials: Sequence[Trial], supply: Supply, rate: float) -> Orders:
     )
     orders = choose_fused(trials, probe)
     if orders is None:
+        needs = (
+            "it needs a C compiler (cc, or CC), AVX2 or AVX-512, hidden widths that are multiples "
+            "of 16, and sums that torch adds up in an order which it knows"
+        )
         raise InputError(
             f"network {config.network}: our fast path cannot train it here, and it is what is "
-            "measured; it needs a C compiler (cc, or CC), AVX2 or AVX-512, hidden widths that are "
-            "multiples of 16, and sums that torch adds up in an order which it knows"
+            f"measured; {trouble() or needs}"
         )
     return orders
 

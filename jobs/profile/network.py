@@ -16,6 +16,7 @@ from pcworker.kernels.backprop import Backprop
 from pcworker.kernels.fused.agreement import choose_fused
 from pcworker.kernels.fused.evaluation import FusedTest
 from pcworker.kernels.fused.gathered import Gathered
+from pcworker.kernels.fused.library import trouble
 from pcworker.kernels.fused.trial import FusedTrial
 from pcworker.kernels.kernel import Task
 from pcworker.training.measures import distance, to_numpy
@@ -73,9 +74,12 @@ def time_network(trials: Sequence[Trial], data: DataSet, rounds: int) -> Network
     config, [twin], rate = task.config, task.twins, task.config.alpha
     orders = choose_fused(trials, task.probe())
     if orders is None:
+        needs = (
+            "it needs a C compiler (cc, or CC), AVX2 or AVX-512, and sums in an order that it knows"
+        )
         raise InputError(
-            f"network {config.network}: fused.c, whose time is taken, cannot train it here: it "
-            "needs a C compiler (cc, or CC), AVX2 or AVX-512, and sums in an order that it knows"
+            f"network {config.network}: fused.c, whose time is taken, cannot train it here: "
+            f"{trouble() or needs}"
         )
     members = [FusedTrial(trial, orders) for trial in task.inferring]
     copy, backprop = FusedTrial(twin, orders), Backprop(twin, data.device)

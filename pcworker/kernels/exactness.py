@@ -17,6 +17,7 @@ from pcworker.equations.rules import IL, Z_IL
 from pcworker.errors import InputError
 from pcworker.kernels.backprop import Backprop
 from pcworker.kernels.choice import choose
+from pcworker.kernels.fused.library import trouble
 from pcworker.kernels.kernel import Task
 from pcworker.kernels.packing import choose_packing
 from pcworker.kernels.probe import PROBE_UPDATES, equal_bits
@@ -40,6 +41,9 @@ class Exactness:
     """How torch may run trials: a `pcworker.kernels.kernel.Packing`."""
     kernel: str
     """The name of the kernel that trains here."""
+    kernel_trouble: str | None = None
+    """Why a faster kernel does not train here although the user expects it. None: nothing is
+    wrong."""
 
 
 def try_exactness(device: torch.device) -> Exactness:
@@ -49,18 +53,20 @@ def try_exactness(device: torch.device) -> Exactness:
     task = Task(made_up_data(device), (zil, il, zil.twin))
     probe = task.probe()
     exact = learns_as_backprop(zil, probe.batches[_SEED], probe.rate, device)
-    return Exactness(exact, choose_packing(task.inferring, probe), choose(task).name)
+    packing, kernel = choose_packing(task.inferring, probe), choose(task).name
+    return Exactness(exact, packing, kernel, trouble() if device.type == "cpu" else None)
 
 
-def require_exact(device: torch.device) -> None:
-    """Raises InputError if a device is not exact, or if a trial does not repeat itself there."""
+def require_exact(device: torch.device) -> Exactness:
+    """What is found on a device. Raises InputError if it is not exact, or if a trial does not
+    repeat itself there."""
     found = try_exactness(device)
     if not found.exact:
         trouble = "Z-IL's weights are not those of torch.autograd"
     elif found.packing == "irreproducible":
         trouble = "a trial does not repeat itself"
     else:
-        return
+        return found
     raise InputError(
         f"{trouble} on {device_name(device)} of {socket.gethostname()}; take that machine out, or "
         "install another build of torch there; --no-preflight runs anyway"

@@ -63,6 +63,12 @@ def test_every_event_is_a_line_of_fields() -> None:
     assert fields(trouble) == {"event": "trouble", "message": "beware"}
 
 
+def test_what_all_workers_say_is_told_once() -> None:
+    told = [fields(line) for line in lines(*[Joined(WORKER, "CC is wrong")] * 3)]
+    assert [line["event"] for line in told] == ["worker", "trouble", "worker", "worker"]
+    assert told[1]["message"] == '"host: CC is wrong"'
+
+
 def test_the_traceback_of_a_failure_is_shown_to_who_debugs() -> None:
     failed = Failed(A, "x", "error", "ValueError: no", "Traceback\n  line 7\n", False, WORKER)
     assert [line.split()[1] for line in lines(failed)] == ["event=failed"]

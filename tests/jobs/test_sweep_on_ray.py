@@ -300,6 +300,12 @@ def test_an_interrupted_sweep_says_what_to_do_and_ends_with_code_130(disturbed: 
     assert 0 < len(disturbed.at_interruption) < SHARDS
 
 
+def test_a_compiler_that_was_named_and_fails_is_told_once(disturbed: Disturbed) -> None:
+    [line] = [line for line in disturbed.interrupted.stdout.splitlines() if "compile" in line]
+    assert "event=trouble" in line
+    assert "CC=no-compiler does not compile fused.c (No such file or directory)" in line
+
+
 def test_the_same_command_goes_on_where_the_interrupted_sweep_was(disturbed: Disturbed) -> None:
     assert f"{len(disturbed.at_interruption)} committed already" in disturbed.finished.stdout
     after = commits(disturbed.finished.store)

@@ -47,9 +47,9 @@ needs_kernel = pytest.mark.skipif(
 def no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path) -> Iterator[None]:
     """The library is looked for as on a machine without a compiler."""
     monkeypatch.setenv("CC", str(tmp_path / "no-such-compiler"))
-    library.load.cache_clear()
+    library.attempt.cache_clear()
     yield
-    library.load.cache_clear()
+    library.attempt.cache_clear()
 
 
 def orders_for(network: str, sizes: set[int]) -> Orders:

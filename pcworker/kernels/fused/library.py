@@ -1,4 +1,4 @@
-"""`fused.c` as a library, compiled on this machine when it is first needed, and its structs.
+"""`fused.c` as a library, and its structs.
 
 Without a compiler or a fitting processor `load` gives None, and torch does the work.
 
@@ -11,8 +11,6 @@ and 0.35 to 0.39 ms. A trial alone took 0.251 and 0.624 ms by torch.compile, whi
 
 import ctypes
 import os
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from ctypes import POINTER, Structure, c_float, c_int32, c_void_p
 from dataclasses import dataclass
@@ -22,12 +20,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pcworker.fingerprint import fingerprint
+from pcworker.errors import first_line
+from pcworker.kernels.fused.compiler import CompilerError, compiled
 from pcworker.machine.cache import cache_folder
-from pcworker.machine.processor import processor_fingerprint
 
-SOURCE = Path(__file__).with_name("fused.c")
-FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-shared", "-fPIC")
 INSTRUCTIONS = (
     *("predict", "begin", "activate", "clamp", "compare", "listen", "move"),
     *("learn", "learn_gated", "pull_back"),
@@ -99,21 +95,35 @@ def loaded() -> ctypes.CDLL:
     return library
 
 
-@cache
 def load() -> ctypes.CDLL | None:
-    """The library, or None if it cannot be compiled here. It is compiled once per machine."""
-    compiler = os.environ.get("CC", "cc")
+    """The library, or None if it cannot be had here. It is compiled once per machine."""
+    return attempt()[0]
+
+
+def trouble() -> str | None:
+    """Why the library cannot be had, in one line. None if it can, or if nobody expects it: there is
+    no compiler, or the one that is there cannot compile for this processor, and none was named."""
+    return attempt()[1]
+
+
+@cache
+def attempt() -> tuple[ctypes.CDLL | None, str | None]:
+    """The values of `load` and `trouble`."""
     try:
-        version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
-        name = fingerprint(
-            [SOURCE.read_text(), *FLAGS, version.decode(errors="replace"), processor_fingerprint()]
+        return ctypes.CDLL(str(compiled())), None
+    except CompilerError as error:
+        if not (named := os.environ.get("CC", "").strip()):
+            return None, None
+        return None, (
+            f"CC={named} does not compile fused.c ({error}): torch trains in its place, with the "
+            "same results but slower; correct CC, or unset it"
         )
-        path = cache_folder() / f"fused-{name[:16]}.so"
-        if not path.exists():
-            _compile(compiler, path)
-        return ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError):
-        return None
+    except OSError as error:
+        return None, (
+            f"fused.c cannot be kept in {cache_folder()} or loaded from there "
+            f"({first_line(error)}): torch trains in its place, with the same results but slower; "
+            "mend that folder, or name another in ZILSWEEP_CACHE"
+        )
 
 
 @cache
@@ -124,13 +134,3 @@ def gemm() -> int | None:
         return ctypes.cast(shown.sgemm_, c_void_p).value
     except (OSError, AttributeError):
         return None
-
-
-def _compile(compiler: str, path: Path) -> None:
-    """Compiles under another name first, because several workers may start at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as directory:
-        made = Path(directory) / path.name
-        command = [compiler, *FLAGS, str(SOURCE), "-o", str(made)]
-        subprocess.run(command, capture_output=True, check=True, timeout=120)
-        made.replace(path)

@@ -1,0 +1,89 @@
+"""Compiles `fused.c` on this machine when it is first needed, and keeps the result in the cache.
+
+The name of a kept file holds the sha256 of its content. So a file that was cut off or damaged does
+not fit its name: it is never loaded, and `fused.c` is compiled anew. To load it could kill the
+process.
+"""
+
+import hashlib
+import os
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from pcworker.errors import first_line
+from pcworker.fingerprint import fingerprint
+from pcworker.machine.cache import cache_folder
+from pcworker.machine.disk import Folders, replace
+from pcworker.machine.processor import processor_fingerprint
+
+SOURCE = Path(__file__).with_name("fused.c")
+FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-shared", "-fPIC")
+_TIMEOUT_S = 120
+
+
+class CompilerError(Exception):
+    """`fused.c` cannot be compiled here."""
+
+
+def compiled() -> Path:
+    """The library, which is compiled once per machine.
+
+    Raises CompilerError if there is no compiler or it fails, and OSError if the library cannot be
+    kept.
+    """
+    command = _compiler()
+    version = _output([*command, "--version"])
+    made_of = [SOURCE.read_text(), *FLAGS, *command, version, processor_fingerprint()]
+    start = f"fused-{fingerprint(made_of)[:16]}-"
+    folder = cache_folder().absolute()
+    for kept in folder.glob(f"{start}*.so"):
+        if kept.name == _name(start, kept.read_bytes()):
+            return kept
+        kept.unlink(missing_ok=True)
+    library = _compile(command)
+    path = folder / _name(start, library)
+    Folders(folder).make(folder)
+    replace(path, library)
+    return path
+
+
+def _compiler() -> list[str]:
+    """The words of the compiler's command, which CC may name, such as `ccache gcc`."""
+    try:
+        return shlex.split(os.environ.get("CC", "")) or ["cc"]
+    except ValueError as error:  # such as a quote without its end
+        raise CompilerError(first_line(error)) from error
+
+
+def _name(start: str, library: bytes) -> str:
+    return f"{start}{hashlib.sha256(library).hexdigest()}.so"
+
+
+def _compile(command: Sequence[str]) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "fused.so"
+        _output([*command, *FLAGS, str(SOURCE), "-o", str(made)])
+        if not made.is_file():
+            raise CompilerError("it makes no file")
+        return made.read_bytes()
+
+
+def _output(command: Sequence[str]) -> str:
+    """What a command prints. Raises CompilerError, with one line of its own, if it fails."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S
+        )
+    except OSError as error:
+        raise CompilerError(error.strerror) from error
+    except subprocess.SubprocessError as error:
+        raise CompilerError(first_line(error)) from error
+    if done.returncode:
+        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        errors = [line for line in said if "error" in line]
+        status = f"it ends with status {done.returncode}"
+        raise CompilerError((errors or said or [status])[0])
+    return done.stdout
