@@ -8,13 +8,13 @@ import ast
 import importlib.util
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 
 import pytest
 
+from pcworker.machine.provenance import PACKAGES, sources
+
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("pcworker", "cluster", "jobs")
 EVERY_COMMAND = {"command", "main"}
 """Public names that every command line of `jobs` defines."""
 APART = {"jobs/benchmark/peers.py"}
@@ -23,7 +23,7 @@ APART = {"jobs/benchmark/peers.py"}
 
 def modules() -> dict[str, Path]:
     """Every module of the packages by its path from the root."""
-    paths = chain.from_iterable((ROOT / package).rglob("*.py") for package in PACKAGES)
+    paths = (path for path in sources(ROOT) if path.suffix == ".py")
     return {path.relative_to(ROOT).as_posix(): path for path in sorted(paths)}
 
 

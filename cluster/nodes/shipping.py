@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pcworker.errors import InputError
-from pcworker.machine.provenance import PACKAGES
+from pcworker.machine.provenance import PACKAGES, sources
 
 MOST_BYTES = 100 * 2**20
 """The most bytes that a Ray dashboard takes. Ray's own message names no file that is too large."""
@@ -23,9 +23,7 @@ def shipped(root: Path) -> list[tuple[Path, int]]:
             f"{root} has no .rayignore, so that everything in it would be shipped: submit from a "
             "checkout of the repository"
         )
-    files = (path for name in PACKAGES for path in (root / name).rglob("*") if path.is_file())
-    wanted = (path for path in files if "__pycache__" not in path.parts)
-    sizes = [(path.relative_to(root), path.stat().st_size) for path in wanted]
+    sizes = [(path.relative_to(root), path.stat().st_size) for path in sources(root)]
     return sorted(sizes, key=lambda entry: (-entry[1], entry[0]))
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 """The folder that holds the packages: a checkout, or where they are installed."""
 PACKAGES = ("pcworker", "cluster", "jobs")
 """The folders of our own sources."""
+NO_SOURCES = (".?*", "#*", "*~", "__pycache__", "*.pyc", "*.md")
+"""The names of files and folders in the packages that are no sources: notes, and what editors and
+other tools leave there, such as `.#engine.py`. `.rayignore` has the same patterns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,24 +53,25 @@ class WorkerProvenance(Provenance):
     """The settings of torch and the processor that the bits of a result may depend on."""
 
 
-@cache
-def code_sha256() -> str:
-    """sha256 over the paths and the contents of the packages' sources, in whatever language, in the
-    order of the paths."""
-    digest = hashlib.sha256()
-    for package in PACKAGES:
-        for path in sorted(filter(_is_source, (ROOT / package).rglob("*"))):
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            digest.update(f"{path.relative_to(ROOT).as_posix()} {content}\n".encode())
-    return digest.hexdigest()
+def sources(root: Path) -> list[Path]:
+    """The sources in the packages below `root`, in whatever language, by package and path. They are
+    what is hashed, and what is shipped to a cluster."""
+    found = (path for package in PACKAGES for path in sorted((root / package).rglob("*")))
+    return [path for path in found if path.is_file() and _is_source(path.relative_to(root))]
 
 
 def _is_source(path: Path) -> bool:
-    """True if a file of a package can change a result. Notes, and files that tools leave in the
-    folders, cannot."""
-    parts = path.relative_to(ROOT).parts
-    hidden = "__pycache__" in parts or any(part.startswith(".") for part in parts)
-    return path.is_file() and not hidden and path.suffix not in (".md", ".pyc")
+    return not any(fnmatchcase(part, pattern) for part in path.parts for pattern in NO_SOURCES)
+
+
+@cache
+def code_sha256() -> str:
+    """sha256 over the paths and the contents of the sources, in the order of `sources`."""
+    digest = hashlib.sha256()
+    for path in sources(ROOT):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(ROOT).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
 
 
 @cache
