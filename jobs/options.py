@@ -6,26 +6,42 @@ in the user's input or environment, 130 interrupted.
 
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 from cluster.nodes.resources import Resources
 from cluster.run import RunOptions
 from pcworker.equations.rules import RULES
 from pcworker.errors import IncompleteError, InputError
 from pcworker.store.patient import INTERRUPTED
+from pcworker.text import in_a_line, printable
 from pcworker.trials.configuration import CHOICES
 
+
+class Terminal(Console):
+    """A console that prints no control character and no escape sequence of a text, because others
+    may have written it: an error's message, a host's name, a file in a shared bucket. The console's
+    own colours stay."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Yields what is written for `renderable`."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else printable(text), style, control)
+
+
 # Markup is off because paths and messages may contain brackets.
-console = Console(
+console = Terminal(
     width=None if sys.stdout.isatty() else 1000, markup=False, highlight=False, emoji=False
 )
-errors = Console(stderr=True, markup=False, highlight=False, emoji=False)
+errors = Terminal(stderr=True, markup=False, highlight=False, emoji=False)
 
 
 class Listed(click.ParamType[Any]):
@@ -207,6 +223,5 @@ def _interrupt(signum: int, frame: object) -> NoReturn:
 
 
 def _fail(message: str) -> NoReturn:
-    line = " ".join(message.split())
-    errors.print(f"error: {line}", style="red", soft_wrap=True)
+    errors.print(f"error: {in_a_line(message)}", style="red", soft_wrap=True)
     sys.exit(2)

@@ -42,6 +42,8 @@ class Column(NamedTuple):
     kind: Any
     """The type of its values: str, bool, int, Int64, float, or a sequence or array of one."""
     after: After | None
+    optional: bool
+    """Whether a row may have no value in it."""
 
 
 class _Field(NamedTuple):
@@ -50,6 +52,8 @@ class _Field(NamedTuple):
     """The type without None and without marks."""
     nested: bool
     """Whether that type is a dataclass."""
+    optional: bool
+    """Whether the value may be None."""
     after: After | None
     without: Without
     prefix: Prefix
@@ -90,7 +94,7 @@ def _columns(row: type) -> Iterator[Column]:
     """The columns of a row's dataclass, each where its field stands."""
     for field in _fields(row):
         if not field.nested:
-            yield Column(field.name, field.kind, field.after)
+            yield Column(field.name, field.kind, field.after, field.optional)
             continue
         inner = list(_columns(field.kind))
         if field.after or field.without - {column.name for column in inner}:
@@ -100,7 +104,8 @@ def _columns(row: type) -> Iterator[Column]:
             )
         for column in inner:
             if column.name not in field.without:
-                yield column._replace(name=field.prefix + column.name)
+                optional = field.optional or column.optional
+                yield column._replace(name=field.prefix + column.name, optional=optional)
 
 
 @cache
@@ -115,6 +120,7 @@ def _field(name: str, hint: Any) -> _Field:
         name=name,
         kind=Int64 if marks.get(Bits) == 64 else kind,
         nested=is_dataclass(kind),
+        optional=NoneType in marks,
         after=marks.get(After),
         without=marks.get(Without, Without()),
         prefix=marks.get(Prefix, Prefix()),
@@ -122,7 +128,8 @@ def _field(name: str, hint: Any) -> _Field:
 
 
 def _stripped(hint: Any) -> tuple[Any, dict[type, Any]]:
-    """A type without None and without marks, and the marks by their class."""
+    """A type without None and without marks, and the marks by their class. NoneType is one of the
+    classes if the value may be None."""
     if get_origin(hint) is Annotated:
         kind, marks = _stripped(get_args(hint)[0])
         return kind, marks | {type(mark): mark for mark in get_args(hint)[1:]}
@@ -130,5 +137,6 @@ def _stripped(hint: Any) -> tuple[Any, dict[type, Any]]:
         inner = [part for part in get_args(hint) if part is not NoneType]
         if len(inner) > 1:
             raise TypeError(f"a column has one type, and may be None; {hint} is several")
-        return _stripped(inner[0])
+        kind, marks = _stripped(inner[0])
+        return kind, marks | {NoneType: None}
     return hint, {}

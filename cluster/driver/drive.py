@@ -28,7 +28,12 @@ from pcworker.store.commit import read_commit
 from pcworker.store.sealed import seal
 from pcworker.store.store import Store
 from pcworker.store.tables import FailureRow
+from pcworker.text import as_unicode, in_a_line
 from pcworker.worker import Work
+
+MOST_CHARACTERS = 100_000
+"""The characters that a failure's record keeps of an error's message and of its traceback, whose
+end says most."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +154,7 @@ def _order(plan: Plan[Any], done: set[str], heartbeat: Heartbeat, console: Conso
     ones."""
     shards = [shard for shard in plan.shards if shard.shard_id not in done]
     if others := heartbeat.others():
-        hosts = ", ".join(driver.hostname for driver in others)
+        hosts = ", ".join(in_a_line(driver.hostname) for driver in others)
         console.print(
             f"Another driver seems alive, on {hosts}: working from the last shard on. (If it has "
             "just been killed, nothing is wrong.)"
@@ -169,8 +174,8 @@ def _record(store: Store, plan: Plan[Any], event: Failed) -> None:
         attempt_id=event.attempt_id,
         kind=event.kind,
         quarantined=event.quarantined,
-        error=event.error,
-        traceback=event.traceback,
+        error=as_unicode(event.error)[:MOST_CHARACTERS],
+        traceback=as_unicode(event.traceback)[-MOST_CHARACTERS:],
         driver=socket.gethostname(),
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         trial_ids=tuple(trial.trial_id for trial in event.shard.trials),

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 
 from cluster.driver.events import AtWork, Running, WorkerInfo
 from pcworker.errors import StoreError
-from pcworker.plain import from_json
+from pcworker.plain import from_json, parsed
 from pcworker.store.keys import SweepKeys
 from pcworker.store.store import Store
 
@@ -21,6 +21,7 @@ EVERY_S = 10.0
 """The seconds between two signs of life."""
 ALIVE_S = 3 * EVERY_S
 """A driver whose last sign of life is older than this, in seconds, is taken for gone."""
+_YEAR_3000 = 32_503_680_000.0
 
 
 @dataclass(frozen=True)
@@ -119,11 +120,15 @@ class Heartbeat:
 
 
 def driver_of(data: bytes) -> Driver | None:
-    """The driver whose sign of life this is. None if it cannot be read.
+    """The driver whose sign of life this is. None if it cannot be read, or is no sign that a driver
+    can have given.
 
     Fields that are not known are ignored, because the driver may be of another version.
     """
     try:
-        return from_json(Driver, json.loads(data))
+        driver = from_json(Driver, parsed(data))
     except ValueError:
         return None
+    times = all(0 <= each < _YEAR_3000 for each in (driver.time, driver.started))
+    shares = all(0 <= at.share <= 1 for at in driver.running.values())
+    return driver if times and shares else None

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cluster.driver.events import Event, Failed, Finished, Joined, Running, Trouble
+from pcworker.text import printable
 
 LOG_EVERY_S = 60.0
 """The seconds between two lines of progress where there is no bar."""
@@ -153,6 +154,6 @@ class SweepProgress:
 
 
 def _quoted(value: object) -> str:
-    """Quotes a value as JSON if its text is not one word."""
-    text = str(value)
+    """Quotes a value as JSON if its text, without control characters, is not one word."""
+    text = printable(str(value))
     return json.dumps(text, ensure_ascii=False) if set(text) & set(' "=\n\t') else text

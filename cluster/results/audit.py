@@ -13,6 +13,7 @@ from cluster.results.duplicates import Duplicate
 from cluster.results.reading import read_all
 from pcworker.store.commit import Commit, FinishedAttempt, read_attempt
 from pcworker.store.store import Store
+from pcworker.text import in_a_line
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,9 @@ def audit(
         attempts=len(repeated),
         shards=len({(commit.where.sweep, commit.shard_id) for commit, _ in repeated}),
         differing_attempts=tuple(
-            f"shard {commit.shard_id}: attempt {attempt.attempt_id} ({attempt.hostname}, "
-            f"{attempt.device}) differs from the committed {commit.attempt_id} "
-            f"({_ran_on(commit)})"
+            f"shard {commit.shard_id}: attempt {attempt.attempt_id} "
+            f"({in_a_line(f'{attempt.hostname}, {attempt.device}')}) differs from the committed "
+            f"{commit.attempt_id} ({_ran_on(commit)})"
             for commit, attempt in repeated
             if attempt.result_digest != commit.result_digest
         ),
@@ -113,4 +114,4 @@ def _in_sweep(commit: Commit) -> str:
 
 
 def _ran_on(commit: Commit) -> str:
-    return f"{commit.where.hostname}, {commit.where.device}"
+    return in_a_line(f"{commit.where.hostname}, {commit.where.device}")

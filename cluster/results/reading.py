@@ -13,8 +13,10 @@ import pyarrow.compute as pc
 from cluster.results.duplicates import Duplicate, Duplicates
 from cluster.sweeps.plan import Plan, Shard
 from pcworker.errors import DamagedError
-from pcworker.plain import as_json, from_json
+from pcworker.plain import from_json
+from pcworker.row import columns
 from pcworker.store.commit import Commit, read_commit, read_file
+from pcworker.store.keys import Key, SweepKeys
 from pcworker.store.parquet import schema_of
 from pcworker.store.result import Tables
 from pcworker.store.sealed import unseal
@@ -136,7 +138,7 @@ def read_shard_commit(store: Store, plan: Plan, shard: Shard) -> Commit | None:
     trial_ids = [trial.trial_id for trial in shard.trials]
     digests = {twin: len(each) for twin, each in commit.twins.items()}
     tables = {file.table for file in commit.files}
-    same = sorted(map(str, commit.trial_ids)) == sorted(trial_ids) and digests == twins
+    same = sorted(commit.trial_ids) == sorted(trial_ids) and digests == twins
     if not same or tables != set(plan.experiment.tables.row_types):
         where = store.describe(plan.keys.commit(shard.shard_id))
         raise DamagedError(f"{where} holds other trials than the plan's shard; delete it")
@@ -160,10 +162,10 @@ def read_failures(store: Store, keys: Iterable[str]) -> tuple[list[FailureRow], 
 def read_failure(store: Store, key: str) -> FailureRow:
     """Reads the record of a failed attempt. Raises DamagedError if it is damaged."""
     try:
-        body = unseal(store.get(key) or b"")
-        row = from_json(FailureRow, body)
-        if as_json(row) != body:
-            raise ValueError("not a record of a failure")
+        row = from_json(FailureRow, unseal(store.get(key) or b""))
+        own = Key("failure", shard=row.shard_id, attempt=row.attempt_id)
+        if SweepKeys.of(key).parse(key) != own:
+            raise ValueError("the record of another attempt")
     except ValueError as error:
         raise DamagedError(f"{store.describe(key)} is damaged ({error}); delete it") from error
     return row
@@ -200,7 +202,29 @@ def _read_shard(
     if commit is None:
         return None
     key = plan.keys.commit(shard.shard_id)
-    return commit, {file.table: read_file(store, file, key) for file in commit.files}
+    parts = {file.table: read_file(store, file, key) for file in commit.files}
+    if not _are_rows_of(parts, commit, plan.experiment.tables):
+        raise DamagedError(
+            f"{store.describe(key)} names tables with other columns, or with rows of other trials, "
+            "than the plan's shard; delete it and submit the sweep again to run its shard anew"
+        )
+    return commit, parts
+
+
+def _are_rows_of(parts: dict[str, pa.Table], commit: Commit, tables: Tables) -> bool:
+    """True if the tables have the columns of the experiment's with all values that a row must have,
+    rows of every trial where each has some, and no row of another trial."""
+    if not all(_are_of(tables.row_types[name], part) for name, part in parts.items()):
+        return False
+    ids = {name: set(part["trial_id"].to_pylist()) for name, part in parts.items()}
+    every = set(commit.trial_ids)
+    return ids[tables.per_trial] == every and all(found <= every for found in ids.values())
+
+
+def _are_of(row: type, part: pa.Table) -> bool:
+    """True if a table has the columns of these rows, and all values that none of them lacks."""
+    needed = [column.name for column in columns(row) if not column.optional]
+    return part.schema == schema_of(row) and not any(part[name].null_count for name in needed)
 
 
 def _add(

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from cluster.status.status import ShardState, Status
 from pcworker.store.store import Store
+from pcworker.text import in_a_line
 
 STYLES: dict[ShardState, str] = {
     "done": "green",
@@ -82,7 +83,7 @@ class StatusView:
         if status.running:
             yield _running(status)
         if (error := status.first_error) is not None:
-            text = f"shard {error.shard_id} ({error.kind}): {' '.join(error.error.split())}"
+            text = f"shard {error.shard_id} ({in_a_line(error.kind)}): {in_a_line(error.error)}"
             yield Text(f"First error: {text}", style="red" if status.count("failed") else "yellow")
             yield Text(f"  its traceback: {self._store.describe(error.key)}")
         for line in status.damaged:
@@ -115,7 +116,9 @@ def _counts(status: Status) -> Text:
 
 
 def _failures(status: Status) -> str:
-    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(status.failures.items()))
+    kinds = ", ".join(
+        f"{count} {in_a_line(kind)}" for kind, count in sorted(status.failures.items())
+    )
     return f"{sum(status.failures.values())} failed" + (f": {kinds}" if kinds else "")
 
 
@@ -139,7 +142,7 @@ def _duration(seconds: float) -> str:
 
 def _drivers(status: Status) -> str:
     drivers = status.drivers
-    on = f" (on {', '.join(drivers.alive)})" if drivers.alive else ""
+    on = f" (on {', '.join(map(in_a_line, drivers.alive))})" if drivers.alive else ""
     return f"{len(drivers.alive)} alive{on}, {drivers.ended} ended, {drivers.silent} silent"
 
 
@@ -149,7 +152,7 @@ def _machines(status: Status) -> Table:
     table.add_column("committed", justify="right")
     for machine in status.machines:
         numbers = str(machine.workers), str(machine.committed)
-        table.add_row(machine.hostname, machine.device, *numbers)
+        table.add_row(in_a_line(machine.hostname), in_a_line(machine.device), *numbers)
     return table
 
 
@@ -158,7 +161,7 @@ def _running(status: Status) -> Table:
     table.add_column("done", justify="right")
     table.add_column("host")
     for shard in status.running:
-        table.add_row(shard.shard_id, f"{shard.share:.0%}", shard.hostname)
+        table.add_row(shard.shard_id, f"{shard.share:.0%}", in_a_line(shard.hostname))
     return table
 
 

@@ -6,7 +6,7 @@ A submission of other trials under the same name is refused.
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Generic
@@ -15,10 +15,11 @@ from cluster.experiment import Experiment, Experiments
 from cluster.sweeps.sweep import Cell, Sweep, trial_set_fingerprint
 from pcworker.errors import DamagedError, InputError
 from pcworker.fingerprint import fingerprint
-from pcworker.store.keys import SCHEMA_VERSION, SweepKeys, is_shard_id
+from pcworker.plain import from_json
+from pcworker.store.keys import SCHEMA_VERSION, SweepKeys, is_part
 from pcworker.store.sealed import seal, unseal
 from pcworker.store.store import Store
-from pcworker.trials.trial import ENGINE_VERSION, C, Trial, configuration_from
+from pcworker.trials.trial import ENGINE_VERSION, C, Trial
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,49 @@ class Plan(Generic[C]):
     def keys(self) -> SweepKeys:
         """The keys under which everything of this sweep is stored."""
         return SweepKeys(self.name)
+
+
+@dataclass(frozen=True)
+class _StoredShard:
+    """A shard as a stored plan has it."""
+
+    shard_id: str
+    trial_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _StoredCell:
+    """A cell as a stored plan has it."""
+
+    panel: str
+    gamma: float | None
+    trial_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _StoredTrial:
+    """The parts of a trial in a stored plan that are not its configuration's."""
+
+    trial_id: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Submitted:
+    """The command line in a stored plan's provenance, in the newer form or the older one."""
+
+    command: tuple[str, ...] | None = None
+    argv: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class _StoredPlan:
+    """The parts of a stored plan that do not depend on its experiment."""
+
+    seeds: tuple[int, ...]
+    cells: tuple[_StoredCell, ...]
+    shards: tuple[_StoredShard, ...]
+    provenance: Mapping[str, Any]
 
 
 def make_plan(experiment: Experiment, sweep: Sweep[C], name: str) -> Plan[C]:
@@ -130,11 +174,15 @@ def read_plan(store: Store, name: str, experiments: Experiments) -> Plan[Any] | 
 
 def first_command(store: Store, sweep: str) -> str | None:
     """The command line that submitted the sweep first; None if the plan does not say it."""
-    provenance = unseal(store.get(SweepKeys(sweep).plan) or b"")["provenance"]
-    if "command" in provenance:
-        return shlex.join(provenance["command"])
-    if "argv" in provenance:  # the oldest plans: this was the only job then
-        return shlex.join(["python", "-m", "jobs.mnist_ablation", *provenance["argv"]])
+    try:
+        said = unseal(store.get(SweepKeys(sweep).plan) or b"").get("provenance")
+        submitted = from_json(_Submitted, said)
+    except ValueError:
+        return None
+    if submitted.command is not None:
+        return shlex.join(submitted.command)
+    if submitted.argv is not None:  # the oldest plans: this was the only job then
+        return shlex.join(["python", "-m", "jobs.mnist_ablation", *submitted.argv])
     return None
 
 
@@ -176,25 +224,30 @@ def _from_json(body: dict[str, Any], name: str, experiment: Experiment) -> Plan[
             f"schema {body['schema_version']} and engine {body['engine_version']}, "
             f"not {SCHEMA_VERSION} and {ENGINE_VERSION}"
         )
-    trials = {
-        row["trial_id"]: Trial(configuration_from(experiment.configuration, row), row["seed"])
-        for row in body["trials"]
-    }
-    if any(not is_shard_id(shard["shard_id"]) for shard in body["shards"]):
+    stored = from_json(_StoredPlan, body)
+    trials = {}
+    for row in body["trials"]:
+        found = from_json(_StoredTrial, row)
+        trials[found.trial_id] = Trial(from_json(experiment.configuration, row), found.seed)
+    if not all(is_part("shard", shard.shard_id) for shard in stored.shards):
         raise ValueError("a shard's id is not a number and 8 hex digits")
     shards = tuple(
-        Shard(shard["shard_id"], tuple(trials[trial_id] for trial_id in shard["trial_ids"]))
-        for shard in body["shards"]
+        Shard(shard.shard_id, tuple(trials[trial_id] for trial_id in shard.trial_ids))
+        for shard in stored.shards
     )
     cells = (
-        Cell(cell["panel"], trials[cell["trial_ids"][0]].configuration, cell["gamma"])
-        for cell in body["cells"]
+        Cell(cell.panel, trials[cell.trial_ids[0]].configuration, cell.gamma)
+        for cell in stored.cells
     )
-    plan = Plan(experiment, name, tuple(cells), tuple(body["seeds"]), shards)
+    plan = Plan(experiment, name, tuple(cells), stored.seeds, shards)
     body.pop("provenance")
     if plan_json(plan) != body:
         raise ValueError("its parts contradict each other")
-    if sorted(Sweep(plan.cells, plan.seeds).trials, key=_id) != sorted(plan.trials, key=_id):
+    if not all(shard.trials for shard in shards) or len({s.shard_id for s in shards}) < len(shards):
+        raise ValueError("a shard is empty, or two have the same id")
+    if not shards or sorted(Sweep(plan.cells, plan.seeds).trials, key=_id) != sorted(
+        plan.trials, key=_id
+    ):
         raise ValueError("its shards are not the trials of its cells, each once")
     return plan
 

@@ -20,6 +20,8 @@ from typing import Any
 
 import click
 import torch
+from rich.control import Control
+from rich.segment import ControlType
 
 from jobs.benchmark.arithmetic import fastest, measured_blocks
 from jobs.benchmark.contenders import (
@@ -49,6 +51,8 @@ from pcworker.trials.trial import Trial
 
 SEED = 1482555873
 GAMMA = 0.1
+WIDEST = 10_000
+"""The most trials in a stack that can be timed."""
 CoreRates = Sequence[tuple[float, float]]
 """The rates that the core reached in each round: GFLOP/s, and nanoseconds per sigmoid."""
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
@@ -157,14 +161,16 @@ def command(
     config = by_rule[BP.name].configuration
     if (config.widths[-1], config.widths[0]) != (784, 10):
         raise InputError(f"network {network}: MNIST needs one from 784 to 10, as 784-32-32-10")
-    if min(widths) < 1 or len(set(widths)) < len(widths):
+    if min(widths) < 1 or max(widths) > WIDEST or len(set(widths)) < len(widths):
         raise InputError(
-            f"--widths {','.join(map(str, widths))}: give numbers of trials from 1 on, each once"
+            f"--widths {','.join(map(str, widths))}: give numbers of trials from 1 to {WIDEST}, "
+            "each once"
         )
 
     def say(done: int) -> None:
         if console.is_terminal:  # not a progress bar: it would be redrawn while something is timed
-            console.print(f"round {done} of {rounds}", end="\r")
+            console.print(f"round {done} of {rounds}", end="")
+            console.control(Control(ControlType.CARRIAGE_RETURN))
 
     supply = Supply(config, load_digits(data), SEED, updates)
     console.print(f"{one_core()}; torch {torch.__version__}; network {network}")

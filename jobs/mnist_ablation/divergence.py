@@ -13,9 +13,8 @@ from cluster.sweeps.plan import Plan
 from cluster.sweeps.sweep import Cell
 from jobs.mnist_ablation.tables import DivergenceRow, Statistics
 from pcworker.store.commit import Commit
-from pcworker.trials.configuration import Configuration
 from pcworker.trials.digests import combine
-from pcworker.trials.trial import Trial, configuration_from
+from pcworker.trials.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -87,10 +86,11 @@ def _statistics(values: Iterable[float | None]) -> Statistics:
 
 
 def divergence_rows(
-    plans: Iterable[Plan], tables: Mapping[str, pa.Table], commits: Iterable[Commit]
+    plans: Sequence[Plan], tables: Mapping[str, pa.Table], commits: Iterable[Commit]
 ) -> list[DivergenceRow]:
     """Makes the rows of the table `divergence`, one for each declared cell of the plans."""
-    outcomes = _outcomes(tables, commits)
+    twins = {trial.trial_id: trial.twin.trial_id for plan in plans for trial in plan.trials}
+    outcomes = _outcomes(tables, commits, twins)
     declared: dict[Cell, dict[str, Outcome | None]] = defaultdict(dict)
     for plan in plans:
         for cell in plan.cells:
@@ -99,12 +99,16 @@ def divergence_rows(
     return [divergence_row(cell, trials) for cell, trials in declared.items()]
 
 
-def _outcomes(tables: Mapping[str, pa.Table], commits: Iterable[Commit]) -> dict[str, Outcome]:
+def _outcomes(
+    tables: Mapping[str, pa.Table], commits: Iterable[Commit], twins: Mapping[str, str]
+) -> dict[str, Outcome]:
     """The outcomes of all trials with a result, by trial id.
 
     A trial is exact if its weights have the digest of the twin that its own shard trained.
+
+    twins  the id of each trial's twin, by the trial's id
     """
-    twins = {
+    last_digests = {
         (commit.shard_id, commit.attempt_id, twin): digests[-1]
         for commit in commits
         for twin, digests in commit.twins.items()
@@ -118,13 +122,9 @@ def _outcomes(tables: Mapping[str, pa.Table], commits: Iterable[Commit]) -> dict
         epochs[row["trial_id"]].append(row)
     outcomes = {}
     for row in tables["trials"].to_pylist():
-        if row["status"] == "failed":
-            continue
         trial_id = row["trial_id"]
-        twin = twins.get((row["shard_id"], row["attempt_id"], _twin_id(row)))
+        if trial_id not in epochs:  # Its shard has failed.
+            continue
+        twin = last_digests.get((row["shard_id"], row["attempt_id"], twins[trial_id]))
         outcomes[trial_id] = outcome(epochs[trial_id], combine(shas[trial_id]) == twin)
     return outcomes
-
-
-def _twin_id(row: Mapping[str, Any]) -> str:
-    return Trial(configuration_from(Configuration, row), row["seed"]).twin.trial_id

@@ -16,7 +16,7 @@ import pyarrow as pa
 from pcworker.errors import DamagedError, StoreError
 from pcworker.machine.provenance import WorkerProvenance
 from pcworker.plain import as_json, from_json
-from pcworker.store.keys import SCHEMA_VERSION, SweepKeys, is_table_name
+from pcworker.store.keys import SCHEMA_VERSION, Key, SweepKeys, is_part
 from pcworker.store.parquet import file_metadata, from_parquet, table, to_parquet
 from pcworker.store.result import Origin, Result, Tables
 from pcworker.store.sealed import seal, unseal
@@ -129,6 +129,12 @@ def read_commit(store: Store, keys: SweepKeys, shard_id: str) -> Commit | None:
         if body.get("schema_version") != SCHEMA_VERSION or body.get("shard_id") != shard_id:
             raise ValueError("another schema version or shard")
         commit = from_json(Commit, body)
+        if (
+            not is_part("attempt", commit.attempt_id)
+            or commit.updates < 0
+            or commit.wall_seconds < 0
+        ):
+            raise ValueError("no attempt can have written it")
         if body["files"] != _expected(keys, commit):
             raise ValueError("other files than a shard has")
     except ValueError as error:
@@ -140,12 +146,14 @@ def read_commit(store: Store, keys: SweepKeys, shard_id: str) -> Commit | None:
 
 
 def read_attempt(store: Store, key: str) -> FinishedAttempt | None:
-    """The record that an attempt has left under `key`. None if it cannot be read: it is evidence
-    only, and no result depends on it."""
+    """The record that an attempt has left under `key`. None if it cannot be read or is another
+    attempt's: it is evidence only, and no result depends on it."""
     try:
-        return from_json(FinishedAttempt, unseal(store.get(key) or b""))
+        found = from_json(FinishedAttempt, unseal(store.get(key) or b""))
     except ValueError:
         return None
+    own = Key("attempt", shard=found.shard_id, attempt=found.attempt_id)
+    return found if SweepKeys.of(key).parse(key) == own else None
 
 
 def read_file(store: Store, file: CommittedFile, commit_key: str) -> pa.Table:
@@ -160,7 +168,10 @@ def read_file(store: Store, file: CommittedFile, commit_key: str) -> pa.Table:
             f"{store.describe(file.key)} is damaged: it has {len(data)} bytes, sha256 "
             f"{_sha256(data)[:12]}; committed were {file.size}, {file.sha256[:12]}; {remedy}"
         )
-    return from_parquet(data)
+    try:
+        return from_parquet(data)
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedError(f"{store.describe(file.key)} is no Parquet file; {remedy}") from error
 
 
 def _origin(shard_id: str, attempt_id: str, where: WorkerProvenance) -> Origin:
@@ -177,7 +188,7 @@ def _origin(shard_id: str, attempt_id: str, where: WorkerProvenance) -> Origin:
 
 def _expected(keys: SweepKeys, commit: Commit) -> list[dict[str, Any]]:
     """The files of a commit as its JSON must hold them: each table once, under its own key."""
-    files = {file.table: file for file in commit.files if is_table_name(file.table)}
+    files = {file.table: file for file in commit.files if is_part("table", file.table)}
     return [
         asdict(replace(file, key=keys.data(commit.shard_id, commit.attempt_id, table)))
         for table, file in files.items()

@@ -81,6 +81,11 @@ class SweepKeys:
         self.root = f"sweeps/{sweep}"
 
     @classmethod
+    def of(cls, key: str) -> "SweepKeys":
+        """The keys of the sweep that a key belongs to."""
+        return cls(key.removeprefix("sweeps/").partition("/")[0])
+
+    @classmethod
     def joint(cls, sweeps: Sequence[str]) -> "SweepKeys":
         """The keys of the tables and reports that are made of several sweeps together. They have a
         folder of their own, `A+B`, or `A+19-more-<hash>` if that name would be too long.
@@ -160,14 +165,9 @@ class SweepKeys:
         return self.folder + re.sub("<([a-z]+)>", lambda m: parts[m[1]], _TEMPLATES[kind])
 
 
-def is_table_name(name: str) -> bool:
-    """True if a table may have this name, which becomes a part of a key."""
-    return re.fullmatch(_PARTS["table"], name) is not None
-
-
-def is_shard_id(name: str) -> bool:
-    """True if a shard may have this id, which becomes a part of a key."""
-    return re.fullmatch(_PARTS["shard"], name) is not None
+def is_part(kind: str, text: str) -> bool:
+    """True if `text` may be this part of a key, such as its "table", "shard" or "attempt"."""
+    return re.fullmatch(_PARTS[kind], text) is not None
 
 
 def _pattern(template: str) -> re.Pattern[str]:
@@ -181,7 +181,11 @@ _PATTERNS = {kind: _pattern(template) for kind, template in _TEMPLATES.items()}
 def key_parts(key: str) -> list[str]:
     """The parts of a key between its slashes. Raises StoreError if the key could lead out of the
     store."""
-    parts = key.rstrip("/").split("/")
-    if any(part in ("", ".", "..") or "\0" in part for part in parts):
+    if not is_key(key.rstrip("/")):
         raise StoreError(f"key {key!r} leaves the store")
-    return parts
+    return key.rstrip("/").split("/")
+
+
+def is_key(text: str) -> bool:
+    """True if a store may keep something under this key."""
+    return not any(part in ("", ".", "..") or "\0" in part for part in text.split("/"))

@@ -23,7 +23,7 @@ from botocore.exceptions import ClientError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from pcworker.errors import OverwritingError, StoreError, UnavailableError
-from pcworker.store.keys import key_parts
+from pcworker.store.keys import is_key, key_parts
 from pcworker.store.s3_errors import S3_ERRORS, error_code, explained, http_status, may_pass
 
 if TYPE_CHECKING:
@@ -136,8 +136,9 @@ class S3Store:
             for page in pages.paginate(Bucket=self._bucket, Prefix=name):
                 keys += (found["Key"] for found in page.get("Contents", ()))
         root = len("/".join([*self._root, ""]))
-        # the web console of S3 marks an empty folder by an object whose name ends with a slash
-        return sorted(key[root:] for key in keys if not key.endswith("/"))
+        # S3 has no folders. So a name may hold "..", and its web console marks an empty folder by
+        # an object whose name ends with a slash. No store of ours reads such names.
+        return sorted(filter(is_key, (key[root:] for key in keys)))
 
     def delete(self, key: str) -> None:
         name = self._name(key)

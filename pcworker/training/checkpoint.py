@@ -8,18 +8,23 @@ damage is.
 import hashlib
 import io
 import json
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from itertools import pairwise
+from typing import get_args
 
 import numpy as np
 
+from pcworker.plain import from_json, parsed
 from pcworker.training.results import EpochMetrics
 from pcworker.trials.digests import Parameters
 from pcworker.trials.trial import Trial
 
 _SEAL_BYTES = 64
+_MOST_UPDATES = 2**62
+"""More updates than anybody makes. Their number must fit into a column of tables."""
 
 
 @dataclass(frozen=True)
@@ -54,29 +59,44 @@ class Checkpoint:
     """The digest of a twin's weights after each finished epoch, by the twin's trial id."""
 
 
+@dataclass(frozen=True)
+class _Header:
+    """Everything in a file but the arrays."""
+
+    maker: str
+    epoch: int
+    updates: int
+    seconds: float
+    packing: str
+    trials: Mapping[str, TrialProgress]
+    networks: tuple[str, ...]
+    """The ids of the trials in the order in which the arrays hold their parameters."""
+    twins: Mapping[str, tuple[str, ...]]
+
+
 def to_bytes(checkpoint: Checkpoint, maker: str) -> bytes:
     """The bytes of a checkpoint.
 
     maker  names everything on which the bits of the parameters may depend
     """
-    header = {
-        "maker": maker,
-        "epoch": checkpoint.epoch,
-        "updates": checkpoint.updates,
-        "seconds": checkpoint.seconds,
-        "packing": checkpoint.packing,
-        # JSON as Python reads and writes it keeps every float, infinities included
-        "trials": {trial: asdict(progress) for trial, progress in checkpoint.trials.items()},
-        "networks": list(checkpoint.parameters),
-        "twins": dict(checkpoint.twins),
-    }
+    header = _Header(
+        maker=maker,
+        epoch=checkpoint.epoch,
+        updates=checkpoint.updates,
+        seconds=checkpoint.seconds,
+        packing=checkpoint.packing,
+        trials=checkpoint.trials,
+        networks=tuple(checkpoint.parameters),
+        twins=checkpoint.twins,
+    )
     networks = list(checkpoint.parameters.values())
     arrays = {
         _array_name(l, k): np.stack([network[l][k] for network in networks])
         for l, layer in enumerate(networks[0])
         for k in range(len(layer))
     }
-    arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    # JSON as Python reads and writes it keeps every float, infinities included.
+    arrays["header"] = np.frombuffer(json.dumps(asdict(header)).encode(), np.uint8)
     file = io.BytesIO()
     np.savez(file, allow_pickle=False, **arrays)
     return sealed(file.getvalue())
@@ -84,16 +104,16 @@ def to_bytes(checkpoint: Checkpoint, maker: str) -> bytes:
 
 def from_bytes(data: bytes, maker: str, trials: Sequence[Trial]) -> Checkpoint | None:
     """The checkpoint in these bytes; None unless they are whole, and `maker` made them of exactly
-    these trials."""
+    these trials, so that their training can go on from there."""
     if _seal_of(data[:-_SEAL_BYTES]) != data[-_SEAL_BYTES:]:
         return None
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            header = json.loads(arrays["header"].tobytes())
-            ours = {trial.trial_id for trial in trials}
-            if header["maker"] != maker or set(header["trials"]) != ours:
+            header = from_json(_Header, parsed(arrays["header"].tobytes()))
+            if header.maker != maker or not _is_progress_of(trials, header):
                 return None
-            return _checkpoint(header, arrays)
+            checkpoint = _checkpoint(header, arrays)
+            return checkpoint if _have_shapes_of(trials, checkpoint.parameters) else None
     except Exception:  # a foreign file may raise anything: training starts anew
         return None
 
@@ -111,29 +131,62 @@ def _seal_of(body: bytes) -> bytes:
     return hashlib.sha256(body).hexdigest().encode()
 
 
-def _checkpoint(header: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Checkpoint:
+def _is_progress_of(trials: Sequence[Trial], header: _Header) -> bool:
+    """True if the header's values can be those of these trials between two epochs."""
+    from pcworker.kernels.kernel import Packing  # It imports torch, which only workers need.
+
+    epoch, progress = header.epoch, header.trials
+    twins = {trial.twin.trial_id for trial in trials}
+    finite = {trial for trial, made in progress.items() if made.nonfinite_epoch is None}
+    return (
+        0 < epoch < trials[0].configuration.epochs
+        and 0 <= header.updates < _MOST_UPDATES
+        and 0 <= header.seconds < math.inf
+        and header.packing in get_args(Packing)
+        and set(progress) == {trial.trial_id for trial in trials}
+        and all(_is_at(epoch, made) for made in progress.values())
+        and set(header.networks) == twins | finite
+        and set(header.twins) == twins
+        and all(len(digests) == epoch for digests in header.twins.values())
+    )
+
+
+def _is_at(epoch: int, made: TrialProgress) -> bool:
+    """True if a trial can have come so far after `epoch`. It has metrics of its finite epochs."""
+    measured = epoch if made.nonfinite_epoch is None else made.nonfinite_epoch - 1
+    updates = 0 <= made.updates < _MOST_UPDATES
+    return updates and 0 <= measured <= epoch and len(made.epochs) == measured
+
+
+def _have_shapes_of(trials: Sequence[Trial], parameters: Mapping[str, Parameters]) -> bool:
+    """True if all parameters are of the trials' type and shapes."""
+    config = trials[0].configuration
+    expected = [
+        [(config.dtype, (n, m)), (config.dtype, (n,))][: 1 + config.bias]
+        for n, m in pairwise(config.widths)
+    ]
+    return all(
+        [[(str(p.dtype), p.shape) for p in layer] for layer in network] == expected
+        for network in parameters.values()
+    )
+
+
+def _checkpoint(header: _Header, arrays: Mapping[str, np.ndarray]) -> Checkpoint:
     stacked: list[list[np.ndarray]] = []
     while _array_name(len(stacked), 0) in arrays:
         l = len(stacked)
         stacked.append([arrays[name] for k in (0, 1) if (name := _array_name(l, k)) in arrays])
     return Checkpoint(
-        epoch=header["epoch"],
-        updates=header["updates"],
-        seconds=header["seconds"],
-        packing=header["packing"],
-        trials={
-            trial: TrialProgress(
-                nonfinite_epoch=progress["nonfinite_epoch"],
-                updates=progress["updates"],
-                epochs=tuple(EpochMetrics(**metrics) for metrics in progress["epochs"]),
-            )
-            for trial, progress in header["trials"].items()
-        },
+        epoch=header.epoch,
+        updates=header.updates,
+        seconds=header.seconds,
+        packing=header.packing,
+        trials=header.trials,
         parameters={
             trial: [[parameter[place] for parameter in layer] for layer in stacked]
-            for place, trial in enumerate(header["networks"])
+            for place, trial in enumerate(header.networks)
         },
-        twins={twin: tuple(digests) for twin, digests in header["twins"].items()},
+        twins=header.twins,
     )
 
 

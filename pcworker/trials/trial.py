@@ -1,7 +1,6 @@
 """A trial: a configuration and a seed, with an identity of its own."""
 
-from collections.abc import Mapping
-from dataclasses import Field, asdict, dataclass, fields
+from dataclasses import Field, asdict, dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Protocol, Self
 
@@ -66,12 +65,3 @@ class Trial(Generic[C]):
     def twin(self) -> "Trial[C]":
         """The BP trial with which this one is compared. A BP trial is its own twin."""
         return Trial(self.configuration.twin(), self.seed)
-
-
-def configuration_from(kind: type[C], values: Mapping[str, Any]) -> C:
-    """The configuration of class `kind` whose fields `dataclasses.asdict` gave as `values`.
-
-    Other keys are ignored. Raises KeyError if a field is missing, InputError if a value is not
-    allowed.
-    """
-    return kind(**{field.name: values[field.name] for field in fields(kind)})

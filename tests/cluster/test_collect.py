@@ -710,7 +710,11 @@ def test_a_failure_record_that_lacks_a_column_is_damaged(
 
 
 @pytest.mark.parametrize(
-    "changes", [{"more": 1}, {"quarantined": 1}, {"kind": 2}, {"trial_ids": [1]}]
+    "changes",
+    [
+        *({"quarantined": 1}, {"kind": 2}, {"trial_ids": [1]}),
+        *({"attempt_id": "y"}, {"attempt_id": "../x"}, {"shard_id": "0009-abcdef01"}),
+    ],
 )
 def test_a_failure_record_that_is_no_row_is_damaged_even_if_its_sha256_fits(
     store: LocalStore, plan: Plan, changes: Body
@@ -721,6 +725,24 @@ def test_a_failure_record_that_is_no_row_is_damaged_even_if_its_sha256_fits(
     (line,) = made.damaged
     assert store.describe(key) in line
     assert made.tables["failures"].num_rows == 0
+
+
+def test_what_a_later_version_adds_to_a_failure_record_is_ignored(
+    store: LocalStore, plan: Plan
+) -> None:
+    key = record_failure(store, plan, other_shard(plan))
+    rewrite(store, key, lambda body: body | {"more": 1})
+    assert len(read_failures(store, [key])[0]) == 1
+
+
+def test_a_byte_that_is_no_text_in_an_error_is_escaped(store: LocalStore, plan: Plan) -> None:
+    """Python reads such a byte, of a file's name for instance, as half a surrogate pair."""
+    commit_all(store, plan)
+    record_failure(store, plan, other_shard(plan), error="no \udcff here", traceback="\udcff")
+    made = collected(store, "a")
+    assert made.damaged == ()
+    (row,) = rows(made, "failures")
+    assert (row["error"], row["traceback"]) == (r"no \udcff here", r"\udcff")
 
 
 # What is printed

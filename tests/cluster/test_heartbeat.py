@@ -1,6 +1,7 @@
 """Tests of the drivers' signs of life. They are only hints, so a bad one must not stop anyone."""
 
 import json
+import math
 import socket
 import time
 from pathlib import Path
@@ -107,8 +108,21 @@ def test_what_is_at_work_survives_the_round_trip(tmp_path: Path) -> None:
         {"running": {"0000-aaaaaaaa": 0.5}},
         {"running": {"0000-aaaaaaaa": {"share": "half", "hostname": "far"}}},
         {"started": None},
+        {"started": 1e300},
+        {"started": -1.0},
+        {"started": 10**400},
+        {"time": math.nan},
+        {"time": "1"},
+        {"time": 1e12},
+        {"hostname": 1},
+        {"ended": 1},
+        {"workers": [{"hostname": "far", "pid": 2**70, "node_id": "n", "device": "cpu"}]},
+        {"running": {"0000-aaaaaaaa": {"share": 1e9, "hostname": "far"}}},
+        {"running": {"0000-aaaaaaaa": {"share": math.nan, "hostname": "far"}}},
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
     ],
-    ids=str,
+    ids=lambda said: str(said)[:60],
 )
 def test_what_cannot_be_read_is_nobody(tmp_path: Path, said: Any) -> None:
     store = LocalStore(tmp_path)

@@ -38,6 +38,7 @@ from cluster.status.view import StatusView
 from cluster.sweeps.plan import Plan, Shard, first_command, make_plan, store_plan
 from jobs.mnist_ablation.cost import shard_seconds
 from jobs.mnist_ablation.experiment import ABLATION
+from jobs.options import Terminal
 from jobs.status import command
 from pcworker.store.commit import Commit
 from pcworker.store.keys import SweepKeys
@@ -387,6 +388,21 @@ def test_nothing_is_shown_while_nothing_changes(store: LocalStore, plan: Plan) -
     sink = io.StringIO()
     StatusView(Console(file=sink, width=80), store, None, "COLLECT").follow(read, lambda: None)
     assert sink.getvalue().count("5/6 done") == 1
+
+
+def test_what_others_wrote_moves_no_cursor_and_makes_no_line(store: LocalStore, plan: Plan) -> None:
+    """Escape sequences and ends of lines are in an error, in a kind, and in names of hosts."""
+    evil = "\x1b]0;title\x07\x1b[2Jgone\r\x9b31mred\u202e\nerror: forged"
+    record_failure(store, plan, plan.shards[0], error=evil, kind=evil)
+    commit(store, plan, plan.shards[1], device=evil)
+    beat(store, {plan.shards[2].shard_id: 0.5}, hostname=evil)
+    sink = io.StringIO()
+    StatusView(Terminal(file=sink, width=500), store, None, "").show(Lookout(store, plan).status())
+    text = sink.getvalue()
+    assert text.count("gonered error: forged") == 5
+    assert all(char.isprintable() or char == "\n" for char in text)
+    assert "title" not in text
+    assert not any(line.startswith("error:") for line in text.splitlines())
 
 
 # The command

@@ -16,8 +16,9 @@ from jobs.detection_rate.configuration import (
 from jobs.detection_rate.experiment import DETECTION
 from jobs.detection_rate.sweep import detection_rate
 from pcworker.errors import InputError
+from pcworker.plain import from_json
 from pcworker.store.local import LocalStore
-from pcworker.trials.trial import Trial, configuration_from
+from pcworker.trials.trial import Trial
 
 
 def detection(**changes: Any) -> DetectionConfiguration:
@@ -50,9 +51,7 @@ def test_a_configuration_has_one_spelling_and_survives_json() -> None:
     config = detection(horizons=[16, None, 2, 16], stages=[100, 0], tolerances=[1e-6, 0])
     assert config == detection()
     assert (config.horizons, config.stages, config.tolerances) == ("2,16", "0,100", "0.0,1e-06")
-    assert (
-        configuration_from(DetectionConfiguration, json.loads(json.dumps(asdict(config)))) == config
-    )
+    assert from_json(DetectionConfiguration, json.loads(json.dumps(asdict(config)))) == config
     assert Trial(config, 1).trial_id != Trial(detection(weights="still"), 1).trial_id
 
 
@@ -103,7 +102,7 @@ def test_what_is_wrong_is_named_with_what_is_allowed(
 def test_another_spelling_is_refused() -> None:
     values = asdict(detection())
     with pytest.raises(InputError, match="stages '100,0': give each number once, in rising order"):
-        configuration_from(DetectionConfiguration, values | {"stages": "100,0"})
+        from_json(DetectionConfiguration, values | {"stages": "100,0"})
 
 
 def test_one_thing_is_varied_at_a_time_and_each_trial_is_a_shard(tmp_path: Path) -> None:

@@ -21,8 +21,9 @@ from jobs.imagenet_timing.cost import update_seconds
 from jobs.imagenet_timing.experiment import TIMING
 from jobs.imagenet_timing.sweep import device_of, imagenet_timing
 from pcworker.errors import InputError
+from pcworker.plain import from_json
 from pcworker.store.local import LocalStore
-from pcworker.trials.trial import Trial, configuration_from
+from pcworker.trials.trial import Trial
 
 
 def timing(**changes: Any) -> TimingConfiguration:
@@ -81,9 +82,7 @@ def test_a_gpus_timing_does_not_depend_on_the_threads_of_its_host() -> None:
 
 def test_a_configuration_survives_the_plan() -> None:
     for config in (timing(), timing(rule="BP"), timing(rule="IL", t=3, loaders=1)):
-        assert (
-            configuration_from(TimingConfiguration, {**asdict(config), "trial_id": "x"}) == config
-        )
+        assert from_json(TimingConfiguration, {**asdict(config), "trial_id": "x"}) == config
 
 
 @pytest.mark.parametrize(

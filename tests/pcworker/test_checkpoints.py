@@ -4,6 +4,8 @@ The oracle is the undisturbed run: every weight, every metric, every twin's dige
 """
 
 import io
+import json
+import math
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -207,18 +209,18 @@ def test_a_stacked_checkpoint_may_be_resumed_alone(tiny_engine: Engine) -> None:
 
 # The tests below are about bytes and keys, on a checkpoint made up by hand.
 
-TRIALS = [Trial(tiny(rule, epochs=9), seed) for rule in ("Z-IL", "BP") for seed in (1, 2)]
+TRIALS = [Trial(tiny(rule, epochs=20), seed) for rule in ("Z-IL", "BP") for seed in (1, 2)]
 """The BP trials are the others' twins."""
 
 
 def made_up(epoch: int = 2) -> Checkpoint:
     """A checkpoint with values that a careless format would change. Its second trial was not finite
-    in epoch 2."""
+    in epoch 1."""
     bits = np.array([0x7FC00001, 0xFFC00000, 0x7F800000, 0x80000000, 1, 2], np.uint32)
-    weights = [[bits.view(np.float32).reshape(2, 3)], [np.full((2, 2), 0.1, np.float32)]]
+    weights = [[np.full((2, 2), 0.1, np.float32)], [bits.view(np.float32).reshape(2, 3)]]
     odd = EpochMetrics(0.1 + 0.2, None, float("inf"), -0.0, 5e-324, 1 / 3)
     done = TrialProgress(None, 0, (odd,) * epoch)
-    lost = TrialProgress(2, 7, (odd,))
+    lost = TrialProgress(1, 7, ())
     ids = [trial.trial_id for trial in TRIALS]
     return Checkpoint(
         epoch=epoch,
@@ -227,7 +229,7 @@ def made_up(epoch: int = 2) -> Checkpoint:
         packing="stacked",
         trials=dict(zip(ids, (done, lost, done, done), strict=True)),
         parameters={ids[0]: weights, ids[2]: weights, ids[3]: weights},
-        twins={ids[2]: ("a", "b"), ids[3]: ("c", "d")},
+        twins={ids[2]: ("a",) * epoch, ids[3]: ("b",) * epoch},
     )
 
 
@@ -262,6 +264,58 @@ def test_a_file_with_any_flipped_or_missing_byte_is_no_checkpoint() -> None:
     assert from_bytes(data + b"\0", MAKER, TRIALS) is None
 
 
+def resealed(change: Callable[[dict[str, Any], dict[str, np.ndarray]], object]) -> bytes:
+    """The file of `made_up()`, of which `change` has changed the header or the arrays."""
+    with np.load(io.BytesIO(to_bytes(made_up(), MAKER))) as arrays:
+        values = dict(arrays)
+    header = json.loads(values["header"].tobytes())
+    change(header, values)
+    values["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **values)
+    return sealed(file.getvalue())
+
+
+FORGED: dict[str, Callable[[dict[str, Any], dict[str, np.ndarray]], object]] = {
+    "an epoch that is none": lambda header, _: header.update(epoch=0),
+    "the last epoch": lambda header, _: header.update(epoch=20),
+    "an epoch in words": lambda header, _: header.update(epoch="2"),
+    "seconds that are no number": lambda header, _: header.update(seconds=math.nan),
+    "a packing that is none": lambda header, _: header.update(packing="loose"),
+    "a trial with too few epochs": lambda header, _: progress(header)["epochs"].pop(),
+    "a metric in words": lambda header, _: progress(header)["epochs"][0].update(test_error="low"),
+    "fewer networks": lambda header, _: header["networks"].pop(),
+    "a twin without a digest": lambda header, _: header["twins"].update({TRIALS[2].trial_id: []}),
+    "weights of another shape": lambda _, arrays: arrays.update(
+        {"layer2.weight": arrays["layer2.weight"].swapaxes(1, 2)}
+    ),
+    "weights of another type": lambda _, arrays: arrays.update(
+        {"layer2.weight": arrays["layer2.weight"].astype(np.float64)}
+    ),
+    "a bias": lambda _, arrays: arrays.update({"layer1.bias": np.zeros((3, 2), np.float32)}),
+    "no layer": lambda _, arrays: arrays.pop("layer1.weight"),
+}
+
+
+def progress(header: dict[str, Any]) -> dict[str, Any]:
+    """The progress of the first trial in a header."""
+    made: dict[str, Any] = header["trials"][TRIALS[0].trial_id]
+    return made
+
+
+def test_what_is_sealed_again_without_a_change_is_the_same_checkpoint() -> None:
+    again = from_bytes(resealed(lambda header, arrays: None), MAKER, TRIALS)
+    assert plain(again) == plain(made_up())
+
+
+@pytest.mark.parametrize("change", FORGED.values(), ids=FORGED.keys())
+def test_a_checkpoint_from_which_training_cannot_go_on_is_not_used(
+    change: Callable[[dict[str, Any], dict[str, np.ndarray]], object],
+) -> None:
+    """Its sha256 fits. Whoever can write into the store can compute that."""
+    assert from_bytes(resealed(change), MAKER, TRIALS) is None
+
+
 def test_another_makers_or_other_trials_checkpoint_is_not_used(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     checkpoints(store).save(made_up())
@@ -276,7 +330,7 @@ def test_another_makers_or_other_trials_checkpoint_is_not_used(tmp_path: Path) -
 
 
 def other_trial() -> Trial:
-    return Trial(tiny("BP", epochs=9), 3)
+    return Trial(tiny("BP", epochs=20), 3)
 
 
 class Planted:

@@ -197,7 +197,9 @@ def test_what_an_attempt_has_left_is_evidence_only(store: LocalStore) -> None:
     commit(store, made())
     key = KEYS.attempt(SHARD, "first")
     data = store.get(key) or b""
-    for damaged in (b"", b"[]", b"\xff", data[:-5], flipped(data, len(data) // 2), seal({"a": 1})):
+    other = seal(as_json(FinishedAttempt(SHARD, "../first", "d", "here", "cpu")))
+    nested = b"[" * 100_000
+    for damaged in (b"", b"[]", b"\xff", data[:-5], flipped(data, len(data) // 2), other, nested):
         store.put(key, damaged)
         assert read_attempt(store, key) is None
     store.delete(key)
@@ -300,6 +302,16 @@ def broken_commits() -> dict[str, bytes]:
         "a-name-that-no-table-has": {
             "files": [FILES[0] | {"table": "../x", "key": KEYS.data(SHARD, "first", "../x")}]
         },
+        "an-attempt-that-leads-outside": {
+            "attempt_id": "../../../../other",
+            "files": [
+                file | {"key": KEYS.data(SHARD, "../../../../other", file["table"])}
+                for file in FILES
+            ],
+        },
+        "less-than-no-updates": {"updates": -1},
+        "more-updates-than-a-column-holds": {"updates": 2**63},
+        "less-than-no-time": {"wall_seconds": -0.5},
         "twins-as-a-list": {"twins": ["a"]},
         "updates-in-words": {"updates": "many"},
         "no-seconds": {"wall_seconds": None},

@@ -10,12 +10,13 @@ import pytest
 from builders import tiny
 
 from pcworker.errors import InputError
+from pcworker.plain import from_json
 from pcworker.trials.configuration import (
     Configuration,
     configuration,
     stack_key,
 )
-from pcworker.trials.trial import ENGINE_VERSION, MAX_SEED, Trial, configuration_from
+from pcworker.trials.trial import ENGINE_VERSION, MAX_SEED, Trial
 
 NAMED = {
     "rule": "BP, IL, Z-IL, Fa-Z-IL",
@@ -235,9 +236,9 @@ def test_whatever_changes_a_training_changes_its_trial_id() -> None:
 
 def test_a_configuration_comes_back_from_its_values() -> None:
     config = tiny("IL", t=0, sigma=0.1)
-    assert configuration_from(Configuration, {**asdict(config), "other": 1}) == config
-    with pytest.raises(KeyError):
-        configuration_from(Configuration, {"network": "3-2-2"})
+    assert from_json(Configuration, {**asdict(config), "other": 1}) == config
+    with pytest.raises(ValueError, match="activation is missing"):
+        from_json(Configuration, {"network": "3-2-2"})
 
 
 # Twins

@@ -123,6 +123,17 @@ def test_list_shows_no_folders_that_a_console_has_made(server: S3Server, store: 
     assert store.list("a/") == ["a/1"]
 
 
+def test_list_shows_no_name_that_leads_outside(on_moto: S3Server) -> None:
+    """S3 takes every name, as moto does. Whoever reads such a key is told that it leaves the store,
+    and would read nothing else."""
+    store = S3Store(fresh_url(on_moto))
+    store.put("a/1", b"1")
+    root = store.describe("a/b").removeprefix(f"s3://{on_moto.bucket}/").removesuffix("b")
+    for name in ("../x", "b/../../x", "./x", "b//x"):
+        on_moto.client().put_object(Bucket=on_moto.bucket, Key=root + name, Body=b"")
+    assert store.list("a/") == ["a/1"]
+
+
 def test_list_gives_more_keys_than_a_page_holds(on_seaweed: S3Server) -> None:
     store = S3Store(fresh_url(on_seaweed))
     keys = [f"a/{k:04}" for k in range(1003)]
