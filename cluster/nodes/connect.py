@@ -1,6 +1,7 @@
 """Connects a driver to a Ray cluster, and says what the cluster has."""
 
 import os
+import re
 import signal
 import socket
 import threading
@@ -92,7 +93,7 @@ def _sources() -> dict[str, Any]:
 def _check_reachable(address: str) -> None:
     """Raises InputError if nobody listens at the address. Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
-    if not (host and port.isdigit() and "/" not in address):
+    if not (host and re.fullmatch("[0-9]{1,5}", port) and "/" not in address):
         raise InputError(
             f"Ray address {address!r}: give auto, or HOST:PORT of the cluster's head (port 6379 as "
             "a rule; the address with http:// is the dashboard's)"

@@ -210,8 +210,9 @@ def _require_positive(name: str, value: float | None) -> None:
 def _widths(network: str) -> tuple[int, ...]:
     """The widths in the text. Only one spelling is allowed, because the text is part of a trial's
     identity."""
-    if not re.fullmatch(r"[1-9][0-9]*(-[1-9][0-9]*)+", network):
+    if not re.fullmatch(r"[1-9][0-9]{0,8}(-[1-9][0-9]{0,8})+", network):
         raise InputError(
-            f"network {network!r}: give the widths from the input to the output, as in 784-32-32-10"
+            f"network {network!r}: give the widths from the input to the output, each below 10^9, "
+            "as in 784-32-32-10"
         )
     return tuple(int(width) for width in network.split("-"))

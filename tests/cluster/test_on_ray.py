@@ -122,11 +122,14 @@ def test_a_worker_that_does_not_see_the_drivers_store_says_so_before_any_trainin
 REFUSED = [
     ("--workers 10000", "10000 worker(s) of 1 CPU core(s) do not fit", "lower --workers"),
     ("--address 127.0.0.1:1", "127.0.0.1:1 cannot be reached", "check --address"),
+    (f"--address 127.0.0.1:{'9' * 5000}", "Ray address '127.0.0.1:999", "give auto, or HOST:PORT"),
     ("--address nowhere", "'nowhere'", "HOST:PORT"),
 ]
 
 
-@pytest.mark.parametrize(("options", "problem", "remedy"), REFUSED, ids=[r[0] for r in REFUSED])
+@pytest.mark.parametrize(
+    ("options", "problem", "remedy"), REFUSED, ids=[r[0][:40] for r in REFUSED]
+)
 def test_what_the_cluster_cannot_give_is_one_line_and_leaves_no_plan(
     tmp_path: Path, options: str, problem: str, remedy: str
 ) -> None:

@@ -19,6 +19,9 @@ TIMING, DETECTION = "jobs.imagenet_timing", "jobs.detection_rate"
 SOUND = {ABLATION: SMALL, TIMING: (), DETECTION: ("--networks", "784-16-16-10")}
 """Options that are right, to which a mistake is added."""
 
+LONG, MANY = "9" * 4000, "9" * 5000
+"""Whole numbers that Python turns into an int, and that it refuses to."""
+
 MISTAKES = {
     ABLATION: [
         ("--rules BP,EP", "'EP'", "BP, IL, Z-IL, Fa-Z-IL"),
@@ -45,6 +48,20 @@ MISTAKES = {
         ("--networks 784-0-10", "'784-0-10'", "784-32-32-10"),
         ("--networks 784-032-10", "'784-032-10'", "784-32-32-10"),
         ("--networks 784-a-10", "'784-a-10'", "784-32-32-10"),
+        (f"--networks 784-{10**9}-10", "'784-1000000000-10'", "below 10^9"),
+        (f"--networks 784-{MANY}-10", "'784-999", "below 10^9"),
+        (f"--seeds {MANY}", "'999", "is not a list of INTEGERS"),
+        (f"--seeds {LONG}", "seed 999", "from 0 to 2^63 - 1"),
+        (f"--t {LONG}", "t 999", "below 2^31"),
+        (f"--epochs {MANY}", "'999", "integer"),
+        (f"--batch-size {LONG}", "batch_size 999", "below 2^31"),
+        (f"--horizon {LONG}", "horizon 999", "below 2^31"),
+        (f"--alpha {MANY}", "alpha inf", "finite"),
+        (f"--gamma {MANY}", "gamma inf", "finite"),
+        (f"--workers {LONG}", "999", "lower --workers"),
+        (f"--cpus-per-worker {LONG}", "inf cpus", "whole number, or a share of one"),
+        (f"--price-per-gpu-hour {MANY}", "--price-per-gpu-hour inf", "finite"),
+        ("--rules Fa-Z-IL", "rules Fa-Z-IL", "none of the declared cells is theirs"),
         ("--activation softplus", "'softplus'", "'sigmoid', 'tanh', 'relu'"),
         ("--device tpu", "'tpu'", "'auto', 'cpu', 'cuda'"),
         ("--workers 0", "0", "x>=1"),
@@ -67,6 +84,8 @@ MISTAKES = {
     TIMING: [
         ("--networks resnet", "'resnet'", "mlp, alexnet, vgg11"),
         ("--rules BP,EP", "'EP'", "BP, IL, Z-IL, Fa-Z-IL"),
+        (f"--updates {LONG}", "updates 999", "below 2^31"),
+        (f"--t {MANY}", "'999", "is not a list of INTEGERS"),
         ("--schedules lazy", "'lazy'", "layerwise, literal"),
         ("--t -1", "t -1", "at least 0"),
         ("--t l", "'l'", "10,20"),
@@ -87,6 +106,10 @@ MISTAKES = {
         ("--weights frozen", "frozen", "allowed: learning, still"),
         ("--horizons 1", "1", "at least 2"),
         ("--horizons l", "'l'", "is not a list of HORIZONS such as l_max-1,16,32"),
+        (f"--stages {LONG}", "stages 999", "below 2^31"),
+        (f"--networks 784-{MANY}-10", "'784-999", "below 10^9"),
+        (f"--tolerances {MANY}", "tolerances inf", "below 2^31"),
+        (f"--minibatches {LONG}", "minibatches 999", "below 2^31"),
         ("--stages -5", "stages -5", "at least 0"),
         ("--tolerances x", "'x'", "is not a list of NUMBERS"),
     ],
@@ -99,7 +122,7 @@ CASES = [(module, *mistake) for module, mistakes in MISTAKES.items() for mistake
 @pytest.mark.parametrize(
     ("module", "options", "value", "allowed"),
     CASES,
-    ids=[f"{module.removeprefix('jobs.')} {options}" for module, options, *_ in CASES],
+    ids=[f"{module.removeprefix('jobs.')} {options[:60]}" for module, options, *_ in CASES],
 )
 def test_a_wrong_value_is_refused_with_what_is_allowed_and_leaves_nothing(
     tmp_path: Path, module: str, options: str, value: str, allowed: str

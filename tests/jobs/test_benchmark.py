@@ -218,7 +218,9 @@ def test_the_command_prints_every_contender_and_all_tables() -> None:
     ("option", "value", "allowed"),
     [
         ("--network", "784-32-5", "784 to 10"),
-        ("--widths", "0,4", "from 1 on"),
+        ("--widths", "0,4", "from 1 to 10000"),
+        ("--widths", "4,10001", "from 1 to 10000"),
+        ("--network", f"784-{'9' * 5000}-10", "below 10"),
         ("--widths", "4,4", "each once"),
     ],
 )
