@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from cluster.driver.heartbeat import EVERY_S, Driver, driver_of, read_signs
+from cluster.driver.heartbeat import WATCH_S, Driver, driver_of, read_signs
 from cluster.experiment import Experiment, Experiments
 from cluster.results.reading import read_all
 from cluster.sweeps.plan import first_command, read_plan
@@ -25,8 +25,6 @@ _ORDER: tuple[KeyKind, ...] = (
 """The order in which a sweep's objects are deleted."""
 _OF_SEVERAL: tuple[KeyKind, ...] = ("table", "report")
 """The same for the tables of several sweeps together: nothing else is written for them."""
-WATCH_S = int(EVERY_S) + 2
-"""Within this many seconds a living driver writes a sign of life."""
 
 Keys = tuple[str, ...]
 

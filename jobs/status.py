@@ -32,12 +32,12 @@ def command(store: str, s3_endpoint: str | None, sweep: str, watch: bool) -> int
     collect = f"python -m jobs.collect {opened.options} --sweep {sweep}"
     view = StatusView(console, opened, first_command(opened, sweep), collect)
     lookout = Lookout(opened, plan)
-    if not watch:
-        status = lookout.status()
-        view.show(status)
-        return 1 if status.broken else 0
     try:
-        status = view.follow(lookout.status, lambda: time.sleep(REFRESH_S))
+        status = lookout.sure(lambda: time.sleep(1.0), console.print)
+        if watch:
+            status = view.follow(lookout.status, lambda: time.sleep(REFRESH_S))
+        else:
+            view.show(status)
         return 1 if status.broken else 0
     except KeyboardInterrupt:
         return 130

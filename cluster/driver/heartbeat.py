@@ -9,7 +9,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from cluster.driver.events import AtWork, Running, WorkerInfo
 from pcworker.errors import StoreError
@@ -21,6 +21,8 @@ EVERY_S = 10.0
 """The seconds between two signs of life."""
 ALIVE_S = 3 * EVERY_S
 """A driver whose last sign of life is older than this, in seconds, is taken for gone."""
+WATCH_S = int(EVERY_S) + 2
+"""Within this many seconds a living driver gives a sign of life."""
 _YEAR_3000 = 32_503_680_000.0
 
 
@@ -59,6 +61,37 @@ def read_signs(store: Store, sweep: str) -> dict[str, bytes]:
     return {key: data for key, data in signs.items() if data is not None}
 
 
+class Signs:
+    """The signs of life of a sweep's drivers, read again and again.
+
+    A driver's clock may differ from ours, and a local store has no clock of its own. So a sign that
+    is new, or has changed, since the first look is as old as that change, by our clock. Only of a
+    sign that has stood since the first look is the driver's own time all that is known.
+    """
+
+    def __init__(self, store: Store, sweep: str, but: str | None = None) -> None:
+        """`but` is the key of a driver to leave out."""
+        self._store, self._sweep, self._but = store, sweep, but
+        self._told: dict[tuple[str, float], float] | None = None
+        """The time in each driver's last sign, by its host and its start. None before the first
+        look."""
+        self._changed: dict[tuple[str, float], float] = {}
+        """When a driver's sign was seen to have changed, by our clock."""
+
+    def look(self) -> list[Driver]:
+        """Reads the signs of life. The time of one that has changed is when that was seen."""
+        found = {
+            (driver.hostname, driver.started): driver
+            for driver in read_drivers(self._store, self._sweep, self._but)
+        }
+        told = {who: driver.time for who, driver in found.items()}
+        before = told if self._told is None else self._told
+        new = {who for who in told if told[who] != before.get(who)}
+        self._told = told
+        self._changed |= dict.fromkeys(new, time.time())
+        return [replace(d, time=self._changed.get(who, d.time)) for who, d in found.items()]
+
+
 class Heartbeat:
     """This driver's signs of life in the store."""
 
@@ -70,6 +103,7 @@ class Heartbeat:
         self._store, self._sweep, self._say = store, sweep, say
         self._in_trouble = False
         self._key = SweepKeys(sweep).driver(uuid.uuid4().hex[:12])
+        self._signs = Signs(store, sweep, but=self._key)
         self._started, self._last = time.time(), -EVERY_S
         self._at_work = Running({}, ())
 
@@ -80,6 +114,8 @@ class Heartbeat:
         """
         self._at_work = at_work or self._at_work
         if time.monotonic() - self._last >= EVERY_S:
+            if self._last < 0:
+                self.others()  # A sign that has changed when this is asked again is alive.
             self._last = time.monotonic()
             self._write(ended=False)
 
@@ -92,7 +128,7 @@ class Heartbeat:
     def others(self) -> list[Driver]:
         """Returns the other drivers that seem alive and began before this one."""
         try:
-            drivers = read_drivers(self._store, self._sweep, but=self._key)
+            drivers = self._signs.look()
         except StoreError:
             return []
         earlier = (driver for driver in drivers if driver.started < self._started)

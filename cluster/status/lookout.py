@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Generic, TypeVar
 
-from cluster.driver.heartbeat import read_drivers
+from cluster.driver.heartbeat import WATCH_S, Signs
 from cluster.results.reading import (
     list_failures,
     read_all,
@@ -29,6 +29,7 @@ class Lookout:
 
     def __init__(self, store: Store, plan: Plan) -> None:
         self._store, self._plan, self._keys = store, plan, plan.keys
+        self._signs = Signs(store, plan.name)
         shards = {shard.shard_id: shard for shard in plan.shards}
         self._commits = _Kept[Commit](lambda id: read_shard_commit(store, plan, shards[id]))
         self._failures = _Kept[FailureRow](partial(read_failure, store))
@@ -39,7 +40,7 @@ class Lookout:
         Drivers are read before commits. If a driver ends in between, all of its commits are seen,
         and none of its shards seems to be missing.
         """
-        drivers, now = read_drivers(self._store, self._plan.name), time.time()
+        drivers, now = self._signs.look(), time.time()
         self._failures.refresh(list_failures(self._store, self._plan))
         listed = self._store.list(self._keys.shards)
         self._commits.refresh(shard.shard_id for shard in with_commit(self._plan, listed))
@@ -51,6 +52,26 @@ class Lookout:
             drivers=drivers,
         )
         return status_of(self._plan, found, now)
+
+    def sure(self, pause: Callable[[], object], say: Callable[[str], object]) -> Status:
+        """Reads how the sweep stands, and says that no driver is alive only if none has given a
+        sign of life while this looked on.
+
+        An old sign may be a living driver's whose clock differs from ours. Whether it changes does
+        not depend on clocks.
+
+        pause  waits for one second
+        say    is called with a message before the first pause
+        """
+        status = self.status()
+        for second in range(WATCH_S):
+            if status.done or status.drivers.alive or not status.drivers.silent:
+                break
+            if not second:
+                say(f"The last sign of life is old: looking for {WATCH_S} s whether one comes.")
+            pause()
+            status = self.status()
+        return status
 
 
 class _Kept(Generic[_T]):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cluster.driver.events import AtWork, Running, WorkerInfo
-from cluster.driver.heartbeat import ALIVE_S, Driver, Heartbeat, read_drivers
+from cluster.driver.heartbeat import ALIVE_S, EVERY_S, Driver, Heartbeat, read_drivers
 from pcworker.store.keys import SweepKeys
 from pcworker.store.local import LocalStore
 
@@ -140,6 +140,19 @@ def test_fields_that_a_later_version_has_added_are_ignored(tmp_path: Path) -> No
     [driver] = read_drivers(store, "a")
     assert driver.workers == (WorkerInfo("far", 1, "n", "cpu"),)
     assert driver.running == {"0000-aaaaaaaa": AtWork(**AT_WORK)}
+
+
+@pytest.mark.parametrize("off", [-600.0, 600.0], ids=["behind", "ahead"])
+def test_a_sign_that_changes_is_alive_whatever_its_clock_says(tmp_path: Path, off: float) -> None:
+    """Oracle: by hand. The other driver's clock is ten minutes off ours."""
+    store = LocalStore(tmp_path)
+    put(store, "alive", sign(time=time.time() + off, started=1.0))
+    put(store, "dead", sign(time=time.time() + off, started=2.0, hostname="dead"))
+    ours = Heartbeat(store, "a")
+    ours.beat()
+    assert ours.others() == []
+    put(store, "alive", sign(time=time.time() + off + EVERY_S, started=1.0))
+    assert [driver.hostname for driver in ours.others()] == ["far"]
 
 
 def test_a_store_in_trouble_does_not_stop_the_driver(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from rich.console import Console
 from running import PATIENCE_S, ROOT
 
 from cluster.driver.events import AtWork, WorkerInfo
-from cluster.driver.heartbeat import ALIVE_S, Driver
+from cluster.driver.heartbeat import ALIVE_S, EVERY_S, WATCH_S, Driver
 from cluster.results.reading import read_commits
 from cluster.status.lookout import Lookout
 from cluster.status.status import Drivers, Machine, RunningShard, Status, StoredSweep, status_of
@@ -388,6 +388,45 @@ def test_nothing_is_shown_while_nothing_changes(store: LocalStore, plan: Plan) -
     sink = io.StringIO()
     StatusView(Console(file=sink, width=80), store, None, "COLLECT").follow(read, lambda: None)
     assert sink.getvalue().count("5/6 done") == 1
+
+
+def test_a_driver_whose_clock_is_off_is_alive_if_its_sign_changes(
+    store: LocalStore, plan: Plan
+) -> None:
+    """Oracle: by hand. The clock of the driver's machine is ten minutes behind ours."""
+    told, pauses, said = time.time() - 600, [], list[str]()
+
+    def pause() -> None:
+        pauses.append(1)
+        if len(pauses) == 3:
+            beat(store, {plan.shards[0].shard_id: 0.5}, time=told + 10)
+
+    beat(store, {plan.shards[0].shard_id: 0.25}, time=told)
+    lookout = Lookout(store, plan)
+    status = lookout.sure(pause, said.append)
+    assert (len(pauses), len(said)) == (3, 1)
+    assert status.drivers == Drivers(("head",), 0, 0)
+    assert status.running == (RunningShard(plan.shards[0].shard_id, 0.5, "node"),)
+    assert lookout.sure(pause, said.append).drivers.alive
+    assert len(pauses) == 3
+
+
+def test_a_driver_that_stays_silent_is_watched_once_as_long_as_it_takes(
+    store: LocalStore, plan: Plan
+) -> None:
+    pauses: list[int] = []
+    beat(store, {}, time=time.time() - 600)
+    status = Lookout(store, plan).sure(lambda: pauses.append(1), lambda text: None)
+    assert status.drivers == Drivers((), 0, 1)
+    assert len(pauses) == WATCH_S > EVERY_S
+
+
+def test_where_nothing_can_come_nothing_is_watched(store: LocalStore, plan: Plan) -> None:
+    beat(store, {}, time=time.time() - 600, ended=True)
+    assert Lookout(store, plan).sure(pytest.fail, pytest.fail).drivers.ended == 1
+    beat(store, {}, time=time.time() - 600)
+    commit_all(store, plan)
+    assert Lookout(store, plan).sure(pytest.fail, pytest.fail).done
 
 
 def test_what_others_wrote_moves_no_cursor_and_makes_no_line(store: LocalStore, plan: Plan) -> None:
