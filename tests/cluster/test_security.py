@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pytest
 from builders import ablation, collected, commit_all, planned, rewrite
+from command_lines import Ended, called
 from moto_server import moto_server
 from ray_clusters import (
     MARK,
@@ -85,15 +86,16 @@ class Planted:
         return any(one.encode() in content for one in (self.access, self.secret, self.session))
 
 
-def job(*options: str, home: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", *options], cwd=ROOT, env=clean_environment(home) | environment,
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S,
-    )  # fmt: skip
+def job(module: str, *options: str, **environment: str) -> Ended:
+    """Runs a command in this process."""
+    with pytest.MonkeyPatch.context() as to:
+        for name, value in environment.items():
+            to.setenv(name, value)
+        return called(*options, module=module)
 
 
-def says_one_line(done: "subprocess.CompletedProcess[str]", *parts: str) -> None:
-    assert done.returncode == 2, done.stdout + done.stderr
+def says_one_line(done: Ended, *parts: str) -> None:
+    assert done.code == 2, done.stdout + done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
     assert all(part in done.stderr for part in parts), done.stderr
 
@@ -119,6 +121,7 @@ def watched(planted: Planted) -> Iterator[Watched]:
         }
         store = f"s3://{server.bucket}/watched"
         command = [sys.executable, "-m", "jobs.mnist_ablation", "--store", store, *SWEEP]
+        command += ["--workers", "1"]
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=said,
             stderr=said, text=True,
@@ -246,9 +249,8 @@ def test_wrong_credentials_are_one_line_that_does_not_repeat_them(tmp_path: Path
         unknown = {**without_session, "AWS_ACCESS_KEY_ID": running.server.access_key}
         for given in (environment, without_session, unknown):
             refused = job(
-                "jobs.mnist_ablation", "--store", f"s3://{running.server.bucket}/x", *SWEEP,
-                home=tmp_path, **given,
-            )  # fmt: skip
+                "jobs.mnist_ablation", "--store", f"s3://{running.server.bucket}/x", *SWEEP, **given
+            )
             says_one_line(refused, "store s3://")
             said = (refused.stdout + refused.stderr).encode()
             assert not wrong.found_in(said)
@@ -260,17 +262,13 @@ ENDPOINTS = ("http://user:{}@127.0.0.1:9", "https://{}@host", "http://127.0.0.1:
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("by", ["option", "environment"])
-def test_an_endpoint_with_a_password_is_refused_and_not_repeated(
-    tmp_path: Path, endpoint: str, by: str
-) -> None:
+def test_an_endpoint_with_a_password_is_refused_and_not_repeated(endpoint: str, by: str) -> None:
     password = secrets.token_hex(12)
     url, environment = endpoint.format(password), Planted().environment("")
     given = ["--s3-endpoint", url] if by == "option" else []
     environment["AWS_ENDPOINT_URL_S3"] = url if by == "environment" else "http://127.0.0.1:9"
     store = ("--store", "s3://bucket/x")
-    refused = job(
-        "jobs.mnist_ablation", *store, *given, *SWEEP, "--plan", home=tmp_path, **environment
-    )
+    refused = job("jobs.mnist_ablation", *store, *given, *SWEEP, "--plan", **environment)
     says_one_line(refused, "endpoint")
     assert password not in refused.stdout + refused.stderr
 
@@ -295,14 +293,13 @@ def kept(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
-def test_a_sweep_has_a_plain_name(kept: Path, tmp_path_factory: Any, name: str) -> None:
-    home = tmp_path_factory.mktemp("home")
+def test_a_sweep_has_a_plain_name(kept: Path, name: str) -> None:
     for command in (
         ("jobs.mnist_ablation", *SWEEP),
         ("jobs.collect",),
         ("jobs.status",),
     ):
-        refused = job(*command, "--store", str(kept), "--sweep", name, home=home)
+        refused = job(*command, "--store", str(kept), "--sweep", name)
         says_one_line(refused, "sweep name", "letters, digits")
     assert not list(kept.rglob("*"))
 
@@ -327,10 +324,8 @@ def test_a_plan_whose_shards_lead_outside_is_not_followed_there(kept: Path, shar
         assert "secret" not in str(result.damaged)
 
 
-def test_a_plan_whose_shards_lead_outside_is_not_run_there(
-    kept: Path, tmp_path_factory: Any
-) -> None:
-    store, home = LocalStore(kept), tmp_path_factory.mktemp("home")
+def test_a_plan_whose_shards_lead_outside_is_not_run_there(kept: Path) -> None:
+    store = LocalStore(kept)
     planned(store, one_cell(epochs=1), "forged")
 
     def forge(body: dict[str, Any]) -> dict[str, Any]:
@@ -338,7 +333,7 @@ def test_a_plan_whose_shards_lead_outside_is_not_run_there(
         return body
 
     rewrite(store, SweepKeys("forged").plan, forge)
-    refused = job(*sweep_of_one_cell(kept, "forged", 1), home=home)
+    refused = job(*sweep_of_one_cell(kept, "forged", 1))
     says_one_line(refused)
 
 
@@ -472,8 +467,8 @@ def test_a_checkpoint_that_is_a_pickle_is_not_executed(tmp_path: Path) -> None:
         store.put(keys.checkpoint(shard.shard_id, f"sealed{place}", 1), sealed(data))
         store.put(keys.checkpoint(shard.shard_id, f"bare{place}", 1), data)
     store.put(keys.checkpoint(shard.shard_id, "pickle", 1), pickle.dumps(Bomb(went_off)))
-    done = job(*sweep_of_one_cell(folder, "evil", 2), home=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = job(*sweep_of_one_cell(folder, "evil", 2), "--local-debug")
+    assert done.code == 0, done.stdout + done.stderr
     assert not went_off.exists()
     assert store.get(keys.commit(shard.shard_id)) is not None
     assert not list(folder.rglob("checkpoint-*"))  # the bad checkpoints are deleted too

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import overhead
 import pytest
+import torch
 from builders import commit
 from dispatching import Makes
-from faults import EPOCHS, NAME, NETWORKS, TRIALS, assert_trained_once, commits, unfinished
+from faults import NAME, assert_trained_once, commits, unfinished
+from made_up import made_up_digits
 from rich.console import Console
 
 from cluster.driver.dispatch import Dispatcher
@@ -24,14 +26,13 @@ from cluster.driver.drive import Assignment, drive
 from cluster.driver.events import Failed, Finished
 from cluster.driver.site import in_this_process
 from cluster.nodes.resources import Resources
-from cluster.sweeps.plan import Plan, Shard, make_plan, read_plan, store_plan
-from jobs.experiments import EXPERIMENTS
+from cluster.sweeps.plan import Plan, Shard, make_plan, store_plan
 from jobs.mnist_ablation.experiment import ABLATION
 from jobs.mnist_ablation.sweep import mnist_ablation
-from pcworker.data.mnist import load_digits
 from pcworker.store.local import LocalStore
-from pcworker.store.tables import SHARD_TABLES
+from pcworker.store.tables import SHARD_TABLES, result_digest
 from pcworker.training.checkpoint import Checkpoint
+from pcworker.training.engine import Engine
 from pcworker.training.results import ShardResult
 from pcworker.trials.trial import Trial
 
@@ -39,6 +40,7 @@ pytestmark = pytest.mark.faults
 
 ONE_WORKER = Resources(workers=1, cpus=0.25, gpus=0, device="cpu")
 """A quarter of a core, so that workers that are just ending never stand in the way."""
+EPOCHS = 3
 TOO_MUCH = 2**60
 """Bytes that no machine has."""
 
@@ -96,18 +98,22 @@ class DiesAfterEveryCheckpoint:
         return self._engine.run(trials, save=die, **rest)
 
 
-def plan_and_shard(undisturbed: LocalStore, network: str) -> tuple[Plan, Shard]:
-    """The plan of the undisturbed sweep, and in it the shard of a network."""
-    plan = read_plan(undisturbed, NAME, EXPERIMENTS)
-    assert plan is not None
-    [shard] = [one for one in plan.shards if one.trials[0].configuration.network == network]
+def plan_and_shard() -> tuple[Plan, Shard]:
+    """A plan of one shard."""
+    sweep = mnist_ablation(
+        networks=["784-32-32-10"], seeds=[1], t=[None, 1], gamma=[1.0], sigma=[0.0, 0.1],
+        rules=["BP", "IL", "Z-IL", "Fa-Z-IL"], epochs=EPOCHS,
+    )  # fmt: skip
+    plan = make_plan(ABLATION, sweep, NAME)
+    [shard] = plan.shards
     return plan, shard
 
 
 def run(
     on_ray: ModuleType, plan: Plan, shard: Shard, store: LocalStore, make_engine: Any
 ) -> tuple[Finished, list[Failed]]:
-    """Runs a shard on all of MNIST. Returns the attempt that finished, and those that failed."""
+    """Runs a shard on a few made-up digits. Returns the attempt that finished, and those that
+    failed."""
     from pcworker.worker import Work
 
     store_plan(store, plan, {})
@@ -119,7 +125,7 @@ def run(
         tables=SHARD_TABLES,
         make_engine=make_engine,
     )
-    pool = on_ray.RayPool(work, load_digits(None), ONE_WORKER)
+    pool = on_ray.RayPool(work, made_up_digits(), ONE_WORKER)
     pool.start(1)
     events: list[Any] = []
     assert Dispatcher(pool).run([shard], lambda shard_id: (), events.append) == 0
@@ -127,38 +133,40 @@ def run(
     return finished, [event for event in events if isinstance(event, Failed)]
 
 
-def assert_equal_results(store: LocalStore, undisturbed: LocalStore, shard: Shard) -> None:
-    """Fails unless a shard's weights, metrics and twins are those of the undisturbed sweep."""
-    ours, theirs = (json.loads(commits(one)[shard.shard_id]) for one in (store, undisturbed))
-    assert ours["trial_ids"] == theirs["trial_ids"]
-    assert ours["result_digest"] == theirs["result_digest"]
-    assert ours["twins"] == theirs["twins"]
+def assert_equal_results(store: LocalStore, shard: Shard, cpu: torch.device) -> None:
+    """Fails unless a shard's weights, metrics and twins are those of the engine in this process."""
+    ours = json.loads(commits(store)[shard.shard_id])
+    theirs = Engine(made_up_digits(), cpu).run(shard.trials)
+    assert set(ours["trial_ids"]) == {trial.trial_id for trial in shard.trials}
+    assert ours["result_digest"] == result_digest(theirs)
+    assert ours["twins"] == dict(theirs.twins)
     assert_trained_once(store)
     assert not unfinished(store)
 
 
 def test_a_shard_without_memory_is_run_in_stacks_of_half_the_width(
-    on_ray: ModuleType, undisturbed: LocalStore, tmp_path: Path
+    on_ray: ModuleType, cpu: torch.device, tmp_path: Path
 ) -> None:
-    store, (plan, shard) = LocalStore(tmp_path), plan_and_shard(undisturbed, NETWORKS[0])
-    assert len(shard.trials) == TRIALS
+    store, (plan, shard) = LocalStore(tmp_path), plan_and_shard()
+    assert len(shard.trials) == 5
     finished, failed = run(on_ray, plan, shard, store, Narrow)
     assert finished.outcome == "committed"
     assert [event.kind for event in failed] == ["memory", "memory"]
     assert not any(event.quarantined for event in failed)
     assert "MemoryError" in failed[0].error
     assert "can't allocate memory" in failed[1].error
-    assert_equal_results(store, undisturbed, shard)
+    assert all("pcworker/actor.py" in event.traceback for event in failed)
+    assert_equal_results(store, shard, cpu)
 
 
 def test_a_worker_that_dies_at_every_epochs_end_trains_no_epoch_twice(
-    on_ray: ModuleType, undisturbed: LocalStore, tmp_path: Path
+    on_ray: ModuleType, cpu: torch.device, tmp_path: Path
 ) -> None:
-    store, (plan, shard) = LocalStore(tmp_path), plan_and_shard(undisturbed, NETWORKS[-1])
+    store, (plan, shard) = LocalStore(tmp_path), plan_and_shard()
     finished, failed = run(on_ray, plan, shard, store, DiesAfterEveryCheckpoint)
     assert [event.kind for event in failed] == ["lost"] * (EPOCHS - 1)  # an epoch each
     assert (finished.outcome, finished.resumed_from) == ("committed", EPOCHS - 1)
-    assert_equal_results(store, undisturbed, shard)
+    assert_equal_results(store, shard, cpu)
 
 
 class Noting(LocalStore):

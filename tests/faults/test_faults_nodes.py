@@ -43,7 +43,8 @@ def cluster(server: Seaweed) -> Iterator[RayCluster]:
 
 def submitted(cluster: RayCluster, store: S3Store, folder: Path) -> Job:
     """The sweep as a job of the cluster; its output is followed."""
-    job = ("jobs.mnist_ablation", "--store", store.url, *declared(*NETWORKS), "--workers", "2")
+    job = ("jobs.mnist_ablation", "--store", store.url, *declared(*NETWORKS))
+    job += ("--workers", "2", "--no-preflight")
     out, err = folder / "out", folder / "err"
     with out.open("wb") as stdout, err.open("wb") as stderr:
         process = subprocess.Popen(

@@ -19,7 +19,10 @@ from ray_clusters import PATIENCE_S, OpenRayCluster, RayCluster, clean_environme
 pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("ray")]
 
 ROOT = Path(__file__).resolve().parents[2]
-IN_WORKERS = "import sys\nif any('default_worker' in word for word in sys.orig_argv):\n"
+IN_WORKERS = """
+import sys
+if any("default_worker" in word or word == "--local-debug" for word in sys.orig_argv):
+"""
 """The beginning of a node's sitecustomize, which every Python there runs when it starts."""
 WITHOUT_INSTALLATION = (
     IN_WORKERS
@@ -198,18 +201,18 @@ def test_a_gpu_without_cuda_is_a_fault_and_a_gpu_at_work_is_not_waited_for(
 
 
 def test_a_worker_of_a_local_ray_does_not_start_on_such_a_machine(tmp_path: Path) -> None:
-    """Where the driver asks no node; told to, it runs."""
+    """Where the driver asks no node. Told to, a worker runs, here in the driver's process."""
     (tmp_path / "sitecustomize.py").write_text(IN_WORKERS + OTHER_MM)
-    job = ("-m", "jobs.mnist_ablation", *SMALL, "--batch-size", "500")
-    environment = {**clean_environment(tmp_path), "PYTHONPATH": str(tmp_path)}
     store = tmp_path / "store"
-    refused = run(environment, *job, "--store", str(store), "--workers", "1")
+    job = ("-m", "jobs.mnist_ablation", *SMALL, "--batch-size", "500", "--store", str(store))
+    environment = {**clean_environment(tmp_path), "PYTHONPATH": str(tmp_path)}
+    refused = run(environment, *job, "--workers", "1")
     assert refused.returncode == 2, refused.stdout + refused.stderr
     assert refused.stderr.count("\n") == 1
     assert "Z-IL's weights are not those of torch.autograd on cpu: " in refused.stderr
     assert "--no-preflight runs anyway" in refused.stderr
     assert not list(store.rglob("commit.json"))
-    told = run(environment, *job, "--store", str(store), "--workers", "1", "--no-preflight")
+    told = run(environment, *job, "--local-debug", "--no-preflight")
     assert told.returncode == 0, told.stdout + told.stderr
     assert len(list(store.rglob("commit.json"))) == 1
 
@@ -242,15 +245,16 @@ def test_fault_10_a_ray_without_a_token_and_with_a_public_dashboard(tmp_path: Pa
     """A job is not started there, unless it is told to be."""
     with ray_cluster(OpenRayCluster) as cluster:
         cluster.add()
-        wrong = fault(preflight(cluster, tmp_path / "look"), "token", "dashboard")
+        store = ("--store", str(tmp_path / "store"), "--address", cluster.address)
+        job = ("-m", "jobs.mnist_ablation", *SMALL, "--batch-size", "500", *store)
+        refused = run(cluster.environment(), *job)
+        assert refused.returncode == 2, refused.stdout + refused.stderr
+        wrong = bad(lines_of(refused))  # a job prints no others
+        assert tuple(wrong) == ("token", "dashboard"), refused.stdout
         assert wrong["token"].startswith("FAIL ")
         assert "export RAY_AUTH_MODE=token on every node" in wrong["token"]
         assert wrong["dashboard"].startswith("FAIL ")
         assert "is public and takes jobs without a token" in wrong["dashboard"]
-        store = ("--store", str(tmp_path / "store"), "--address", cluster.address)
-        job = ("-m", "jobs.mnist_ablation", *SMALL, "--batch-size", "500", *store)
-        refused = run(cluster.environment(), *job)
-        assert refused.returncode == 2
         assert refused.stderr.count("\n") == 1 and "2 of 13 checks" in refused.stderr
         assert not list((tmp_path / "store").rglob("*.json"))
         told = run(cluster.environment(), *job, "--no-preflight")

@@ -22,7 +22,6 @@ from faults import (
     attempts,
     collected,
     commits,
-    finished,
     here,
     kill_workers,
     running,
@@ -123,7 +122,7 @@ def test_lost_answers_and_errors_in_bursts_cost_time_and_nothing_else(
     proxy.inject("slow down", "PUT", COMMIT, times=4)
     proxy.inject("lose answer", "PUT", COMMIT, times=SHARDS, first=lost)
     proxy.inject("truncate", "GET", r"\.parquet", times=4)
-    done = finished(*through(proxy, store))
+    done = here(*arguments(store, "--local-debug", "--s3-endpoint", proxy.endpoint))
     assert proxy.injected == {
         "slow down": 13,
         "internal error": 9 + 3 * SHARDS,

@@ -61,11 +61,11 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_ends_the_driver_with_one_line_and_loses_nothing(
     disk: Path, undisturbed: LocalStore
 ) -> None:
-    """While a shard is trained, the disk is nearly full at first, and full the next time. Each time
-    the same command goes on when there is space again."""
+    """While a shard is trained, the disk is nearly full at first, for a worker on Ray, and full the
+    next time, for one in the driver's process. When there is space again the command goes on."""
     store = LocalStore(disk / "store")
-    for room in (ROOM_LEFT_BYTES, 0):
-        with running(*arguments(store, "--workers", "1")) as job:
+    for room, how in ((ROOM_LEFT_BYTES, ("--workers", "1")), (0, ("--local-debug",))):
+        with running(*arguments(store, *how)) as job:
             job.says(" event=worker ")
             job.wait_for(lambda: commits(store) and unfinished(store), "a commit and a checkpoint")
             fill(disk / "ballast", room)

@@ -4,7 +4,7 @@ from one attempt that was timed from its beginning to its end."""
 from pathlib import Path
 
 import pytest
-from faults import KEYS, NAME, commits, finished, kill_workers, running
+from faults import KEYS, NAME, commits, finished, here, kill_workers, running
 from tables import equal_tables
 
 from pcworker.store.local import LocalStore
@@ -20,11 +20,11 @@ def timing(store: Store) -> tuple[str, ...]:
     return (
         *("jobs.imagenet_timing", "--store", store.url, "--sweep", NAME),
         *("--networks", "small-conv", "--updates", str(UPDATES), "--block", str(BLOCK)),
-        *("--t", "4", "--seeds", "1,2"),
+        *("--t", "4", "--seeds", "1,2", "--cpus-per-worker", "1"),
     )
 
 
-ON_RAY = ("--cpus-per-worker", "1", "--workers", "1")
+ON_RAY = ("--workers", "1")
 
 
 def test_killed_workers_and_a_killed_driver_cost_time_and_no_bit(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_killed_workers_and_a_killed_driver_cost_time_and_no_bit(tmp_path: Path)
     done = finished(*timing(store), *ON_RAY)
     assert done.code == 0, done.stderr
     assert before.items() <= commits(store).items()
-    assert finished(*timing(other), *ON_RAY).code == 0
+    assert here(*timing(other), "--local-debug").code == 0
     tables = [
         {name: from_parquet(one.get(KEYS.table(name)) or b"") for name in ("timings", "weights")}
         for one in (store, other)

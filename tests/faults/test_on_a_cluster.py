@@ -2,8 +2,9 @@
 
 The cluster is on this machine: a head without CPUs and two nodes of one CPU each, in token mode.
 What is submitted is a copy of the checkout, with things beside the sources that must stay here. The
-oracle of every table is the same sweep by the same sources, on a local Ray without a cluster; that
-of every digest is the engine in this process.
+oracle of every table is the same sweep by the same sources without Ray; that of every digest is the
+engine in this process. The preflight, which starts processes on every node, is left out where it is
+not the point.
 """
 
 import importlib
@@ -236,7 +237,7 @@ def test_a_submitted_timing_job_runs_what_was_shipped_in_the_environment_of_its_
 ) -> None:
     """Its workers start with variables of their own, beside the working directory of the job."""
     job = ("jobs.imagenet_timing", "--store", str(tmp_path), "--networks", "small-conv")
-    options = ("--updates", "4", "--cpus-per-worker", "1", "--sweep", "times")
+    options = ("--updates", "4", "--cpus-per-worker", "1", "--sweep", "times", "--no-preflight")
     done = submit(cluster, checkout, "--", *job, *options)
     assert done.code == 0, done.said
     assert "BP's, bit for bit" in done.stdout
@@ -329,7 +330,7 @@ def test_a_checkout_that_is_too_large_is_refused_with_its_largest_files(
 def test_a_stopped_job_keeps_what_is_committed_and_the_same_submission_goes_on(
     cluster: RayCluster, checkout: Path, local: Path, tmp_path: Path
 ) -> None:
-    sweep = (*SWEEP, "--workers", "1")
+    sweep = (*SWEEP, "--workers", "1", "--no-preflight")
     named = ("--no-wait", "--submission-id", "to-be-stopped", "--working-dir", ".", "--")
     command = (*named, "python", "-m", *job(tmp_path, *sweep))
     begun = run(*RAY_SUBMIT, *command, cwd=checkout, env=cluster.environment())
@@ -394,6 +395,7 @@ def test_the_one_gpu_of_a_mixed_cluster_is_shared_and_never_replaced_by_a_cpu(
     cluster.wait()
 
     two = ("--networks", ",".join(NETWORKS[:2]), *CELL, "--sweep", "two", *HALVES)
+    two += ("--no-preflight",)
     done = driver(cluster, checkout, tmp_path / "two", *two)
     assert done.code == 0, done.said
     assert "4 node(s), 3 CPU core(s), 1 GPU(s)" in done.stdout

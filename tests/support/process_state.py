@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ray_clusters import NO_IDLE_WORKERS
 
 from cluster.nodes.resources import ray_environment
 from pcworker.machine.device import prepare_device
@@ -37,6 +38,7 @@ def begin() -> None:
     home = tempfile.mkdtemp(prefix="zilsweep-home-")
     atexit.register(shutil.rmtree, home, ignore_errors=True)
     os.environ["HOME"] = home
+    os.environ.update(NO_IDLE_WORKERS)
     ray_environment(None)  # Ray reads these variables when any test imports it
     prepare_device("cpu", gpus=0, cpus=1)
 

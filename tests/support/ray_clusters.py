@@ -26,6 +26,8 @@ from typing import Any
 PATIENCE_S = 240.0
 MARK = "ZILSWEEP_TEST_NODE"
 HEAD = "127.0.0.2"
+NO_IDLE_WORKERS = {"RAY_prestart_worker_first_driver": "0"}
+"""With this Ray starts no processes in advance, of which a test would use only some."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ class RayCluster:
             *("--node-ip-address", address, "--dashboard-agent-listen-port", str(agent)),
             *("--object-store-memory", str(150 * 2**20), "--disable-usage-stats"),
             *("--min-worker-port", "0", "--max-worker-port", "0"),
+            *("--include-log-monitor", "false"),  # no driver asks for the workers' output
             # Each node has its own folder. In a common one, nodes replace the files of one another.
             *("--temp-dir", str(self.folder / address.replace(".", ""))),
         ]
@@ -192,6 +195,7 @@ def clean_environment(home: Path) -> dict[str, str]:
     kept.setdefault("XDG_CACHE_HOME", str(Path.home() / ".cache"))
     nothing = str(home / "none")
     return kept | {
+        **NO_IDLE_WORKERS,
         "HOME": str(home),
         "AWS_CONFIG_FILE": nothing,
         "AWS_SHARED_CREDENTIALS_FILE": nothing,
