@@ -232,7 +232,7 @@ def test_what_another_driver_has_committed_meanwhile_is_stepped_over_at_once(
 
 @pytest.mark.parametrize(
     ("shards", "growth_bytes"),
-    [(600, 6 * 2**20), pytest.param(overhead.SHARDS, 30 * 2**20, marks=pytest.mark.long)],
+    [(300, 2_500_000), pytest.param(overhead.SHARDS, 30 * 2**20, marks=pytest.mark.long)],
 )
 def test_many_shards_leave_the_drivers_memory_as_it_is(
     on_ray: ModuleType, tmp_path: Path, shards: int, growth_bytes: int
