@@ -32,8 +32,8 @@ from pcworker.store.local import LocalStore
 
 pytestmark = pytest.mark.faults
 
-TOO_WIDE = "784-9000000000-10"
-"""A network whose weights, 56 TB, fit into no memory."""
+TOO_WIDE = "784-900000000-10"
+"""A network whose weights, 5.6 TB, fit into no memory."""
 MEMORY_FAILURES = 3
 """One at each of the widths 2, 1 and 1."""
 
