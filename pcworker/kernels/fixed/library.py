@@ -1,0 +1,120 @@
+"""`phases.c` as a library of float32 or float64, compiled on this machine when it is first needed.
+
+Its bits do not depend on the compiler, its flags or the processor. Only its speed does.
+"""
+
+import ctypes
+import os
+import subprocess
+import tempfile
+from ctypes import POINTER, Structure, c_double, c_float, c_int32, c_void_p
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from pcworker.errors import InputError
+from pcworker.fingerprint import fingerprint
+from pcworker.machine.cache import cache_folder
+from pcworker.machine.processor import processor_fingerprint
+
+PHASES = Path(__file__).with_name("phases.c")
+ALWAYS = ("-O3", "-ffp-contract=off", "-shared", "-fPIC")
+"""The flags of every build. The second one keeps the compiler from fusing a product and a sum where
+the source does not."""
+HERE = ("-march=native",)
+"""The flags by which a build is fast on the machine that makes it."""
+OPERATION_CODES = (
+    *("predict", "begin", "activate", "clamp", "compare", "listen", "move"),
+    *("learn", "learn_gated", "pull_back"),
+)
+"""The operations, in the order of the enumeration in `phases.c`."""
+F_CODES = ("sigmoid", "tanh", "relu", "exp")
+"""The functions, in the order of the enumeration in `phases.c`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Build:
+    """A compiled `phases.c`, and its structs."""
+
+    code: ctypes.CDLL
+    real: "type[c_float] | type[c_double]"
+    """The type of its numbers."""
+    batches: type[Structure]
+    """`Batches` of `phases.c`."""
+    trial: type[Structure]
+    """`Trial` of `phases.c`."""
+
+
+@cache
+def built(dtype: str, flags: tuple[str, ...] = HERE) -> Build:
+    """The library of "float32" or "float64". It is compiled once per machine.
+
+    Raises InputError if it cannot be compiled.
+    """
+    every = (*ALWAYS, *flags, *(["-DDOUBLE"] if dtype == "float64" else []))
+    real = c_double if dtype == "float64" else c_float
+    code, n, p = _load(every), c_int32, c_void_p
+    code.train.argtypes = [p, p]
+    code.gather.argtypes = [n, n, n, p, p, p, p, p, p]
+    code.multiply.argtypes = [n, n, n, p, n, p, n, p]
+    code.add_bias.argtypes = code.add_rows.argtypes = [n, n, p, p]
+    code.apply.argtypes = [n, n, p, p]
+    code.apply_back.argtypes = [n, n, p, p, p]
+    code.subtract.argtypes = [n, p, p, p, p]
+    code.descend.argtypes = [n, real, p, p]
+    return Build(code, real, *_structs(real))
+
+
+def _load(flags: tuple[str, ...]) -> ctypes.CDLL:
+    compiler = os.environ.get("CC", "cc")
+    try:
+        version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
+        made_of = [PHASES.read_text(), *flags, version.decode(errors="replace")]
+        name = fingerprint([*made_of, processor_fingerprint()])
+        path = cache_folder() / f"phases-{name[:16]}.so"
+        if not path.exists():
+            _compile(compiler, flags, path)
+        return ctypes.CDLL(str(path))
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or str(error).encode()
+        raise InputError(
+            f"the compiler {compiler!r} makes no library of {PHASES.name}: "
+            f"{said.decode(errors='replace').strip()[-300:]}; install one, or name one by CC"
+        ) from None
+
+
+def _compile(compiler: str, flags: tuple[str, ...], path: Path) -> None:
+    """Compiles under another name first, because several workers may start at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as directory:
+        made = Path(directory) / path.name
+        command = [compiler, *flags, str(PHASES), "-o", str(made), "-lm"]
+        subprocess.run(command, capture_output=True, check=True, timeout=120)
+        made.replace(path)
+
+
+def _structs(real: "type[c_float] | type[c_double]") -> tuple[type[Structure], type[Structure]]:
+    class Batches(Structure):
+        _fields_ = (
+            ("updates", c_int32),
+            ("batch", c_int32),
+            ("sample_rows", c_void_p),
+            ("samples", c_void_p),
+            ("pixel_rows", c_void_p),
+            ("pixels", c_void_p),
+            ("targets", c_void_p),
+            ("noise", POINTER(c_void_p)),
+        )
+
+    class Trial(Structure):
+        _fields_ = (
+            *((name, c_int32) for name in ("l_max", "instructions", "t_d", "f", "textbook")),
+            *((name, real) for name in ("gamma", "sigma", "rate")),
+            *((name, POINTER(c_int32)) for name in ("width", "stride", "program")),
+            *((name, POINTER(c_void_p)) for name in ("theta", "transposed", "bias", "a", "d")),
+            *((name, POINTER(c_void_p)) for name in ("fx", "mu", "eps", "buffer")),
+            *((name, POINTER(c_void_p)) for name in ("phi", "quiet")),
+            ("squares", c_void_p),
+        )
+
+    return Batches, Trial
