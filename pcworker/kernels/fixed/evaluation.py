@@ -1,0 +1,55 @@
+"""Test errors by `phases.c`: the prediction of the first inference step, and comparisons."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pcworker.data.batches import Chunk, pixels
+from pcworker.data.dataset import DataSet
+from pcworker.kernels.fixed.gathered import PixelLists
+from pcworker.kernels.fixed.trial import FixedTrial
+from pcworker.kernels.fused.program import forward
+from pcworker.trials.configuration import Configuration
+from pcworker.trials.trial import Trial
+
+IMAGES = 500
+"""The number of images at once. What is computed for them stays in a core's cache."""
+
+
+class FixedTest:
+    """The test images of a data set, gathered for `phases.c` once."""
+
+    def __init__(self, data: DataSet, config: Configuration) -> None:
+        self._network = FixedTrial(Trial(config, 0), batch=IMAGES, only=forward(config))
+        self._labels = torch.split(data.test_labels, IMAGES)
+        parts = torch.split(pixels(data.test_images, getattr(torch, config.dtype)), IMAGES)
+        nothing = parts[0].new_zeros(1, IMAGES, config.widths[0])
+        self._lists = [
+            PixelLists(Chunk(part.unsqueeze(0), nothing[:, : len(part)], []), self._network.build)
+            for part in parts
+        ]
+
+    @torch.no_grad()
+    def error(self, parameters: Sequence[Sequence[Tensor]]) -> float:
+        """The fraction of the images that a network with these parameters gets wrong."""
+        for ours, theirs in zip(self._network.parameters(), parameters, strict=True):
+            for parameter, value in zip(ours, theirs, strict=True):
+                parameter.copy_(value)
+        right = 0
+        for lists, labels in zip(self._lists, self._labels, strict=True):
+            self._network.train(lists, 0.0)
+            right += int(is_right(self._network.prediction(0, len(labels)), labels).sum())
+        total = sum(map(len, self._labels))
+        return (total - right) / total
+
+
+def is_right(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Whether the first of the largest of the outputs [B, n] is at the label, for each of B images.
+
+    An image with an output that is NaN is not right.
+    """
+    at_label = outputs.gather(1, labels.unsqueeze(1))
+    before = torch.arange(outputs.shape[1]) < labels.unsqueeze(1)
+    larger = torch.where(before, at_label > outputs, at_label >= outputs)
+    return larger.all(1)

@@ -1,0 +1,180 @@
+"""Backpropagation in the same sums: modules, torch.autograd, and an optimiser of its own.
+
+It shares nothing with the code of inference but the products, f, the initial parameters and the
+batches. Autograd decides what is multiplied with what; `phases.c` only gives each sum its order.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from pcworker.data.batches import Batch, Chunk
+from pcworker.data.randomness import initial_parameters
+from pcworker.kernels.fixed.library import F_CODES, built
+from pcworker.trials.trial import Trial
+
+
+class Affine(nn.Module):
+    """x theta^T + bias, as torch.nn.Linear. The weights of an input lie together in memory."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, takes_pixels: bool) -> None:
+        """
+        weight        [n, m], which is copied
+        bias          [n], which is copied
+        takes_pixels  whether the terms of inputs that are 0 are left out of all sums
+        """
+        super().__init__()
+        self.weight = nn.Parameter(weight.t().contiguous().t())
+        self.bias = None if bias is None else nn.Parameter(bias.clone())
+        self._takes_pixels = takes_pixels
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = _Affine.apply(x, self.weight, self.bias, self._takes_pixels)
+        return out
+
+
+class Nonlinearity(nn.Module):
+    """f, by its name in a configuration."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._f = F_CODES.index(name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = _Nonlinearity.apply(x, self._f)
+        return out
+
+
+class Descent(torch.optim.Optimizer):
+    """theta <- fma(-lr, gradient, theta): gradient descent as torch.optim.SGD, with one rounding.
+
+    torch.optim.SGD itself rounds once or twice, as the processor has it.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float) -> None:
+        super().__init__(parameters, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        del closure
+        for group in self.param_groups:
+            for theta in group["params"]:
+                gradient = theta.grad
+                if gradient is None:
+                    continue
+                if gradient.stride() != theta.stride():
+                    gradient = torch.empty_like(theta).copy_(gradient)
+                descend = built(_dtype(theta)).code.descend
+                descend(theta.numel(), group["lr"], gradient.data_ptr(), theta.data_ptr())
+
+
+class FixedBackprop:
+    """One BP trial: gradient descent (Eq. 3) on E = 1/2 sum (s_out - y^0)^2 (Eq. 2)."""
+
+    def __init__(self, trial: Trial) -> None:
+        config = trial.configuration
+        self._build = built(config.dtype)
+        self._layers: list[Affine] = []
+        modules: list[nn.Module] = []
+        for weight, *bias in reversed(initial_parameters(config, trial.seed)):
+            layer = Affine(weight, bias[0] if bias else None, takes_pixels=not modules)
+            self._layers.insert(0, layer)
+            modules += [layer, Nonlinearity(config.activation)]
+        self._network = nn.Sequential(*modules[:-1])  # the output layer is linear
+        self._optimiser = Descent(self._network.parameters(), lr=config.alpha)
+        self.squares = torch.zeros(config.batch_size, config.widths[0], dtype=torch.float64)
+        """[B, n_0]: the squares of the output errors before each update, added up until they are
+        set to zero."""
+
+    def update(self, batch: Batch, rate: float) -> None:
+        """Makes one weight update. `rate` is the learning rate of a sum over the batch."""
+        self._optimiser.param_groups[0]["lr"] = rate
+        self._optimiser.zero_grad()
+        outputs = self._network(batch.inputs)
+        targets, slope = batch.targets.contiguous(), torch.empty_like(outputs)  # slope = dE / dy^0
+        addresses = [t.data_ptr() for t in (outputs, targets, slope, self.squares)]
+        self._build.code.subtract(outputs.numel(), *addresses)
+        outputs.backward(slope)
+        self._optimiser.step()
+
+    def train(self, chunk: Chunk, rate: float) -> None:
+        """Makes the weight updates of a chunk."""
+        for inputs, targets in zip(chunk.inputs, chunk.targets, strict=True):
+            self.update(Batch(inputs, targets, []), rate)
+
+    def finite(self) -> bool:
+        """True if all parameters are finite."""
+        return all(bool(torch.isfinite(p).all()) for p in self._network.parameters())
+
+    def parameters(self) -> list[list[Tensor]]:
+        """theta^{l+1} for l = 0 .. l_max - 1, as views: [weight], or [weight, bias]."""
+        return [[p.detach() for p in layer.parameters()] for layer in self._layers]
+
+
+class _Affine(torch.autograd.Function):
+    """The product of an affine layer, and the products of its gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, pixels: bool) -> Tensor:
+        x = x.contiguous()
+        ctx.save_for_backward(x, weight)
+        ctx.pixels, ctx.biased = pixels, bias is not None
+        out = _product(x, weight.t(), zeros=not pixels)
+        if bias is not None:
+            code = built(_dtype(x)).code
+            code.add_bias(len(x), len(bias), bias.contiguous().data_ptr(), out.data_ptr())
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        by_input, _, _, _ = ctx.needs_input_grad
+        back = _product(gradient, weight) if by_input else None
+        change = _product(x.t(), gradient, zeros=not ctx.pixels).t()
+        if not ctx.biased:
+            return back, change, None, None
+        rows = gradient.new_empty(gradient.shape[1])
+        built(_dtype(x)).code.add_rows(*gradient.shape, gradient.data_ptr(), rows.data_ptr())
+        return back, change, rows, None
+
+
+class _Nonlinearity(torch.autograd.Function):
+    """f, and f' times the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, f: int) -> Tensor:
+        x, out = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
+        built(_dtype(x)).code.apply(f, x.numel(), x.data_ptr(), out.data_ptr())
+        ctx.save_for_backward(out)
+        ctx.f = f
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (fx,) = ctx.saved_tensors
+        gradient, out = gradient.contiguous(), torch.empty_like(fx)
+        addresses = [t.data_ptr() for t in (gradient, fx, out)]
+        built(_dtype(fx)).code.apply_back(ctx.f, fx.numel(), *addresses)
+        return out, None
+
+
+def _product(a: Tensor, b: Tensor, *, zeros: bool = True) -> Tensor:
+    """a b. `zeros` says whether terms with an element of `a` that is 0 belong to the sums."""
+    (rows, terms), columns = a.shape, b.shape[1]
+    turned = not a.is_contiguous()
+    assert not turned or a.t().is_contiguous(), "a matrix lies row by row, or column by column"
+    b = b.contiguous()
+    out = a.new_empty(rows, columns)
+    multiply = built(_dtype(a)).code.multiply
+    multiply(rows, columns, terms, a.data_ptr(), turned, b.data_ptr(), zeros, out.data_ptr())
+    return out
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
