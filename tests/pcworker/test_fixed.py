@@ -25,7 +25,7 @@ from pcworker.data.randomness import initial_parameters
 from pcworker.kernels.fixed.evaluation import is_right
 from pcworker.kernels.fixed.gathered import PixelLists
 from pcworker.kernels.fixed.kernel import FixedKernel, fixed_kernel
-from pcworker.kernels.fixed.library import F_CODES, built
+from pcworker.kernels.fixed.library import F_CODES, PHASES, built
 from pcworker.kernels.fixed.reference import Descent, FixedBackprop
 from pcworker.kernels.fixed.trial import FixedTrial
 from pcworker.kernels.fused.program import Program, program
@@ -363,3 +363,22 @@ def test_a_shard_trains_by_it_and_has_the_references_weights_and_metrics_after_e
             assert metrics.test_error == test.test_error(expected.parameters())
             assert metrics.weight_maxabs_to_twin == 0.0
     assert network_digest(by_trial[exact].parameters) == network_digest(weights)
+
+
+@pytest.mark.parametrize("options", [(), ("-DDOUBLE",)], ids=["float32", "float64"])
+def test_the_same_source_compiles_for_a_gpu(options: tuple[str, ...]) -> None:
+    """NVRTC, which comes with torch's CUDA builds, makes machine code of it without a GPU."""
+    found = sorted(Path(torch.__file__).parents[1].glob("nvidia/*/lib/libnvrtc.so.*"))
+    if not found:
+        pytest.skip("no NVRTC here: this build of torch is not for CUDA")
+    nvrtc, made, size = ctypes.CDLL(str(found[0])), ctypes.c_void_p(), ctypes.c_size_t()
+    source = PHASES.read_bytes()
+    assert nvrtc.nvrtcCreateProgram(ctypes.byref(made), source, b"phases.cu", 0, None, None) == 0
+    flags = [b"--gpu-architecture=sm_90", b"--fmad=false", *(o.encode() for o in options)]
+    status = nvrtc.nvrtcCompileProgram(made, len(flags), (ctypes.c_char_p * len(flags))(*flags))
+    nvrtc.nvrtcGetProgramLogSize(made, ctypes.byref(size))
+    said = ctypes.create_string_buffer(size.value)
+    nvrtc.nvrtcGetProgramLog(made, said)
+    assert (status, said.value.decode()) == (0, "")
+    assert nvrtc.nvrtcGetCUBINSize(made, ctypes.byref(size)) == 0
+    assert size.value > 0
