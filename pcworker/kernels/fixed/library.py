@@ -4,18 +4,14 @@ Its bits do not depend on the compiler, its flags or the processor. Only its spe
 """
 
 import ctypes
-import os
-import subprocess
-import tempfile
 from ctypes import POINTER, Structure, c_double, c_float, c_int32, c_void_p
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from pcworker.errors import InputError
-from pcworker.fingerprint import fingerprint
+from pcworker.errors import InputError, first_line
+from pcworker.kernels.fused.compiler import CompilerError, compiled
 from pcworker.machine.cache import cache_folder
-from pcworker.machine.processor import processor_fingerprint
 
 PHASES = Path(__file__).with_name("phases.c")
 ALWAYS = ("-O3", "-ffp-contract=off", "-shared", "-fPIC")
@@ -66,31 +62,17 @@ def built(dtype: str, flags: tuple[str, ...] = HERE) -> Build:
 
 
 def _load(flags: tuple[str, ...]) -> ctypes.CDLL:
-    compiler = os.environ.get("CC", "cc")
     try:
-        version = subprocess.run([compiler, "--version"], capture_output=True, check=True).stdout
-        made_of = [PHASES.read_text(), *flags, version.decode(errors="replace")]
-        name = fingerprint([*made_of, processor_fingerprint()])
-        path = cache_folder() / f"phases-{name[:16]}.so"
-        if not path.exists():
-            _compile(compiler, flags, path)
-        return ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError) as error:
-        said = getattr(error, "stderr", None) or str(error).encode()
+        return ctypes.CDLL(str(compiled(PHASES, flags)))
+    except CompilerError as error:
         raise InputError(
-            f"the compiler {compiler!r} makes no library of {PHASES.name}: "
-            f"{said.decode(errors='replace').strip()[-300:]}; install one, or name one by CC"
+            f"{PHASES.name} cannot be compiled here ({error}); install one, or name one in CC"
         ) from None
-
-
-def _compile(compiler: str, flags: tuple[str, ...], path: Path) -> None:
-    """Compiles under another name first, because several workers may start at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as directory:
-        made = Path(directory) / path.name
-        command = [compiler, *flags, str(PHASES), "-o", str(made), "-lm"]
-        subprocess.run(command, capture_output=True, check=True, timeout=120)
-        made.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{PHASES.name} cannot be kept in {cache_folder()} or loaded from there "
+            f"({first_line(error)}); mend that folder, or name another in ZILSWEEP_CACHE"
+        ) from None
 
 
 def _structs(real: "type[c_float] | type[c_double]") -> tuple[type[Structure], type[Structure]]:

@@ -1,7 +1,7 @@
-"""Compiles `fused.c` on this machine when it is first needed, and keeps the result in the cache.
+"""Compiles a C source on this machine when it is first needed, and keeps the result in the cache.
 
 The name of a kept file holds the sha256 of its content. So a file that was cut off or damaged does
-not fit its name: it is never loaded, and `fused.c` is compiled anew. To load it could kill the
+not fit its name: it is never loaded, and the source is compiled anew. To load it could kill the
 process.
 """
 
@@ -25,25 +25,25 @@ _TIMEOUT_S = 120
 
 
 class CompilerError(Exception):
-    """`fused.c` cannot be compiled here."""
+    """A source cannot be compiled here."""
 
 
-def compiled() -> Path:
-    """The library, which is compiled once per machine.
+def compiled(source: Path = SOURCE, flags: Sequence[str] = FLAGS) -> Path:
+    """The library of a source, which is compiled once per machine.
 
     Raises CompilerError if there is no compiler or it fails, and OSError if the library cannot be
     kept.
     """
     command = _compiler()
     version = _output([*command, "--version"])
-    made_of = [SOURCE.read_text(), *FLAGS, *command, version, processor_fingerprint()]
-    start = f"fused-{fingerprint(made_of)[:16]}-"
+    made_of = [source.read_text(), *flags, *command, version, processor_fingerprint()]
+    start = f"{source.stem}-{fingerprint(made_of)[:16]}-"
     folder = cache_folder().absolute()
     for kept in folder.glob(f"{start}*.so"):
         if kept.name == _name(start, kept.read_bytes()):
             return kept
         kept.unlink(missing_ok=True)
-    library = _compile(command)
+    library = _compile([*command, *flags, str(source)])
     path = folder / _name(start, library)
     Folders(folder).make(folder)
     replace(path, library)
@@ -64,8 +64,8 @@ def _name(start: str, library: bytes) -> str:
 
 def _compile(command: Sequence[str]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / "fused.so"
-        _output([*command, *FLAGS, str(SOURCE), "-o", str(made)])
+        made = Path(folder) / "made.so"
+        _output([*command, "-o", str(made), "-lm"])
         if not made.is_file():
             raise CompilerError("it makes no file")
         return made.read_bytes()
