@@ -26,7 +26,7 @@ typedef int int32_t;
 typedef long long int64_t;
 #define INT32_MIN (-2147483647 - 1)
 #define INT64_MIN (-9223372036854775807LL - 1)
-enum { LANES = 1, ROWS = 4, SAMPLES = 1 };
+enum { LANES = 1, ROWS = 4 };
 typedef real V, Loose;
 #ifdef DOUBLE
 typedef int64_t I;
@@ -67,12 +67,14 @@ enum { BYTES = 32, ROWS = 5 };
 #else
 enum { BYTES = 16, ROWS = 5 };
 #endif
-enum { LANES = BYTES / sizeof(real), SAMPLES = 4 };
+enum { LANES = BYTES / sizeof(real) };
 typedef real V __attribute__((vector_size(BYTES)));
 typedef real Loose __attribute__((vector_size(BYTES), aligned(sizeof(real)), may_alias));
 #ifdef DOUBLE
 typedef int64_t I __attribute__((vector_size(BYTES)));
+#define FMA __builtin_fma
 #else
+#define FMA __builtin_fmaf
 typedef int32_t I __attribute__((vector_size(BYTES)));
 #endif
 INLINE V fma_(V a, V b, V c) {
@@ -87,7 +89,7 @@ INLINE V fma_(V a, V b, V c) {
 #else /* elsewhere the compiler finds the processor's instruction, or calls the C library's fma */
     V sum;
     for (int i = 0; i < LANES; i++)
-        sum[i] = sizeof(real) == 4 ? __builtin_fmaf(a[i], b[i], c[i]) : __builtin_fma(a[i], b[i], c[i]);
+        sum[i] = FMA(a[i], b[i], c[i]);
     return sum;
 #endif
 }
@@ -106,10 +108,10 @@ INLINE V if_at_most(V a, V b, V then, V otherwise) { return either(a <= b, then,
 #define TURN 1
 #endif
 /* A build for the tests has several workers, who take turns: 0, TURN, 2 TURN, ... mod WORKERS. */
-#define PHASES(call)                                    \
-    for (int turn = 0; turn < WORKERS; turn++) {        \
-        Worker w = {turn * TURN % WORKERS, WORKERS};    \
-        call;                                           \
+#define PHASES(call)                                 \
+    for (int turn = 0; turn < WORKERS; turn++) {     \
+        Worker w = {turn * TURN % WORKERS, WORKERS}; \
+        call;                                        \
     }
 #endif
 
@@ -135,9 +137,9 @@ typedef struct { /* a trial, and the memory for everything that is computed on t
     const int32_t *width, *stride; /* by l */
     const int32_t *program;        /* [instructions, 2]: an operation and its layer */
     real *const *theta;            /* by l: theta^{l+1} */
-    real *const *transposed;       /* by l, but for the input layer's: theta^T [n_{l+1}, stride[l]] */
+    real *const *transposed;       /* by l < l_max - 1: theta^{l+1} as [n_{l+1}, stride[l]] */
     real *const *bias;             /* by l: [stride[l]]; NULL: there are none */
-    real *const *a, *const *d;     /* by l [B, stride[l]]: x = a + d, or x = d in the textbook form */
+    real *const *a, *const *d;     /* by l [B, stride[l]]: x = a + d, or x = d in textbook form */
     real *const *fx, *const *mu, *const *eps, *const *buffer;
     int32_t *const *phi, *const *quiet;
     double *squares;               /* [B, n_0]: squared output errors at t = 0, added up */
@@ -272,7 +274,8 @@ INLINE void tile(int rows, int vectors, int i, int j, int K, View A, const real 
         V at[2];
         UNROLL for (int v = 0; v < vectors; v++) at[v] = load(b + v * LANES);
         UNROLL for (int r = 0; r < rows; r++)
-            UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = fma_(wide(a[r * A.row]), at[v], sum[r][v]);
+            UNROLL for (int v = 0; v < vectors; v++)
+                sum[r][v] = fma_(wide(a[r * A.row]), at[v], sum[r][v]);
     }
     UNROLL for (int r = 0; r < rows; r++)
         UNROLL for (int v = 0; v < vectors; v++) put(goal, i + r, j + v * LANES, sum[r][v]);
@@ -303,44 +306,28 @@ PHASE void product(Worker w, int M, int N, int K, View A, const real *B, int b_r
     }
 }
 
-/* mu of the layer below the input, of some samples. A sum leaves out the pixels that are 0. The
- * samples take turns, because a sum alone would wait for each of its terms. */
-INLINE void sum_pixels(const Trial *t, const Batches *b, int l, int i, int samples,
-                       const int32_t *row, int j, int vectors) {
-    V sum[SAMPLES][2];
-    int N = t->stride[l], common = row[1] - row[0];
+/* mu of the layer below the input, of one sample. A sum leaves out the pixels that are 0. */
+INLINE void sum_pixels(const Trial *t, const Batches *b, int l, int i, const int32_t *row, int j,
+                       int vectors) {
+    V sum[2];
+    int N = t->stride[l];
     const real *theta = t->theta[l] + j;
-    const Entry *e = b->samples;
-    UNROLL for (int s = 0; s < samples; s++) {
-        int length = row[s + 1] - row[s];
-        common = length < common ? length : common;
-        UNROLL for (int v = 0; v < vectors; v++) sum[s][v] = wide(0);
-    }
-#define ADD(s, k)                                                          \
-    UNROLL for (int v = 0; v < vectors; v++) sum[s][v] =                   \
-        fma_(wide(e[k].value), load(theta + (int64_t)e[k].at * N + v * LANES), sum[s][v]);
-    for (int k = 0; k < common; k++)
-        UNROLL for (int s = 0; s < samples; s++) ADD(s, row[s] + k)
+    UNROLL for (int v = 0; v < vectors; v++) sum[v] = wide(0);
+    for (const Entry *e = b->samples + row[0]; e < b->samples + row[1]; e++)
+        UNROLL for (int v = 0; v < vectors; v++)
+            sum[v] = fma_(wide(e->value), load(theta + (int64_t)e->at * N + v * LANES), sum[v]);
     Goal goal = {t->mu[l], N, t->bias ? t->bias[l] : 0, 0, 0};
-    UNROLL for (int s = 0; s < samples; s++) {
-        for (int k = row[s] + common; k < row[s + 1]; k++) ADD(s, k)
-        UNROLL for (int v = 0; v < vectors; v++) put(goal, i + s, j + v * LANES, sum[s][v]);
-    }
+    UNROLL for (int v = 0; v < vectors; v++) put(goal, i, j + v * LANES, sum[v]);
 }
 
 PHASE void predict_from_pixels(Worker w, const Trial *t, const Batches *b, int update, int l) {
-    int N = t->stride[l], B = b->batch, pairs = (N + 2 * LANES - 1) / (2 * LANES);
+    int N = t->stride[l], B = b->batch;
     const int32_t *rows = b->sample_rows + (int64_t)update * B;
-    int groups = (B + SAMPLES - 1) / SAMPLES;
-    for (int item = w.first; item < groups * pairs; item += w.step) {
-        int i = item % groups * SAMPLES, j = item / groups * 2 * LANES;
-        if (i + SAMPLES <= B && j + LANES < N) sum_pixels(t, b, l, i, SAMPLES, rows + i, j, 2);
-        else
-            for (int each = i; each < B && each < i + SAMPLES; each++) {
-                if (j + LANES < N) sum_pixels(t, b, l, each, 1, rows + each, j, 2);
-                else sum_pixels(t, b, l, each, 1, rows + each, j, 1);
-            }
-    }
+    for (int j = 0; j < N; j += 2 * LANES)
+        for (int i = w.first; i < B; i += w.step) {
+            if (j + LANES < N) sum_pixels(t, b, l, i, rows + i, j, 2);
+            else sum_pixels(t, b, l, i, rows + i, j, 1);
+        }
 }
 
 /* theta of one pixel. If the pixel is 0 in all samples, its weights are not touched. */
@@ -485,7 +472,8 @@ INLINE void predict(const Trial *t, const Batches *b, int update, int l) {
     } else {
         View fx = {t->fx[l + 1], t->stride[l + 1], 1};
         Goal mu = {t->mu[l], t->stride[l], t->bias ? t->bias[l] : 0, 0, 0};
-        PHASES(product(w, b->batch, t->stride[l], t->width[l + 1], fx, t->transposed[l], t->stride[l], mu))
+        PHASES(product(w, b->batch, t->stride[l], t->width[l + 1], fx, t->transposed[l],
+                       t->stride[l], mu))
     }
 }
 
@@ -504,7 +492,8 @@ INLINE void learn(const Trial *t, const Batches *b, int update, int l, const rea
     } else {
         const real *fx = t->fx[l + 1];
         View eps_t = {eps, 1, N}, fx_t = {fx, 1, M};
-        Goal theta = {t->theta[l], M, 0, 1, t->rate}, transposed = {t->transposed[l], N, 0, 1, t->rate};
+        Goal theta = {t->theta[l], M, 0, 1, t->rate};
+        Goal transposed = {t->transposed[l], N, 0, 1, t->rate};
         PHASES(product(w, n, M, b->batch, eps_t, fx, M, theta))
         PHASES(product(w, m, N, b->batch, fx_t, eps, N, transposed))
     }

@@ -5,6 +5,7 @@ batches. Autograd decides what is multiplied with what; `phases.c` only gives ea
 """
 
 from collections.abc import Iterable
+from ctypes import CDLL
 from typing import Any
 
 import torch
@@ -30,21 +31,23 @@ class Affine(nn.Module):
         self.weight = nn.Parameter(weight.t().contiguous().t())
         self.bias = None if bias is None else nn.Parameter(bias.clone())
         self._takes_pixels = takes_pixels
+        self._code = built(_dtype(weight)).code
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = _Affine.apply(x, self.weight, self.bias, self._takes_pixels)
+        out: Tensor = _Affine.apply(x, self.weight, self.bias, self._takes_pixels, self._code)
         return out
 
 
 class Nonlinearity(nn.Module):
     """f, by its name in a configuration."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, dtype: str) -> None:
         super().__init__()
         self._f = F_CODES.index(name)
+        self._code = built(dtype).code
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = _Nonlinearity.apply(x, self._f)
+        out: Tensor = _Nonlinearity.apply(x, self._f, self._code)
         return out
 
 
@@ -82,7 +85,7 @@ class FixedBackprop:
         for weight, *bias in reversed(initial_parameters(config, trial.seed)):
             layer = Affine(weight, bias[0] if bias else None, takes_pixels=not modules)
             self._layers.insert(0, layer)
-            modules += [layer, Nonlinearity(config.activation)]
+            modules += [layer, Nonlinearity(config.activation, config.dtype)]
         self._network = nn.Sequential(*modules[:-1])  # the output layer is linear
         self._optimiser = Descent(self._network.parameters(), lr=config.alpha)
         self.squares = torch.zeros(config.batch_size, config.widths[0], dtype=torch.float64)
@@ -118,13 +121,14 @@ class _Affine(torch.autograd.Function):
     """The product of an affine layer, and the products of its gradients."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, pixels: bool) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, pixels: bool, code: CDLL
+    ) -> Tensor:
         x = x.contiguous()
         ctx.save_for_backward(x, weight)
-        ctx.pixels, ctx.biased = pixels, bias is not None
-        out = _product(x, weight.t(), zeros=not pixels)
+        ctx.pixels, ctx.biased, ctx.code = pixels, bias is not None, code
+        out = _product(code, x, weight.t(), zeros=not pixels)
         if bias is not None:
-            code = built(_dtype(x)).code
             code.add_bias(len(x), len(bias), bias.contiguous().data_ptr(), out.data_ptr())
         return out
 
@@ -133,46 +137,44 @@ class _Affine(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         gradient = gradient.contiguous()
-        by_input, _, _, _ = ctx.needs_input_grad
-        back = _product(gradient, weight) if by_input else None
-        change = _product(x.t(), gradient, zeros=not ctx.pixels).t()
+        back = _product(ctx.code, gradient, weight) if ctx.needs_input_grad[0] else None
+        change = _product(ctx.code, x.t(), gradient, zeros=not ctx.pixels).t()
         if not ctx.biased:
-            return back, change, None, None
+            return back, change, None, None, None
         rows = gradient.new_empty(gradient.shape[1])
-        built(_dtype(x)).code.add_rows(*gradient.shape, gradient.data_ptr(), rows.data_ptr())
-        return back, change, rows, None
+        ctx.code.add_rows(*gradient.shape, gradient.data_ptr(), rows.data_ptr())
+        return back, change, rows, None, None
 
 
 class _Nonlinearity(torch.autograd.Function):
     """f, and f' times the gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, f: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, f: int, code: CDLL) -> Tensor:
         x, out = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
-        built(_dtype(x)).code.apply(f, x.numel(), x.data_ptr(), out.data_ptr())
+        code.apply(f, x.numel(), x.data_ptr(), out.data_ptr())
         ctx.save_for_backward(out)
-        ctx.f = f
+        ctx.f, ctx.code = f, code
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (fx,) = ctx.saved_tensors
         gradient, out = gradient.contiguous(), torch.empty_like(fx)
         addresses = [t.data_ptr() for t in (gradient, fx, out)]
-        built(_dtype(fx)).code.apply_back(ctx.f, fx.numel(), *addresses)
-        return out, None
+        ctx.code.apply_back(ctx.f, fx.numel(), *addresses)
+        return out, None, None
 
 
-def _product(a: Tensor, b: Tensor, *, zeros: bool = True) -> Tensor:
+def _product(code: CDLL, a: Tensor, b: Tensor, *, zeros: bool = True) -> Tensor:
     """a b. `zeros` says whether terms with an element of `a` that is 0 belong to the sums."""
     (rows, terms), columns = a.shape, b.shape[1]
     turned = not a.is_contiguous()
     assert not turned or a.t().is_contiguous(), "a matrix lies row by row, or column by column"
-    b = b.contiguous()
-    out = a.new_empty(rows, columns)
-    multiply = built(_dtype(a)).code.multiply
-    multiply(rows, columns, terms, a.data_ptr(), turned, b.data_ptr(), zeros, out.data_ptr())
+    b, out = b.contiguous(), a.new_empty(rows, columns)
+    addresses = (a.data_ptr(), turned, b.data_ptr(), zeros, out.data_ptr())
+    code.multiply(rows, columns, terms, *addresses)
     return out
 
 
