@@ -61,7 +61,7 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
     capability = torch.backends.cpu.get_cpu_capability()
-    return f"cpu: {_processor()}, {capability}, {torch.get_num_threads()} thread(s)"
+    return f"cpu: {processor_name()}, {capability}, {torch.get_num_threads()} thread(s)"
 
 
 def require_enough(name: str, free: int, total: int) -> None:
@@ -88,7 +88,8 @@ def _require_free_memory(device: torch.device) -> None:
     require_enough(torch.cuda.get_device_name(device), *torch.cuda.mem_get_info(device))
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """The processor's model, as the system tells it."""
     try:
         with open("/proc/cpuinfo") as lines:
             models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model n")]

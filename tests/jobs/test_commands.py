@@ -21,6 +21,7 @@ WORDS = {
     "jobs.delete": ("--store", "--yes"),
     "jobs.preflight": ("--store", "--experiment"),
     "jobs.submit": ("--",),
+    "jobs.verify": ("--all", "--only", "--print-digests"),
     "jobs.profile": ("--networks", "--rounds"),
     "jobs.benchmark": ("--network", "--no-peers"),
 }

@@ -4,7 +4,7 @@ Its bits do not depend on the compiler, its flags or the processor. Only its spe
 """
 
 import ctypes
-from ctypes import POINTER, Structure, c_double, c_float, c_int32, c_void_p
+from ctypes import POINTER, Structure, c_char_p, c_double, c_float, c_int32, c_void_p
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,6 +33,8 @@ class Build:
     """A compiled `phases.c`, and its structs."""
 
     code: ctypes.CDLL
+    dtype: str
+    """"float32" or "float64"."""
     real: "type[c_float] | type[c_double]"
     """The type of its numbers."""
     batches: type[Structure]
@@ -58,7 +60,8 @@ def built(dtype: str, flags: tuple[str, ...] = HERE) -> Build:
     code.apply_back.argtypes = [n, n, p, p, p]
     code.subtract.argtypes = [n, p, p, p, p]
     code.descend.argtypes = [n, real, p, p]
-    return Build(code, real, *_structs(real))
+    code.made_by.restype = c_char_p
+    return Build(code, dtype, real, *_structs(real))
 
 
 def _load(flags: tuple[str, ...]) -> ctypes.CDLL:
@@ -66,7 +69,8 @@ def _load(flags: tuple[str, ...]) -> ctypes.CDLL:
         return ctypes.CDLL(str(compiled(PHASES, flags)))
     except CompilerError as error:
         raise InputError(
-            f"{PHASES.name} cannot be compiled here ({error}); install one, or name one in CC"
+            f"{PHASES.name} cannot be compiled here ({error}); install a C compiler, or name one "
+            "in CC"
         ) from None
     except OSError as error:
         raise InputError(

@@ -676,4 +676,24 @@ void subtract(int count, const real *y, const real *s, real *out, double *square
 void descend(int count, real rate, const real *gradient, real *out) {
     BY_VECTORS(fma_(wide(-rate), some(gradient + i, rest), some(out + i, rest)))
 }
+
+#ifdef __clang__
+#define COMPILER "" /* its version says its name */
+#else
+#define COMPILER "GCC "
+#endif
+#if defined(__AVX512F__)
+#define UNITS "AVX-512"
+#elif defined(__FMA__)
+#define UNITS "AVX with FMA"
+#elif defined(__x86_64__)
+#define UNITS "x86-64 without FMA: the C library computes it"
+#elif defined(__aarch64__)
+#define UNITS "aarch64"
+#else
+#define UNITS "another processor"
+#endif
+
+/* By which compiler, and for which units of the processor, this file was compiled. */
+const char *made_by(void) { return COMPILER __VERSION__ ", " UNITS; }
 #endif

@@ -1,0 +1,1 @@
+"""This command says whether a machine gives the defined bits."""

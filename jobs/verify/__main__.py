@@ -1,0 +1,48 @@
+"""Does this machine give the defined bits?
+
+This command computes functions, products, random streams and trainings, and compares their digests
+with those in the repository. Run it on a new kind of machine, or with a new compiler. It takes less
+than a minute, most of it for compiling, and needs no data and no Ray. The exit code is 0 if all
+digests are the defined ones, 1 if one differs, and 2 without a C compiler.
+"""
+
+import click
+
+from jobs.options import console, help_text, main
+from jobs.verify.digests import as_table, checks, defined, found_digests, outcomes
+from jobs.verify.report import about_this_machine, conclusion, outcome_table
+from pcworker.machine.device import prepare_device
+
+
+@click.command(help=help_text(__doc__), context_settings={"max_content_width": 100})
+@click.option(
+    "--all",
+    "every",
+    is_flag=True,
+    help="Also compute exp, sigmoid and tanh of all 2^32 inputs of float32, as a proof. That takes "
+    "one to two minutes.",
+)
+@click.option(
+    "--only", default="", metavar="TEXT", help="Make only the checks with this text in their name."
+)
+@click.option(
+    "--print-digests",
+    is_flag=True,
+    help="Print a new table of digests, those of --all included, and compare nothing.",
+)
+def command(every: bool, only: str, print_digests: bool) -> int:
+    """The command line: see the module's docstring."""
+    prepare_device("cpu", gpus=0, cpus=1)
+    chosen = checks(every=every or print_digests, only=only)
+    if print_digests:
+        click.echo(as_table(found_digests(chosen)))
+        return 0
+    console.print(about_this_machine())
+    made = list(outcomes(chosen, defined()))
+    console.print(outcome_table(made))
+    console.print(conclusion(made))
+    return 0 if all(each.same for each in made) else 1
+
+
+if __name__ == "__main__":
+    main(command)
