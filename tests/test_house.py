@@ -99,7 +99,7 @@ def test_no_file_looks_like_a_test_that_is_none() -> None:
 def test_a_rooms_readme_is_short(room: Path) -> None:
     readme, most = room / "README.md", 60 if room.parts[-2] != "jobs" else 150
     if room.name == "fixed":
-        most = 120  # the page defines an arithmetic, and has to be complete
+        most = 125  # the page defines an arithmetic, and has to be complete
     if not readme.is_file():
         pytest.skip("this room explains itself")
     assert len(readme.read_text().splitlines()) <= most

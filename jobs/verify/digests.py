@@ -17,7 +17,7 @@ DIGESTS = Path(__file__).with_name("digests.json")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ComparedCheck:
     """The digest of a check here, and the defined one."""
 
     title: str
@@ -51,10 +51,10 @@ def found_digests(asked: Iterable[Check]) -> Iterator[tuple[str, str]]:
         yield check.title, check.digest(build_for(check))
 
 
-def outcomes(asked: Iterable[Check], table: Mapping[str, str]) -> Iterator[Outcome]:
+def outcomes(asked: Iterable[Check], table: Mapping[str, str]) -> Iterator[ComparedCheck]:
     """Compares the checks' digests with those of a table."""
     for title, found in found_digests(asked):
-        yield Outcome(title, table.get(title, "none in the table"), found)
+        yield ComparedCheck(title, table.get(title, "none in the table"), found)
 
 
 def defined() -> dict[str, str]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from jobs.verify.digests import Outcome
+from jobs.verify.digests import ComparedCheck
 from pcworker.kernels.fixed.library import built
 from pcworker.machine.device import processor_name
 
@@ -18,7 +18,7 @@ def about_this_machine() -> str:
     return f"Processor: {processor_name()}. phases.c was compiled by {made_by}."
 
 
-def outcome_table(made: Sequence[Outcome]) -> Table:
+def outcome_table(made: Sequence[ComparedCheck]) -> Table:
     """A line for each check."""
     table = Table("check", "result")
     for each in made:
@@ -26,7 +26,7 @@ def outcome_table(made: Sequence[Outcome]) -> Table:
     return table
 
 
-def conclusion(made: Sequence[Outcome]) -> str:
+def conclusion(made: Sequence[ComparedCheck]) -> str:
     """The last line of the command."""
     wrong = sum(not each.same for each in made)
     if not wrong:
@@ -37,7 +37,7 @@ def conclusion(made: Sequence[Outcome]) -> str:
     )
 
 
-def _result(each: Outcome) -> str:
+def _result(each: ComparedCheck) -> str:
     if each.same:
         return "ok"
     return f"differs: expected {each.expected[:_DIGITS]}, found {each.found[:_DIGITS]}"
