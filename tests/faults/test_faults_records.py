@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 import pyarrow as pa
@@ -53,7 +54,7 @@ QUICK = settings(
     suppress_health_check=list(HealthCheck),
 )
 """The same examples in every run, some seconds for all kinds of records together."""
-THOROUGH = settings(QUICK, max_examples=2000, derandomize=False)
+THOROUGH = settings(QUICK, max_examples=500, derandomize=False)
 KEYS = SweepKeys("a")
 RECORDS = ("sign", "failure", "commit", "attempt", "plan")
 TABLES = ("trials", "epochs", "weights")
@@ -115,7 +116,8 @@ def read_everything(store: LocalStore) -> None:
             read(store, terminal)
         except ZilsweepError as error:
             terminal.print(str(error))
-    assert all(char.isprintable() or char in "\n\t" for char in text.getvalue())
+    moving = {char for char in text.getvalue() if category(char) in ("Cc", "Cs", "Zl", "Zp")}
+    assert moving <= {"\n", "\t"}
     assert text.getvalue()
 
 
@@ -169,7 +171,7 @@ def test_any_record_ends_in_a_result_or_in_one_error(
 @pytest.mark.parametrize("kind", RECORDS)
 @THOROUGH
 @given(data=st.data())
-def test_any_of_thousands_of_records(sweep: Sweep, kind: str, data: st.DataObject) -> None:
+def test_any_of_hundreds_of_records(sweep: Sweep, kind: str, data: st.DataObject) -> None:
     any_record_is_read(sweep, kind, data)
 
 
@@ -189,13 +191,12 @@ def forged_table(rows: pa.Table, data: st.DataObject) -> bytes:
     kind = rows.schema.field(name).type
     if act == "type":
         kind = data.draw(st.sampled_from([pa.string(), pa.float64(), pa.int64(), pa.bool_()]))
+    whole = st.none() | st.integers(0, 9)
     drawn = {
         pa.string(): st.none() | st.sampled_from(["", "x", "done", "failed", "\x1b[2J"]),
         pa.float64(): st.none() | st.floats(),
         pa.bool_(): st.none() | st.booleans(),
-        pa.list_(pa.float64()): st.none() | st.lists(st.none() | st.floats(), max_size=3),
-        pa.list_(pa.int32()): st.none() | st.lists(st.none() | st.integers(0, 9), max_size=3),
-    }.get(kind, st.none() | st.integers(-(2**31), 2**31 - 1))
+    }.get(kind, st.none() | st.lists(whole, max_size=3) if pa.types.is_list(kind) else whole)
     values = data.draw(st.lists(drawn, min_size=count, max_size=count))
     return to_parquet(rows.set_column(place, pa.field(name, kind), pa.array(values, kind)))
 
@@ -225,7 +226,7 @@ def test_any_committed_table_ends_in_a_result_or_in_one_error(
 @pytest.mark.parametrize("name", TABLES)
 @THOROUGH
 @given(data=st.data())
-def test_any_of_thousands_of_tables(sweep: Sweep, name: str, data: st.DataObject) -> None:
+def test_any_of_hundreds_of_tables(sweep: Sweep, name: str, data: st.DataObject) -> None:
     any_table_is_read(sweep, name, data)
 
 
@@ -271,7 +272,7 @@ def test_any_checkpoint_is_used_to_the_end_or_not_at_all(
 @pytest.mark.long
 @THOROUGH
 @given(data=st.data())
-def test_any_of_thousands_of_checkpoints(
+def test_any_of_hundreds_of_checkpoints(
     small_engine: Engine, stopped: tuple[list[Trial], bytes], data: st.DataObject
 ) -> None:
     training_goes_on(small_engine, stopped, data)
