@@ -91,7 +91,7 @@ def doomed(store: Store, name: str, experiments: Experiments) -> Doomed:
     another sweep, or if it is a copy of another sweep's folder.
     """
     parts = name.split("+")
-    sweep = SweepKeys.joint(parts)
+    sweep = SweepKeys(*parts)
     store.require_no_links(sweep.folder)
     keys = store.list(sweep.folder)
     if not keys:

@@ -60,7 +60,7 @@ class Collected:
     @property
     def keys(self) -> SweepKeys:
         """The keys under which the tables and the report are stored."""
-        return SweepKeys.joint([plan.name for plan in self.plans])
+        return SweepKeys(*(plan.name for plan in self.plans))
 
     @property
     def experiment(self) -> Experiment:
@@ -86,7 +86,7 @@ def stored_plans(store: Store, names: Iterable[str], experiments: Experiments) -
     plan, or if the sweeps belong to different experiments, because those have no tables in common.
     """
     asked = sorted(set(names))
-    SweepKeys.joint(asked)
+    SweepKeys(*asked)  # It raises for a name that is not plain.
     plans = [_plan(store, name, experiments) for name in asked]
     if len(kinds := {plan.experiment.name: plan.name for plan in plans}) > 1:
         which = " and ".join(f"{name} (of the experiment {kind})" for kind, name in kinds.items())

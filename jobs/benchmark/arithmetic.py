@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from pcworker.clock.turns import Spread, ratios, spread
-from pcworker.kernels.fused.program import Program
+from pcworker.kernels.program import Program
 
 _T = TypeVar("_T")
 

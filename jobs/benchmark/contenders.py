@@ -20,9 +20,9 @@ from pcworker.kernels.backprop import Backprop
 from pcworker.kernels.fused.agreement import choose_fused
 from pcworker.kernels.fused.gathered import Gathered
 from pcworker.kernels.fused.library import Orders, trouble
-from pcworker.kernels.fused.program import program
 from pcworker.kernels.fused.trial import FusedTrial
 from pcworker.kernels.probe import Probe
+from pcworker.kernels.program import program
 from pcworker.kernels.stack import Stack
 from pcworker.trials.configuration import Configuration
 from pcworker.trials.trial import Trial

@@ -32,7 +32,7 @@ from pcworker.clock.turns import spread
 from pcworker.data.dataset import DataSet
 from pcworker.data.mnist import load_digits
 from pcworker.equations.rules import BP, FA_Z_IL, IL, Z_IL, label
-from pcworker.kernels.fused.program import program
+from pcworker.kernels.program import program
 from pcworker.trials.configuration import Configuration
 from pcworker.trials.trial import Trial
 

@@ -1,9 +1,10 @@
 """Does this machine give the defined bits?
 
 This command computes functions, products, random streams and trainings, and compares their digests
-with those in the repository. Run it on a new kind of machine, or with a new compiler. It takes less
-than a minute, most of it for compiling, and needs no data and no Ray. The exit code is 0 if all
-digests are the defined ones, 1 if one differs, and 2 without a C compiler.
+with those in the repository. Run it on a new kind of machine, or with a new compiler. It needs no
+data and no Ray. It takes less than a minute, most of it for compiling, or some minutes if the
+processor has no fma. The exit code is 0 if all digests are the defined ones, 1 if one differs, and
+2 without a C compiler.
 """
 
 import click

@@ -14,7 +14,6 @@ report/<file>               written by the collector
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,35 +68,29 @@ class Key:
 
 
 class SweepKeys:
-    """The keys of one sweep."""
+    """The keys of one sweep, or of what is made of several sweeps together."""
 
-    def __init__(self, sweep: str) -> None:
-        """Raises InputError if `sweep` is not a plain name: it becomes a folder of the store."""
-        if not _NAME.fullmatch(sweep):
-            raise InputError(
-                f"sweep name {sweep!r}: use 1 to 100 letters, digits, '.', '_' or '-', "
-                "starting with a letter or a digit"
-            )
-        self.root = f"sweeps/{sweep}"
+    def __init__(self, *sweeps: str) -> None:
+        """Several sweeps together have a folder of their own, `A+B`, or `A+19-more-<hash>` if that
+        name would be too long.
+
+        Raises InputError if one of `sweeps` is not a plain name: it becomes a folder of the store.
+        """
+        for sweep in sweeps:
+            if not _NAME.fullmatch(sweep):
+                raise InputError(
+                    f"sweep name {sweep!r}: use 1 to 100 letters, digits, '.', '_' or '-', "
+                    "starting with a letter or a digit"
+                )
+        name = "+".join(sweeps)
+        if len(name) > LONGEST_FOLDER:
+            name = f"{sweeps[0]}+{len(sweeps) - 1}-more-{fingerprint(list(sweeps))[:16]}"
+        self.root = f"sweeps/{name}"
 
     @classmethod
     def of(cls, key: str) -> "SweepKeys":
         """The keys of the sweep that a key belongs to."""
         return cls(key.removeprefix("sweeps/").partition("/")[0])
-
-    @classmethod
-    def joint(cls, sweeps: Sequence[str]) -> "SweepKeys":
-        """The keys of the tables and reports that are made of several sweeps together. They have a
-        folder of their own, `A+B`, or `A+19-more-<hash>` if that name would be too long.
-
-        Raises InputError if one of `sweeps` is not a plain name.
-        """
-        keys, *_ = [cls(sweep) for sweep in sweeps]
-        name = "+".join(sweeps)
-        if len(name) > LONGEST_FOLDER:
-            name = f"{sweeps[0]}+{len(sweeps) - 1}-more-{fingerprint(list(sweeps))[:16]}"
-        keys.root = f"sweeps/{name}"
-        return keys
 
     @property
     def folder(self) -> str:

@@ -422,16 +422,16 @@ def test_sweeps_of_any_number_have_a_folder_whose_name_is_short(
     assert f" --sweep {','.join(names)}\n" in done.stdout
     [folder] = {path.parents[1] for path in tmp_path.glob("sweeps/*/tables/*")}
     assert folder.name.startswith(f"{names[0]}+19-more-")
-    assert SweepKeys.joint(names).root == f"sweeps/{folder.name}"
-    assert SweepKeys.joint(folder.name.split("+")).root == f"sweeps/{folder.name}"
-    assert SweepKeys.joint([*names[:-1], "another"]).root != f"sweeps/{folder.name}"
+    assert SweepKeys(*names).root == f"sweeps/{folder.name}"
+    assert SweepKeys(*folder.name.split("+")).root == f"sweeps/{folder.name}"
+    assert SweepKeys(*names[:-1], "another").root != f"sweeps/{folder.name}"
     assert pq.read_table(folder / "tables/trials.parquet").num_rows == 20
 
 
 @pytest.mark.parametrize("length", [LONGEST_FOLDER, LONGEST_FOLDER + 1])
 def test_a_name_that_fits_is_not_shortened(length: int) -> None:
     names = ["a" * 100, "b" * 100, "c" * (length - 202)]
-    name = SweepKeys.joint(names).root.removeprefix("sweeps/")
+    name = SweepKeys(*names).root.removeprefix("sweeps/")
     assert (name == "+".join(names)) == (length <= LONGEST_FOLDER)
     assert len(name) <= LONGEST_FOLDER
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dispatching import Makes, files, small_plan
+from dispatching import assignment, files, small_plan
 from rich.console import Console
 
-from cluster.driver.drive import Assignment, drive
+from cluster.driver.drive import drive
 from cluster.driver.heartbeat import Heartbeat, read_drivers
 from cluster.driver.site import in_this_process
 from cluster.nodes.resources import Resources
@@ -31,19 +31,8 @@ def driven(
     """Runs PLAN with an engine that calls `act` and then makes up its results. Returns the plan
     that was followed, the number of quarantined shards and the printed text."""
     text = io.StringIO()
-    assignment = Assignment(
-        plan=replace(PLAN, experiment=replace(PLAN.experiment, engine=Makes(act))),
-        left=PLAN.shards,
-        opened=store,
-        store=store,
-        data=None,
-        resources=ONE_WORKER,
-        checkpoint_every=1,
-        preflight=False,
-        expected="a moment",
-    )
     console = Console(file=text, width=1000, force_terminal=terminal, markup=False, highlight=False)
-    plan, quarantined = drive(assignment, in_this_process(), console)
+    plan, quarantined = drive(assignment(PLAN, store, act, ONE_WORKER), in_this_process(), console)
     return plan, quarantined, text.getvalue()
 
 

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,13 +15,13 @@ import overhead
 import pytest
 import torch
 from builders import commit
-from dispatching import Makes
+from dispatching import assignment
 from faults import NAME, assert_trained_once, commits, unfinished
 from made_up import made_up_digits
 from rich.console import Console
 
 from cluster.driver.dispatch import Dispatcher
-from cluster.driver.drive import Assignment, drive
+from cluster.driver.drive import drive
 from cluster.driver.events import Failed, Finished
 from cluster.driver.site import in_this_process
 from cluster.nodes.resources import Resources
@@ -209,18 +208,8 @@ def test_what_another_driver_has_committed_meanwhile_is_stepped_over_at_once(
         store.got, store.listed, store.put_in = [], [], []
 
     text = io.StringIO()
-    assignment = Assignment(
-        plan=replace(plan, experiment=replace(ABLATION, engine=Makes(another_driver))),
-        left=plan.shards,
-        opened=store,
-        store=store,
-        data=None,
-        resources=ONE_WORKER,
-        checkpoint_every=0,
-        preflight=False,
-        expected="a moment",
-    )
-    drive(assignment, in_this_process(), Console(file=text, width=1000))
+    work = assignment(plan, store, another_driver, ONE_WORKER)
+    drive(work, in_this_process(), Console(file=text, width=1000))
     assert text.getvalue().count("event=committed") == 1
     assert text.getvalue().count("event=elsewhere") == len(networks) - 1
     assert [key for key in store.got if key.endswith("commit.json")] == [

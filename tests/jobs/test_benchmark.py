@@ -31,7 +31,7 @@ from pcworker.data.batches import CHUNK
 from pcworker.data.dataset import DataSet
 from pcworker.data.mnist import Digits
 from pcworker.errors import InputError
-from pcworker.kernels.fused.program import program
+from pcworker.kernels.program import program
 from pcworker.trials.configuration import configuration
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -28,8 +28,8 @@ from pcworker.kernels.fixed.kernel import FixedKernel, fixed_kernel
 from pcworker.kernels.fixed.library import F_CODES, PHASES, built
 from pcworker.kernels.fixed.reference import Descent, FixedBackprop
 from pcworker.kernels.fixed.trial import FixedTrial
-from pcworker.kernels.fused.program import Program, program
 from pcworker.kernels.kernel import Task
+from pcworker.kernels.program import Program, program
 from pcworker.training import measures
 from pcworker.training.engine import Engine
 from pcworker.trials.configuration import configuration

@@ -23,9 +23,9 @@ from pcworker.kernels.fused.agreement import choose_fused, find_orders
 from pcworker.kernels.fused.evaluation import FusedTest
 from pcworker.kernels.fused.gathered import Gathered
 from pcworker.kernels.fused.library import Orders
-from pcworker.kernels.fused.program import program
 from pcworker.kernels.fused.trial import FusedTrial
 from pcworker.kernels.kernel import Task
+from pcworker.kernels.program import program
 from pcworker.kernels.stack import Stack
 from pcworker.kernels.torch_operations import fraction_wrong
 from pcworker.store.tables import result_digest

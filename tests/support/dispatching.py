@@ -2,17 +2,21 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from builders import shard_result
 
 from cluster.driver.dispatch import Dispatcher
+from cluster.driver.drive import Assignment
 from cluster.driver.events import Event
 from cluster.driver.pool import Pool
+from cluster.nodes.resources import Resources
 from cluster.sweeps.plan import Plan, Shard, make_plan
 from jobs.mnist_ablation.experiment import ABLATION
 from jobs.mnist_ablation.sweep import mnist_ablation
+from pcworker.store.local import LocalStore
 from pcworker.training.results import ShardResult
 from pcworker.trials.trial import Trial
 
@@ -47,6 +51,23 @@ def small_plan(*networks: str, epochs: int = 1, name: str = "small") -> Plan:
     plan = make_plan(ABLATION, sweep, name)
     assert len(plan.shards) == len(networks)
     return plan
+
+
+def assignment(
+    plan: Plan, store: LocalStore, act: Callable[..., None], resources: Resources
+) -> Assignment:
+    """All shards of a plan, for a driver whose engine calls `act` and then makes up its results."""
+    return Assignment(
+        plan=replace(plan, experiment=replace(plan.experiment, engine=Makes(act))),
+        left=plan.shards,
+        opened=store,
+        store=store,
+        data=None,
+        resources=resources,
+        checkpoint_every=1,
+        preflight=False,
+        expected="a moment",
+    )
 
 
 def dispatched(

@@ -9,7 +9,7 @@ from pcworker.data.batches import Chunk, pixels
 from pcworker.data.dataset import DataSet
 from pcworker.kernels.fixed.gathered import PixelLists
 from pcworker.kernels.fixed.trial import FixedTrial
-from pcworker.kernels.fused.program import forward
+from pcworker.kernels.program import forward
 from pcworker.trials.configuration import Configuration
 from pcworker.trials.trial import Trial
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from pcworker.data.batches import Chunk
+from pcworker.kernels.c_types import Batches, pointers
 from pcworker.kernels.fixed.library import Build
-from pcworker.kernels.fused.library import pointers
 
 
 class PixelLists:
@@ -39,7 +39,7 @@ class PixelLists:
             *(array.ctypes.data for array in (*lists, next_places)),
         )
         by_layer = pointers([None, *noise]) if noise else None  # l = 0 has none
-        self._struct = build.batches(
+        self._struct = Batches(
             updates, batch, *(array.ctypes.data for array in lists), targets.data_ptr(), by_layer
         )
         self.address = byref(self._struct)

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from pcworker.errors import InputError, first_line
-from pcworker.kernels.fused.compiler import CompilerError, compiled
+from pcworker.kernels.compiler import CompilerError, compiled
 from pcworker.machine.cache import cache_folder
 
 PHASES = Path(__file__).with_name("phases.c")
@@ -19,11 +19,6 @@ ALWAYS = ("-O3", "-ffp-contract=off", "-shared", "-fPIC")
 the source does not."""
 HERE = ("-march=native",)
 """The flags by which a build is fast on the machine that makes it."""
-OPERATION_CODES = (
-    *("predict", "begin", "activate", "clamp", "compare", "listen", "move"),
-    *("learn", "learn_gated", "pull_back"),
-)
-"""The operations, in the order of the enumeration in `phases.c`."""
 F_CODES = ("sigmoid", "tanh", "relu", "exp")
 """The functions, in the order of the enumeration in `phases.c`."""
 
@@ -37,8 +32,6 @@ class Build:
     """"float32" or "float64"."""
     real: "type[c_float] | type[c_double]"
     """The type of its numbers."""
-    batches: type[Structure]
-    """`Batches` of `phases.c`."""
     trial: type[Structure]
     """`Trial` of `phases.c`."""
 
@@ -61,7 +54,7 @@ def built(dtype: str, flags: tuple[str, ...] = HERE) -> Build:
     code.subtract.argtypes = [n, p, p, p, p]
     code.descend.argtypes = [n, real, p, p]
     code.made_by.restype = c_char_p
-    return Build(code, dtype, real, *_structs(real))
+    return Build(code, dtype, real, _trial_struct(real))
 
 
 def _load(flags: tuple[str, ...]) -> ctypes.CDLL:
@@ -79,19 +72,7 @@ def _load(flags: tuple[str, ...]) -> ctypes.CDLL:
         ) from None
 
 
-def _structs(real: "type[c_float] | type[c_double]") -> tuple[type[Structure], type[Structure]]:
-    class Batches(Structure):
-        _fields_ = (
-            ("updates", c_int32),
-            ("batch", c_int32),
-            ("sample_rows", c_void_p),
-            ("samples", c_void_p),
-            ("pixel_rows", c_void_p),
-            ("pixels", c_void_p),
-            ("targets", c_void_p),
-            ("noise", POINTER(c_void_p)),
-        )
-
+def _trial_struct(real: "type[c_float] | type[c_double]") -> type[Structure]:
     class Trial(Structure):
         _fields_ = (
             *((name, c_int32) for name in ("l_max", "instructions", "t_d", "f", "textbook")),
@@ -103,4 +84,4 @@ def _structs(real: "type[c_float] | type[c_double]") -> tuple[type[Structure], t
             ("squares", c_void_p),
         )
 
-    return Batches, Trial
+    return Trial

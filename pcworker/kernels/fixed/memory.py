@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from pcworker.data.randomness import initial_parameters
-from pcworker.kernels.fixed.library import F_CODES, OPERATION_CODES, Build
-from pcworker.kernels.fused.library import integers, pointers
-from pcworker.kernels.fused.program import Program
+from pcworker.kernels.c_types import OPERATION_CODES, integers, pointers
+from pcworker.kernels.fixed.library import F_CODES, Build
+from pcworker.kernels.program import Program
 from pcworker.machine.processor import VECTOR
 from pcworker.trials.trial import Trial
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from pcworker.kernels.fixed.gathered import PixelLists
 from pcworker.kernels.fixed.library import Build, built
 from pcworker.kernels.fixed.memory import TrialMemory
-from pcworker.kernels.fused.program import Program, program
+from pcworker.kernels.program import Program, program
 from pcworker.trials.trial import Trial
 
 

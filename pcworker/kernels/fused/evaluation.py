@@ -9,8 +9,8 @@ from pcworker.data.batches import Chunk, pixels
 from pcworker.data.dataset import DataSet
 from pcworker.kernels.fused.gathered import Gathered
 from pcworker.kernels.fused.library import Orders
-from pcworker.kernels.fused.program import forward
 from pcworker.kernels.fused.trial import FusedTrial
+from pcworker.kernels.program import forward
 from pcworker.trials.configuration import Configuration
 from pcworker.trials.trial import Trial
 

@@ -5,7 +5,8 @@ from ctypes import c_int32, c_void_p
 import numpy as np
 
 from pcworker.data.batches import Chunk
-from pcworker.kernels.fused import library
+from pcworker.kernels.c_types import Batches, pointers
+from pcworker.kernels.fused.library import loaded
 
 _ENTRY = np.dtype([("at", np.int32), ("value", np.float32)])
 """`Entry` of `fused.c`."""
@@ -30,13 +31,13 @@ class Gathered:
         ]
         inputs, targets = chunk.inputs.contiguous(), chunk.targets.contiguous()
         noise = [normal.contiguous() for normal in chunk.noise]
-        library.loaded().gather(
+        loaded().gather(
             *(c_int32(n) for n in (updates, batch, pixels, block)),
             c_void_p(inputs.data_ptr()),
             *(c_void_p(array.ctypes.data) for array in lists),
         )
-        by_layer = library.pointers([None, *reversed(noise)]) if noise else None  # l = 0 has none
-        self.struct = library.Batches(
+        by_layer = pointers([None, *reversed(noise)]) if noise else None  # l = 0 has none
+        self.struct = Batches(
             updates, batch, *(array.ctypes.data for array in lists), targets.data_ptr(), by_layer
         )
         """`Batches` of `fused.c`."""

@@ -11,24 +11,19 @@ and 0.35 to 0.39 ms. A trial alone took 0.251 and 0.624 ms by torch.compile, whi
 
 import ctypes
 import os
-from collections.abc import Sequence
 from ctypes import POINTER, Structure, c_float, c_int32, c_void_p
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from pcworker.errors import first_line
-from pcworker.kernels.fused.compiler import CompilerError, compiled
+from pcworker.kernels.compiler import CompilerError, compiled
 from pcworker.machine.cache import cache_folder
 
-INSTRUCTIONS = (
-    *("predict", "begin", "activate", "clamp", "compare", "listen", "move"),
-    *("learn", "learn_gated", "pull_back"),
-)
-"""The operations, in the order of the enumeration in `fused.c`."""
+SOURCE = Path(__file__).with_name("fused.c")
+FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-shared", "-fPIC")
 BY_FMA, BY_LANES, BY_LIBRARY = range(3)
 """The ways in which `fused.c` can add up a product, as in its enumeration."""
 
@@ -41,21 +36,6 @@ class Orders:
     """The number of pixels whose products are summed apart, before the blocks' sums are added."""
     by_layer: tuple[int, ...]
     """BY_FMA or another, for the prediction of layer l = 0 .. l_max - 2."""
-
-
-class Batches(Structure):
-    """`Batches` of `fused.c`."""
-
-    _fields_ = (
-        ("updates", c_int32),
-        ("batch", c_int32),
-        ("sample_rows", c_void_p),
-        ("samples", c_void_p),
-        ("pixel_rows", c_void_p),
-        ("pixels", c_void_p),
-        ("targets", c_void_p),
-        ("noise", POINTER(c_void_p)),
-    )
 
 
 class TrialStruct(Structure):
@@ -75,17 +55,6 @@ class TrialStruct(Structure):
         ("heard", c_void_p),
         ("squares", c_void_p),
     )
-
-
-def integers(values: Sequence[int]) -> "ctypes.Array[c_int32]":
-    """An int32 array for a field of a struct, which keeps it alive."""
-    return (c_int32 * max(1, len(values)))(*values)
-
-
-def pointers(tensors: Sequence[Tensor | None]) -> "ctypes.Array[c_void_p]":
-    """An array of the tensors' addresses, for a field of a struct. It keeps no tensor alive."""
-    addresses = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
-    return (c_void_p * len(tensors))(*addresses)
 
 
 def loaded() -> ctypes.CDLL:
@@ -110,7 +79,7 @@ def trouble() -> str | None:
 def attempt() -> tuple[ctypes.CDLL | None, str | None]:
     """The values of `load` and `trouble`."""
     try:
-        return ctypes.CDLL(str(compiled())), None
+        return ctypes.CDLL(str(compiled(SOURCE, FLAGS))), None
     except CompilerError as error:
         if not (named := os.environ.get("CC", "").strip()):
             return None, None

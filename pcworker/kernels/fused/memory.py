@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from pcworker.data.randomness import initial_parameters
+from pcworker.kernels.c_types import OPERATION_CODES, integers, pointers
 from pcworker.kernels.fused import library
-from pcworker.kernels.fused.program import Program
+from pcworker.kernels.program import Program
 from pcworker.machine.processor import VECTOR
 from pcworker.trials.trial import Trial
 
@@ -55,7 +56,7 @@ class Memory:
     def struct(self, program: Program, orders: library.Orders) -> library.TrialStruct:
         """`Trial` of `fused.c`, for this program. It is valid as long as this object lives."""
         config = self._config
-        codes = [(library.INSTRUCTIONS.index(operation), l) for operation, l in program]
+        codes = [(OPERATION_CODES.index(operation), l) for operation, l in program]
         by_layer: dict[str, list[Tensor]] = {
             **self.layers,
             **self._counters,
@@ -69,13 +70,13 @@ class Memory:
             t_d=config.t_d or 0,
             gamma=config.gamma or 0.0,
             sigma=config.sigma or 0.0,
-            width=library.integers(config.widths),
-            stride=library.integers(self.strides),
-            order=library.integers(orders.by_layer),
-            program=library.integers([value for code in codes for value in code]),
+            width=integers(config.widths),
+            stride=integers(self.strides),
+            order=integers(orders.by_layer),
+            program=integers([value for code in codes for value in code]),
             gemm=library.gemm(),
             change=self._change.data_ptr(),
             heard=self._heard.data_ptr(),
             squares=self.squares.data_ptr(),
-            **{name: library.pointers(tensors) for name, tensors in by_layer.items()},
+            **{name: pointers(tensors) for name, tensors in by_layer.items()},
         )

@@ -12,7 +12,7 @@ from torch import Tensor
 from pcworker.kernels.fused import library
 from pcworker.kernels.fused.gathered import Gathered
 from pcworker.kernels.fused.memory import Memory
-from pcworker.kernels.fused.program import Program, program
+from pcworker.kernels.program import Program, program
 from pcworker.trials.trial import Trial
 
 

@@ -1,4 +1,4 @@
-"""The program of a trial: its weight update as one row of operations for `fused.c`."""
+"""The program of a trial: its weight update as one row of operations for a kernel in C."""
 
 from pcworker.equations.rules import RULES
 from pcworker.equations.schedule import OPERATIONS, Block, steps
@@ -7,7 +7,7 @@ from pcworker.trials.configuration import Configuration
 from pcworker.trials.trial import Trial
 
 Program = tuple[tuple[str, int], ...]
-"""Operations of `fused.c` in their order, each with the layer l that it works on."""
+"""Operations of `OPERATION_CODES` in their order, each with the layer l that it works on."""
 
 
 def program(trial: Trial) -> Program:

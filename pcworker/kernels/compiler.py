@@ -19,8 +19,6 @@ from pcworker.machine.cache import cache_folder
 from pcworker.machine.disk import Folders, replace
 from pcworker.machine.processor import processor_fingerprint
 
-SOURCE = Path(__file__).with_name("fused.c")
-FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-shared", "-fPIC")
 _TIMEOUT_S = 120
 
 
@@ -28,7 +26,7 @@ class CompilerError(Exception):
     """A source cannot be compiled here."""
 
 
-def compiled(source: Path = SOURCE, flags: Sequence[str] = FLAGS) -> Path:
+def compiled(source: Path, flags: Sequence[str]) -> Path:
     """The library of a source, which is compiled once per machine.
 
     Raises CompilerError if there is no compiler or it fails, and OSError if the library cannot be
