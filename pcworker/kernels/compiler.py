@@ -9,6 +9,7 @@ import hashlib
 import os
 import shlex
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,9 @@ from pcworker.machine.cache import cache_folder
 from pcworker.machine.disk import Folders, replace
 from pcworker.machine.processor import processor_fingerprint
 
+_ZIG_CACHES = ("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR")
+"""The environment variables with the folders in which zig keeps what it can make again. Without
+them it writes into the home, which may be read-only."""
 _TIMEOUT_S = 120
 
 
@@ -26,13 +30,47 @@ class CompilerError(Exception):
     """A source cannot be compiled here."""
 
 
+def named_compiler() -> str:
+    """The command of a compiler that the environment variable CC names, or ""."""
+    return os.environ.get("CC", "").strip()
+
+
 def compiled(source: Path, flags: Sequence[str]) -> Path:
     """The library of a source, which is compiled once per machine.
 
-    Raises CompilerError if there is no compiler or it fails, and OSError if the library cannot be
-    kept.
+    The compiler that CC names compiles it. If none is named, `cc` does, and if that is not there or
+    fails, the package ziglang. Raises CompilerError if none of them can, and OSError if the library
+    cannot be kept.
     """
-    command = _compiler()
+    if named := named_compiler():
+        return _kept_or_compiled(source, flags, _words(named))
+    failures = []
+    for name, command in (("cc", ["cc"]), ("ziglang", zig())):
+        try:
+            return _kept_or_compiled(source, flags, command)
+        except CompilerError as error:
+            failures.append(f"{name}: {error}")
+    raise CompilerError("; ".join(failures))
+
+
+def zig() -> list[str]:
+    """The command of the C compiler in the package ziglang.
+
+    Its first flag keeps a debug build from checking the source for undefined behaviour. Without the
+    second one zig would first compile a runtime library that we do not need, for five seconds.
+    """
+    return [sys.executable, "-m", "ziglang", "cc", "-fno-sanitize=undefined", "-rtlib=none"]
+
+
+def _words(named: str) -> list[str]:
+    """The words of a command such as `ccache gcc`."""
+    try:
+        return shlex.split(named)
+    except ValueError as error:  # such as a quote without its end
+        raise CompilerError(first_line(error)) from error
+
+
+def _kept_or_compiled(source: Path, flags: Sequence[str], command: Sequence[str]) -> Path:
     version = _output([*command, "--version"])
     made_of = [source.read_text(), *flags, *command, version, processor_fingerprint()]
     start = f"{source.stem}-{fingerprint(made_of)[:16]}-"
@@ -46,14 +84,6 @@ def compiled(source: Path, flags: Sequence[str]) -> Path:
     Folders(folder).make(folder)
     replace(path, library)
     return path
-
-
-def _compiler() -> list[str]:
-    """The words of the compiler's command, which CC may name, such as `ccache gcc`."""
-    try:
-        return shlex.split(os.environ.get("CC", "")) or ["cc"]
-    except ValueError as error:  # such as a quote without its end
-        raise CompilerError(first_line(error)) from error
 
 
 def _name(start: str, library: bytes) -> str:
@@ -72,9 +102,15 @@ def _compile(command: Sequence[str]) -> bytes:
 def _output(command: Sequence[str]) -> str:
     """What a command prints. Raises CompilerError, with one line of its own, if it fails."""
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_TIMEOUT_S,
+                env=os.environ | {name: folder for name in _ZIG_CACHES},
+            )
     except OSError as error:
         raise CompilerError(error.strerror) from error
     except subprocess.SubprocessError as error:

@@ -1,5 +1,6 @@
-"""`fused.c` is compiled once per machine. What is kept of it is checked before it is loaded, and a
-compiler that was named and fails is told."""
+"""`fused.c` and `phases.c` are compiled once per machine, where there is no `cc` by the package
+ziglang. What is kept of them is checked before it is loaded. If a compiler was named and fails, the
+user is told."""
 
 import os
 import platform
@@ -10,9 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from power_loss import Disk
 from running import ROOT
 
+from pcworker.errors import InputError
+from pcworker.kernels.exactness import try_exactness
+from pcworker.kernels.fixed.library import built
 from pcworker.kernels.fused import library
 
 needs_compiler = pytest.mark.skipif(
@@ -108,8 +113,9 @@ def test_a_compiler_may_be_a_command_of_several_words(
     ],
 )
 def test_a_compiler_that_was_named_and_fails_is_told_in_one_line(
-    named: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    named: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpu: torch.device
 ) -> None:
+    """`phases.c` has no substitute. That of `fused.c` is torch, and the worker tells it."""
     monkeypatch.chdir(tmp_path)
     shouts = "echo In function: >&2; echo '  fused.c:1: error: no such option' >&2; exit 1"
     script(tmp_path / "cc", '[ "$2" = --version ] && exit 0', shouts)
@@ -118,17 +124,54 @@ def test_a_compiler_that_was_named_and_fails_is_told_in_one_line(
     assert f"CC={named} does not compile fused.c ({reason}" in (library.trouble() or "")
     assert "slower; correct CC, or unset it" in (library.trouble() or "")
     assert "\n" not in (library.trouble() or "")
+    assert try_exactness(cpu).kernel_trouble == library.trouble()
+    refusal = the_refusal_of_phases()
+    assert refusal.startswith(f"CC={named} does not compile phases.c ({reason.rstrip(')')}")
+    assert refusal.endswith("correct CC, or unset it")
 
 
-def test_without_a_compiler_nothing_is_wrong(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def the_refusal_of_phases() -> str:
+    with pytest.raises(InputError) as error:
+        built.__wrapped__("float32")
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.fixture
+def no_cc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Nothing is found on PATH but what a test puts there, and there is no home to write to."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setenv("HOME", str(tmp_path / "no-home"))
+    return folder
+
+
+@pytest.mark.parametrize("named", [None, "", " "])
+def test_without_a_compiler_fused_is_not_missed_and_phases_is_refused(
+    named: str | None, no_cc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    for named in (None, "", " "):
-        if named is not None:
-            monkeypatch.setenv("CC", named)
-        assert not loads()
-        assert library.trouble() is None
+    without = script(tmp_path / "python", "echo No module named ziglang >&2; exit 1")
+    monkeypatch.setattr(sys, "executable", str(without))
+    if named is not None:
+        monkeypatch.setenv("CC", named)
+    assert not loads()
+    assert library.trouble() is None
+    assert the_refusal_of_phases() == (
+        "phases.c cannot be compiled here (cc: No such file or directory; ziglang: No module named "
+        "ziglang); install a C compiler or the package ziglang, or name a compiler in CC"
+    )
+
+
+def test_where_cc_is_missing_or_fails_ziglang_compiles_and_writes_nothing_but_the_library(
+    no_cc: Path, cache: Path, tmp_path: Path
+) -> None:
+    code = built.__wrapped__("float32").code
+    assert code.made_by().startswith(b"Clang")
+    script(no_cc / "cc", "exit 1")
+    assert built.__wrapped__("float32").code.made_by() == code.made_by()
+    assert [path.name.partition("-")[0] for path in cache.iterdir()] == ["phases"]
+    assert {path.name for path in tmp_path.iterdir()} == {"bin", "cache"}
 
 
 @needs_compiler

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from pcworker.errors import InputError, first_line
-from pcworker.kernels.compiler import CompilerError, compiled
+from pcworker.kernels.compiler import CompilerError, compiled, named_compiler
 from pcworker.machine.cache import cache_folder
 
 PHASES = Path(__file__).with_name("phases.c")
@@ -61,9 +61,13 @@ def _load(flags: tuple[str, ...]) -> ctypes.CDLL:
     try:
         return ctypes.CDLL(str(compiled(PHASES, flags)))
     except CompilerError as error:
+        if named := named_compiler():
+            raise InputError(
+                f"CC={named} does not compile {PHASES.name} ({error}); correct CC, or unset it"
+            ) from None
         raise InputError(
-            f"{PHASES.name} cannot be compiled here ({error}); install a C compiler, or name one "
-            "in CC"
+            f"{PHASES.name} cannot be compiled here ({error}); install a C compiler or the package "
+            "ziglang, or name a compiler in CC"
         ) from None
     except OSError as error:
         raise InputError(

@@ -10,7 +10,6 @@ and 0.35 to 0.39 ms. A trial alone took 0.251 and 0.624 ms by torch.compile, whi
 """
 
 import ctypes
-import os
 from ctypes import POINTER, Structure, c_float, c_int32, c_void_p
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +18,7 @@ from pathlib import Path
 import torch
 
 from pcworker.errors import first_line
-from pcworker.kernels.compiler import CompilerError, compiled
+from pcworker.kernels.compiler import CompilerError, compiled, named_compiler
 from pcworker.machine.cache import cache_folder
 
 SOURCE = Path(__file__).with_name("fused.c")
@@ -81,7 +80,7 @@ def attempt() -> tuple[ctypes.CDLL | None, str | None]:
     try:
         return ctypes.CDLL(str(compiled(SOURCE, FLAGS))), None
     except CompilerError as error:
-        if not (named := os.environ.get("CC", "").strip()):
+        if not (named := named_compiler()):
             return None, None
         return None, (
             f"CC={named} does not compile fused.c ({error}): torch trains in its place, with the "
