@@ -50,10 +50,10 @@ store: $(VENV)/installed
 test: $(VENV)/installed
 	$(RUN) pytest
 
-# Without a C compiler torch trains: it gives the same bits, but ten times slower. That leaves the
-# tests the time to kill something while it trains.
+# A debug build of the kernels gives the same bits, but ten times slower. That leaves the tests the
+# time to kill something while it trains.
 test-faults: $(VENV)/installed
-	CC=no-compiler $(RUN) pytest -m 'faults and not long'
+	ZILSWEEP_DEBUG_BUILD=1 $(RUN) pytest -m 'faults and not long'
 
 # not run by CI: before an issue is resolved
 test-long: $(VENV)/installed

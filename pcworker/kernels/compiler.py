@@ -20,6 +20,9 @@ from pcworker.machine.cache import cache_folder
 from pcworker.machine.disk import Folders, replace
 from pcworker.machine.processor import processor_fingerprint
 
+DEBUG_BUILD = "ZILSWEEP_DEBUG_BUILD"
+"""An environment variable. If it is 1, sources are compiled without optimisation and with what a
+debugger needs. Training is then slow, and gives the same bits."""
 _ZIG_CACHES = ("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR")
 """The environment variables with the folders in which zig keeps what it can make again. Without
 them it writes into the home, which may be read-only."""
@@ -42,6 +45,8 @@ def compiled(source: Path, flags: Sequence[str]) -> Path:
     fails, the package ziglang. Raises CompilerError if none of them can, and OSError if the library
     cannot be kept.
     """
+    if os.environ.get(DEBUG_BUILD) == "1":
+        flags = [*flags, "-O0", "-g"]  # of two flags -O the last one counts
     if named := named_compiler():
         return _kept_or_compiled(source, flags, _words(named))
     failures = []

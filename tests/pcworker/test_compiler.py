@@ -16,6 +16,7 @@ from power_loss import Disk
 from running import ROOT
 
 from pcworker.errors import InputError
+from pcworker.kernels.compiler import DEBUG_BUILD
 from pcworker.kernels.exactness import try_exactness
 from pcworker.kernels.fixed.library import built
 from pcworker.kernels.fused import library
@@ -30,7 +31,8 @@ needs_compiler = pytest.mark.skipif(
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """An empty cache."""
     monkeypatch.setenv("ZILSWEEP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("CC", raising=False)
+    for name in ("CC", DEBUG_BUILD):
+        monkeypatch.delenv(name, raising=False)
     library.attempt.cache_clear()
     yield tmp_path / "cache"
     library.attempt.cache_clear()
@@ -172,6 +174,15 @@ def test_where_cc_is_missing_or_fails_ziglang_compiles_and_writes_nothing_but_th
     assert built.__wrapped__("float32").code.made_by() == code.made_by()
     assert [path.name.partition("-")[0] for path in cache.iterdir()] == ["phases"]
     assert {path.name for path in tmp_path.iterdir()} == {"bin", "cache"}
+
+
+@needs_compiler
+def test_a_debug_build_is_another_library(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for value, builds in (("0", 0), ("1", 1), ("", 1)):
+        monkeypatch.setenv(DEBUG_BUILD, value)
+        assert loads()
+        assert sum(b".debug_info" in path.read_bytes() for path in cache.iterdir()) == builds
+    assert len(list(cache.iterdir())) == 2
 
 
 @needs_compiler

@@ -7,8 +7,10 @@ also compared with stock torch, and f with the standard library's decimal number
 
 import ctypes
 import os
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from decimal import Decimal, localcontext
 from itertools import islice, product
 from pathlib import Path
@@ -22,6 +24,7 @@ from torch import nn
 
 from pcworker.data.batches import Chunk
 from pcworker.data.randomness import initial_parameters
+from pcworker.kernels.compiler import DEBUG_BUILD, zig
 from pcworker.kernels.fixed.evaluation import is_right
 from pcworker.kernels.fixed.gathered import PixelLists
 from pcworker.kernels.fixed.kernel import FixedKernel, fixed_kernel
@@ -248,7 +251,6 @@ OTHER_BUILDS = {
     "AVX-512": ("-march=skylake-avx512",),
     "5 workers in reverse": ("-march=native", "-O1", "-DWORKERS=5", "-DTURN=4"),
     "1009 workers shuffled": ("-march=native", "-O1", "-DWORKERS=1009", "-DTURN=400"),
-    "without optimisation": ("-march=native", "-O0"),
 }
 NEEDS = {
     "plain x86-64": ("sse2",),
@@ -262,6 +264,27 @@ def test_every_build_gives_the_same_digests(name: str) -> None:
     if not processor_has(*NEEDS.get(name, ())):
         pytest.skip(f"this processor cannot run the build for {name}")
     assert digest_of_a_small_sweep(OTHER_BUILDS[name]) == digest_of_a_small_sweep()
+
+
+@pytest.fixture
+def fresh() -> Iterator[None]:
+    """A process that has not compiled anything."""
+    built.cache_clear()
+    yield
+    built.cache_clear()
+
+
+@pytest.mark.parametrize("compiler", ["cc", "ziglang"])
+@pytest.mark.usefixtures("fresh")
+def test_a_debug_build_gives_the_same_digests(
+    compiler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = digest_of_a_small_sweep()
+    built.cache_clear()
+    monkeypatch.setenv(DEBUG_BUILD, "1")
+    if compiler == "ziglang":
+        monkeypatch.setenv("CC", shlex.join(zig()))
+    assert digest_of_a_small_sweep() == expected
 
 
 def test_fma_in_software_gives_the_same_digests() -> None:
