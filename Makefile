@@ -5,8 +5,8 @@ VENV := .venv
 PEERS := .venv-peers
 RUN := $(VENV)/bin/python -m
 
-.PHONY: help mnist figure3 table3 table4 benchmark peers store test test-faults test-long check \
-	constraints clean
+.PHONY: help mnist figure3 table3 table4 benchmark peers store test test-faults test-long \
+	test-portable check constraints clean
 
 help:
 	@echo "make mnist    the full grid of Figure 3, one seed, one epoch, into ./results"
@@ -18,6 +18,7 @@ help:
 	@echo "make test     the tests        make check   format, lint, types, import rules"
 	@echo "make test-faults   what is lost when workers, nodes, drivers and stores fail (nothing)"
 	@echo "make test-long     proofs, full lengths, other builds: what CI does not run"
+	@echo "make test-portable the defined bits on other processors, in the emulator QEMU"
 
 mnist: $(VENV)/installed
 	$(RUN) jobs.mnist_ablation --store results --sweep mnist
@@ -58,6 +59,10 @@ test-faults: $(VENV)/installed
 # not run by CI: before an issue is resolved
 test-long: $(VENV)/installed
 	$(RUN) pytest -m long
+
+# not run by CI: it needs qemu-user and, for one of its builds, gcc-aarch64-linux-gnu
+test-portable: $(VENV)/installed
+	$(RUN) pytest -m portable
 
 check: $(VENV)/installed
 	$(RUN) ruff format --check .
