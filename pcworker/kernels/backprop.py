@@ -1,10 +1,13 @@
 """Backpropagation, the reference: torch.nn.Linear, torch.autograd and torch.optim.SGD, one trial.
 
-It shares nothing with the code of inference but the initial parameters and the batches.
+It shares nothing with the code of inference but the initial parameters and the batches. Of SGD it
+calls the function, because the class imports torch's compiler, for which a worker would start more
+than a second later.
 """
 
 import torch
 from torch import Tensor, nn
+from torch.optim.sgd import sgd
 
 from pcworker.data.batches import Batch, Chunk
 from pcworker.data.randomness import initial_parameters
@@ -33,7 +36,6 @@ class Backprop:
             self._linears.insert(0, linear)
             modules += [linear, _MODULES[config.activation]()]
         self._network = nn.Sequential(*modules[:-1])  # the output layer is linear
-        self._optimiser = torch.optim.SGD(self._network.parameters(), lr=config.alpha)
         self.squares = torch.zeros(
             config.batch_size, config.widths[0], dtype=torch.float64, device=device
         )
@@ -42,12 +44,28 @@ class Backprop:
 
     def update(self, batch: Batch, rate: float) -> None:
         """Makes one weight update. `rate` is the learning rate of a sum over the batch."""
-        self._optimiser.param_groups[0]["lr"] = rate
-        self._optimiser.zero_grad()
+        self._network.zero_grad()
         errors = batch.targets - self._network(batch.inputs)
         (0.5 * (errors * errors).sum()).backward()
-        self._optimiser.step()
+        self._descend(rate)
         self.squares[: len(errors)] += errors.detach().double().square_()
+
+    @torch.no_grad()
+    def _descend(self, rate: float) -> None:
+        """Does what `torch.optim.SGD.step` does for this learning rate."""
+        parameters: list[Tensor] = list(self._network.parameters())
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        sgd(
+            parameters,
+            gradients,
+            [None] * len(parameters),
+            lr=rate,
+            weight_decay=0,
+            momentum=0,
+            dampening=0,
+            nesterov=False,
+            maximize=False,
+        )
 
     def train(self, chunk: Chunk, rate: float) -> None:
         """Makes the weight updates of a chunk."""

@@ -29,7 +29,8 @@ def prepare_device(device: str, *, gpus: int, cpus: int) -> torch.device:
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it for determinism
     torch.set_num_threads(max(1, cpus))
-    torch.use_deterministic_algorithms(True)
+    # torch.use_deterministic_algorithms does the same, but imports torch's compiler for it.
+    torch.set_deterministic_debug_mode("error")
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     if device == "cpu" or (device == "auto" and gpus == 0):

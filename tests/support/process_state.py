@@ -73,7 +73,7 @@ STATE: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
     ),
     (torch.get_num_threads, torch.set_num_threads),
     (torch.get_default_dtype, torch.set_default_dtype),
-    (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
+    (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
     (gc.isenabled, set_garbage_collection),
     (INTERRUPTED.is_set, set_interrupted),
 )
