@@ -137,7 +137,7 @@ def watched(planted: Planted) -> Iterator[Watched]:
             return False
 
         try:
-            wait_until(look, process)
+            wait_until(look, process, every=0.25)
             seen.code = process.wait(timeout=PATIENCE_S)
         finally:
             process.kill()

@@ -1,10 +1,10 @@
 """A sweep on a real Ray cluster: jobs, tokens, what is shipped, and nodes that go and come.
 
-The cluster is on this machine: a head without CPUs and two nodes of one CPU each, in token mode.
-What is submitted is a copy of the checkout, with things beside the sources that must stay here. The
-oracle of every table is the same sweep by the same sources without Ray; that of every digest is the
-engine in this process. The preflight, which starts processes on every node, is left out where it is
-not the point.
+The cluster is on this machine: a head without CPUs and two nodes of one CPU each, in token mode,
+that know the credentials of a store, as machines of a cloud with a role do. What is submitted is a
+copy of the checkout, with things beside the sources that must stay here. The oracle of every table
+is the same sweep by the same sources without Ray; that of every digest is the engine in this
+process. The preflight, which starts processes on every node, is left out where it is not the point.
 """
 
 import importlib
@@ -21,10 +21,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import faults
 import pytest
 import torch
 from made_up import made_up_digits
 from ray_clusters import PATIENCE_S, Node, RayCluster, clean_environment, ray_cluster, wait_until
+from seaweed import Seaweed
 from tables import equal_tables, read_tables
 
 from cluster.driver.dispatch import Dispatcher
@@ -36,6 +38,7 @@ from jobs.mnist_ablation.experiment import ABLATION, ablation_engine
 from jobs.mnist_ablation.sweep import mnist_ablation
 from pcworker.machine.provenance import code_sha256
 from pcworker.store.local import LocalStore
+from pcworker.store.s3 import S3Store
 from pcworker.store.tables import SHARD_TABLES, result_digest
 from pcworker.training.engine import Engine
 from pcworker.worker import Work
@@ -52,8 +55,8 @@ BOTH = Resources(workers=2, cpus=1, gpus=0, device="cpu")
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[RayCluster]:
-    with ray_cluster() as cluster:
+def running(server: Seaweed) -> Iterator[RayCluster]:
+    with ray_cluster(extra=server.server.environment()) as cluster:
         yield cluster
 
 
@@ -344,18 +347,18 @@ def test_a_stopped_job_keeps_what_is_committed_and_the_same_submission_goes_on(
     ended = ("STOPPED", "FAILED", "SUCCEEDED")
     assert wait_until(lambda: jobs_of(cluster)["to-be-stopped"] in ended)
     assert jobs_of(cluster)["to-be-stopped"] == "STOPPED"
-    logs = run(*RAY_SUBMIT[:-1], "logs", "to-be-stopped", cwd=checkout, env=cluster.environment())
-    assert "interrupted: what is committed is kept; the same command goes on" in logs.stdout
-    assert "Traceback" not in logs.stdout
+    said = cluster.ask("/api/jobs/to-be-stopped/logs")["logs"]
+    assert "interrupted: what is committed is kept; the same command goes on" in said
+    assert "Traceback" not in said
     after = commits(tmp_path)
     assert before.items() <= after.items()
     assert len(after) < len(NETWORKS)
 
     finished = ray_submit(cluster, checkout, tmp_path, *sweep)
     assert finished.code == 0, finished.said
-    said = re.search(r"(\d+) committed already", finished.stdout)
-    assert said
-    assert int(said[1]) >= len(after)
+    already = re.search(r"(\d+) committed already", finished.stdout)
+    assert already
+    assert int(already[1]) >= len(after)
     assert after.items() <= commits(tmp_path).items()
     assert_equal_results(tmp_path, local)
 
@@ -415,6 +418,30 @@ def test_the_one_gpu_of_a_mixed_cluster_is_shared_and_never_replaced_by_a_cpu(
 
 
 # ---------------------------------------------------------------- nodes that go and come
+
+
+def test_a_submitted_sweep_outlives_a_lost_node_and_uses_one_that_joins(
+    cluster: RayCluster, server: Seaweed, undisturbed: LocalStore, tmp_path: Path
+) -> None:
+    """As on machines of a cloud: the sweep is submitted, and its results are in an object store."""
+    store = S3Store(f"s3://{server.server.bucket}/nodes", server.server.endpoint)
+    job = ("jobs.mnist_ablation", "--store", store.url, *faults.SWEEP)
+    options = ("--workers", "2", "--no-preflight")
+    with faults.running("jobs.submit", "--", *job, *options, extra=cluster.environment()) as driver:
+        driver.wait_for(lambda: len(faults.unfinished(store)) == 2, "two shards with checkpoints")
+        cluster.kill(cluster.nodes[0])
+        before = faults.commits(store)
+        cluster.add()
+        done = driver.end()
+    assert done.code == 0, done.stdout + done.stderr
+    lost = {row["shard_id"] for row in faults.failures(store)}
+    assert {row["kind"] for row in faults.failures(store)} == {"lost"}
+    again = [event for event in done.events("committed") if "resumed_from" in event]
+    assert {event["shard"] for event in again} <= lost  # from the lost node's checkpoint
+    # one on the node that joined, unless the rest was done before it was there
+    assert len(done.events("worker")) in (2, 3)
+    faults.assert_trained_once(store)
+    faults.assert_nothing_lost(store, before, undisturbed)
 
 
 @pytest.fixture

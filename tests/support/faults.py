@@ -75,7 +75,8 @@ class Job:
 
         what  names the condition in the message of the failure
         """
-        met = wait_until(lambda: bool(condition()), self.process)
+        # 5 looks a second: many conditions list a store over HTTP
+        met = wait_until(lambda: bool(condition()), self.process, every=0.2)
         assert met, f"never: {what}\n{self.stdout}\n{self.stderr}"
 
     def says(self, text: str) -> None:
@@ -185,7 +186,8 @@ def unfinished(store: Store) -> dict[str, int]:
         of = KEYS.parse(key)
         if of and of.kind == "checkpoint":
             found[of.shard] = max(found.get(of.shard, 0), int(of.epoch))
-    return {shard: epoch for shard, epoch in found.items() if shard not in commits(store)}
+    done = commits(store) if found else {}
+    return {shard: epoch for shard, epoch in found.items() if shard not in done}
 
 
 def read_tables(store: Store) -> dict[str, pa.Table]:

@@ -243,13 +243,17 @@ def wait_until(
     condition: Callable[[], bool],
     process: "subprocess.Popen[str] | None" = None,
     patience: float = PATIENCE_S,
+    every: float = 0.05,
 ) -> bool:
     """Waits until `condition` is true, for `patience` seconds at most and not after `process` has
-    ended. Returns whether it became true."""
+    ended. Returns whether it became true.
+
+    every  the seconds between two looks
+    """
     deadline = time.monotonic() + patience
     pause = threading.Event()
     while not (met := condition()) and time.monotonic() < deadline:
         if process is not None and process.poll() is not None:
             return condition()
-        pause.wait(0.05)
+        pause.wait(every)
     return met
