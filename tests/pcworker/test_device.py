@@ -1,5 +1,8 @@
 """Where a worker computes: what it was given, or an error; never something else."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -45,6 +48,20 @@ def test_what_numbers_depend_on_is_recorded() -> None:
     assert recorded["threads"] == 1
     assert recorded["deterministic_algorithms"] is True
     assert recorded["tf32"] is False
+
+
+START = """
+import sys
+from pcworker.kernels.exactness import require_exact
+from pcworker.machine.device import prepare_device
+require_exact(prepare_device("cpu", gpus=0, cpus=1))
+sys.exit("torch._dynamo" in sys.modules)
+"""
+
+
+def test_a_worker_starts_without_torchs_compiler() -> None:
+    """To import it takes as long as to import torch."""
+    assert subprocess.run([sys.executable, "-c", START]).returncode == 0
 
 
 @pytest.mark.gpu
