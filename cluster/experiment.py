@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from rich.console import Console
 
+    from cluster.results.audit import Published
     from cluster.results.collect import Collected
     from cluster.sweeps.plan import Plan
     from pcworker.store.commit import Commit
@@ -100,6 +101,8 @@ class Experiment:
 
     # what the collector does
     derived: Mapping[str, Derived] = field(default_factory=dict)
+    published: Callable[[Mapping[str, "pa.Table"]], "Published"] | None = None
+    """Compares the trials of collected tables with published digests. None: none are published."""
     report: Callable[["Console", "Collected"], None]
     """Prints the results as tables for a person to read."""
     figures: Callable[[Mapping[str, "pa.Table"]], Mapping[str, bytes]] = lambda tables: {}

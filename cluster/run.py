@@ -21,6 +21,7 @@ from cluster.sweeps.plan import Plan, Shard, adopt_plan, make_plan, store_plan
 from cluster.sweeps.preview import cost_line, expected_time, print_plan
 from cluster.sweeps.sweep import Sweep
 from pcworker.errors import InputError
+from pcworker.machine.processor import SAME_EVERYWHERE
 from pcworker.machine.provenance import command_line, provenance
 from pcworker.plain import as_json
 from pcworker.store.patient import PatientStore
@@ -47,6 +48,8 @@ class RunOptions:
     """Used to estimate the cost of a plan. None: no cost is printed."""
     local_debug: bool
     """True: train in this process, without Ray."""
+    same_everywhere: bool
+    """True: torch's own sums have the same bits on all x86 processors with AVX2."""
 
     def __post_init__(self) -> None:
         if self.price_per_gpu_hour is not None and not self.plan_only:
@@ -78,6 +81,11 @@ def run_sweep(
     opened = open_store(options.store, options.s3_endpoint)
     name = sweep.default_name(experiment.prefix) if options.sweep is None else options.sweep
     plan = adopt_plan(opened, make_plan(experiment, sweep, name))
+    if options.same_everywhere and plan.sums == "fixed":
+        raise InputError(
+            "--same-everywhere is for --sums library: the fixed sums have the same bits on every "
+            "machine anyway; leave one of them out"
+        )
     opened.check()
     store = PatientStore(opened, lambda message: console.print(message, style="yellow"))
     done = read_commits(store, plan)
@@ -127,24 +135,30 @@ def _run(
         checkpoint_every=options.checkpoint_every,
         preflight=not options.no_preflight,
         expected=str(expected),
+        environment=_environment(plan.experiment, options),
     )
-    followed, quarantined = drive(assignment, _site(plan.experiment, options, console), console)
+    followed, quarantined = drive(assignment, _site(assignment, options, console), console)
     took = (time.monotonic() - started) / 60
     console.print(f"Took {took:.1f} minutes; expected were {expected.wall_seconds / 60:.1f}.")
     return followed, quarantined
 
 
+def _environment(experiment: Experiment, options: RunOptions) -> dict[str, str]:
+    """The environment variables with which a worker's process starts."""
+    return {**experiment.environment, **(SAME_EVERYWHERE if options.same_everywhere else {})}
+
+
 def _site(
-    experiment: Experiment, options: RunOptions, console: Console
+    assignment: Assignment, options: RunOptions, console: Console
 ) -> AbstractContextManager[Site]:
     """Chooses the site where the workers are to run."""
     if not options.local_debug:
         return on_ray(ray_environment(options.address), options.resources)
-    given = experiment.environment.items()
+    given = assignment.environment.items()
     if lacking := [f"{name}={value}" for name, value in given if os.environ.get(name) != value]:
         console.print(
             f"A worker's process would start with {' '.join(lacking)}, and this one did not: "
-            "measured times may differ.",
+            "measured times, and torch's own sums, may differ.",
             style="yellow",
             soft_wrap=True,
         )

@@ -144,6 +144,11 @@ _RUN = [
         help="With --plan: also estimate the cost. The currency does not matter.",
     ),
     click.option(
+        "--same-everywhere", is_flag=True,
+        help="With --sums library: start workers so that torch's own sums have the same bits on "
+        "all x86 processors with AVX2.",
+    ),
+    click.option(
         "--local-debug", is_flag=True,
         help="Train in this process, one shard at a time, without Ray, so that a debugger can "
         "stop in a trial.",
@@ -152,6 +157,13 @@ _RUN = [
 checkpoint_option = click.option(
     "--checkpoint-every", type=click.IntRange(0), default=1, show_default=True,
     help="Epochs between two checkpoints of a shard; 0: no checkpoints.",
+)  # fmt: skip
+
+
+sums_option = click.option(
+    "--sums", type=click.Choice(CHOICES["sums"]), default="fixed", show_default=True,
+    help="The order in which products add up. fixed: a defined one, with the same bits on every "
+    "machine; library: that of torch.nn.Linear, whose bits depend on the processor.",
 )  # fmt: skip
 
 

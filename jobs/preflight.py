@@ -16,7 +16,14 @@ from cluster.preflight.before import find_out, print_verdicts
 from cluster.preflight.checks import verdicts
 from cluster.preflight.verdicts import failed
 from jobs.experiments import DEFAULT_EXPERIMENT, EXPERIMENTS
-from jobs.options import console, help_text, main, preflight_options, resources_from
+from jobs.options import (
+    console,
+    help_text,
+    main,
+    preflight_options,
+    resources_from,
+    sums_option,
+)
 from pcworker.store.store import open_store
 
 
@@ -28,11 +35,13 @@ from pcworker.store.store import open_store
     show_default=True,
     help="Experiment whose data must be found; --data says where they are.",
 )
+@sums_option
 @preflight_options
 def command(
     store: str,
     s3_endpoint: str | None,
     experiment: str,
+    sums: str,
     data: Path | None,
     address: str | None,
     **given: Any,
@@ -40,7 +49,9 @@ def command(
     """The command line: see the module's docstring."""
     needs = resources_from(given)
     opened = open_store(store, s3_endpoint)
-    found = find_out(opened, needs, EXPERIMENTS[experiment], data, ray_environment(address))
+    asked = EXPERIMENTS[experiment]
+    sums = sums if asked.exact else "library"
+    found = find_out(opened, needs, asked, sums, data, ray_environment(address))
     made = verdicts(found)
     print_verdicts(made, console)
     return 2 if failed(made) else 0

@@ -66,8 +66,8 @@ class Work:
     """The driver's command line, which is stored beside every result."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """The environment variables with which a worker's process must start."""
-    tries_exactness: bool = True
-    """True if a worker refuses to start on a device that is not exact."""
+    exact_sums: str | None = "fixed"
+    """The sums of its trials, if a worker is to refuse to start on a device that is not exact."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,8 @@ class Worker:
         self._store = PatientStore(work.store)
         self._require_the_drivers_store()
         device = prepare_device(work.device, gpus=place.gpus, cpus=work.cpus)
-        self._trouble = require_exact(device).kernel_trouble if work.tries_exactness else None
+        sums = work.exact_sums
+        self._trouble = None if sums is None else require_exact(device, sums).kernel_trouble
         self._engine = work.make_engine(data, device)
         # This is read now, because the sources may be edited while the worker lives.
         here = replace(provenance(work.command), hostname=place.hostname)
@@ -149,7 +150,7 @@ class Worker:
             meanwhile()
 
         report(0.0)
-        maker = result_fingerprint(self._where)
+        maker = result_fingerprint(self._where, trials[0].configuration.sums)
         checkpoints = Checkpoints(self._store, self._keys, shard_id, attempt_id, maker, trials)
         every, epochs = self._work.checkpoint_every, trials[0].configuration.epochs
         keeps = 0 < every < epochs

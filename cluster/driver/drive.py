@@ -5,7 +5,7 @@ killed at any time, and the next one goes on.
 """
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -55,6 +55,8 @@ class Assignment:
     """True if the driver, and every worker, first looks for what would break the sweep."""
     expected: str
     """About how long it takes, in words."""
+    environment: Mapping[str, str]
+    """Environment variables with which the workers' processes start."""
 
 
 def drive(
@@ -126,9 +128,10 @@ def _look(assignment: Assignment, site: Site, console: Console) -> None:
         site.cluster,
         store=assignment.opened,
         needs=assignment.resources,
-        experiment=assignment.plan.experiment,
+        plan=assignment.plan,
         left=assignment.left,
         data=assignment.data,
+        environment=assignment.environment,
         console=console,
     )
 
@@ -144,8 +147,8 @@ def _work(assignment: Assignment) -> Work:
         command=tuple(command_line()),
         make_engine=experiment.engine,
         tables=experiment.tables,
-        environment=experiment.environment,
-        tries_exactness=assignment.preflight and experiment.exact,
+        environment=assignment.environment,
+        exact_sums=assignment.plan.sums if assignment.preflight and experiment.exact else None,
     )
 
 

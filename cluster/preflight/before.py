@@ -1,6 +1,6 @@
 """The preflight as a whole, for `jobs.preflight` and for every job that is about to start."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from cluster.preflight.findings import Found, RayFound
 from cluster.preflight.node import versions
 from cluster.preflight.store import look_at_store
 from cluster.preflight.verdicts import RUN_ANYWAY, Verdict, failed, summary
-from cluster.sweeps.plan import Shard
+from cluster.sweeps.plan import Plan, Shard
 from pcworker.errors import DataError, InputError
 from pcworker.store.store import Store
 
@@ -24,11 +24,17 @@ _STYLES = {"FAIL": "red", "warn": "yellow"}
 
 
 def find_out(
-    store: Store, needs: Resources, experiment: Experiment, data: Path | None, address: str | None
+    store: Store,
+    needs: Resources,
+    experiment: Experiment,
+    sums: str,
+    data: Path | None,
+    address: str | None,
 ) -> Found:
     """Finds out everything that can be known without a sweep.
 
     experiment  the experiment, which knows what `data` must be
+    sums        the sums that its trials would have
     address     the address that `ray_environment` returned; None: a local Ray is started
     """
     # Importing these imports ray, which reads its environment at that moment.
@@ -44,10 +50,10 @@ def find_out(
     ray: RayFound | str
     try:
         with connected(address, ships=True) as cluster:
-            ray = look_at_ray(cluster, needs, images=images)
+            ray = look_at_ray(cluster, needs, sums=sums, images=images)
     except InputError as error:
         ray = str(error)
-    return Found(look_at_store(store), ray, what, no_data, versions())
+    return Found(look_at_store(store), ray, what, no_data, versions(), sums=sums)
 
 
 def print_verdicts(made: Sequence[Verdict], console: Console) -> None:
@@ -60,27 +66,32 @@ def require_ready(
     cluster: "Connection | None",
     store: Store,
     needs: Resources,
-    experiment: Experiment,
+    plan: Plan[Any],
     left: Sequence[Shard],
     data: Any,
+    environment: Mapping[str, str],
     console: Console,
 ) -> None:
     """Prints one line if every check passes, and otherwise the verdicts that are not ok. Raises
     InputError if the sweep should not start.
 
-    cluster  the cluster that the workers will use. None: they need none, and only the store and
-             the data are looked at
-    left     the shards that are to run
-    data     the data that were found for the workers
+    cluster      the cluster that the workers will use. None: they need none, and only the store
+                 and the data are looked at
+    left         the shards of the plan that are to run
+    data         the data that were found for the workers
+    environment  variables with which the workers' processes will start
     """
+    experiment = plan.experiment
+    images = experiment.images_of(data)
     found = Found(
         look_at_store(store),
-        None if cluster is None else _look_at(cluster, needs, experiment.images_of(data)),
+        None if cluster is None else _look_at(cluster, needs, plan.sums, images, environment),
         experiment.data_name(data),
         None,
         versions(),
         needed_bytes=sum(experiment.stored_bytes(shard.trials) for shard in left),
         exact=experiment.exact,
+        sums=plan.sums,
     )
     made = verdicts(found)
     bad = [verdict for verdict in made if verdict.status in _STYLES]
@@ -96,9 +107,22 @@ def require_ready(
         console.print(summary(made))
 
 
-def _look_at(cluster: "Connection", needs: Resources, images: str | None) -> RayFound:
+def _look_at(
+    cluster: "Connection",
+    needs: Resources,
+    sums: str,
+    images: str | None,
+    environment: Mapping[str, str],
+) -> RayFound:
     # Importing this imports ray, which reads its environment at that moment.
     from cluster.preflight.look import look_at_ray
 
     # A local Ray's workers test this machine themselves a few seconds later, by `require_exact`.
-    return look_at_ray(cluster, needs, images=images, ask_nodes=not cluster.local)
+    return look_at_ray(
+        cluster,
+        needs,
+        sums=sums,
+        images=images,
+        environment=environment,
+        ask_nodes=not cluster.local,
+    )

@@ -105,3 +105,5 @@ class Found:
     """The bytes that the sweep's weights take in the store, at most. None: there is no sweep."""
     exact: bool = True
     """True if the results of the sweep rely on exactness."""
+    sums: str = "fixed"
+    """The sums of its trials."""

@@ -46,15 +46,19 @@ def look_at_ray(
     to: Connection,
     needs: Resources,
     *,
+    sums: str,
     images: str | None = None,
+    environment: Mapping[str, str] | None = None,
     ask_nodes: bool = True,
     node_s: float = NODE_S,
 ) -> RayFound:
     """Looks at the cluster that this process is connected to.
 
-    images     a directory that every node must see; None: there is none
-    ask_nodes  False: the nodes themselves are not asked; this is for a local Ray
-    node_s     seconds in which a node must answer
+    sums         those of the trials, as in a configuration
+    images       a directory that every node must see; None: there is none
+    environment  variables with which the workers' processes will start
+    ask_nodes    False: the nodes themselves are not asked; this is for a local Ray
+    node_s       seconds in which a node must answer
     """
     try:
         require_room(nodes(), needs)
@@ -65,7 +69,9 @@ def look_at_ray(
     context = ray.get_runtime_context()
     return RayFound(
         local=to.local,
-        nodes=_ask_nodes(needs, images, node_s) if ask_nodes and no_room is None else (),
+        nodes=_ask_nodes(needs, sums, images, environment or {}, node_s)
+        if ask_nodes and no_room is None
+        else (),
         no_room=no_room,
         idle_gpus=sum(node.get("GPU", 0.0) for node in nodes()) if unasked else 0.0,
         demands_token=demands_token(context.gcs_address),
@@ -84,18 +90,28 @@ def demands_token(gcs: str) -> bool | None:
     return False
 
 
-def _ask_nodes(needs: Resources, images: str | None, node_s: float) -> tuple[NodeFound, ...]:
+def _ask_nodes(
+    needs: Resources,
+    sums: str,
+    images: str | None,
+    environment: Mapping[str, str],
+    node_s: float,
+) -> tuple[NodeFound, ...]:
     """Asks each node with room for a worker, all at the same time."""
     living = _living()
     asked = {n["NodeID"]: n for n in living if workers_that_fit([n["Resources"]], needs)}
     host = ray.remote(num_cpus=0, max_retries=0)(host_facts)
-    device = ray.remote(num_cpus=0, num_gpus=needs.gpus, max_retries=0)(_device_facts)
+    how: dict[str, Any] = {"num_cpus": 0, "num_gpus": needs.gpus, "max_retries": 0}
+    if environment:  # A runtime environment costs Ray time, even an empty one.
+        how["runtime_env"] = {"env_vars": dict(environment)}
+    device = ray.remote(**how)(_device_facts)
     # Only nodes with a free GPU are asked about it. On the others the task would wait for as long
     # as another sweep keeps the GPUs, which may be hours.
     idle = available_resources_per_node()
     free = [n for n in asked if idle.get(n, asked[n]["Resources"]).get("GPU", 0.0) >= needs.gpus]
     hosts = {(n, "host"): _on(host, n).remote(_folder(asked[n]), images) for n in asked}
-    devices = {(n, "device"): _on(device, n).remote(needs.device, int(needs.cpus)) for n in free}
+    asks = (needs.device, int(needs.cpus), sums)
+    devices = {(n, "device"): _on(device, n).remote(*asks) for n in free}
     said = _answers(hosts | devices, node_s)
     clocks = _clocks([node for node in asked if not said[node, "host"].silence])
     nobody = _Answer({"busy": "its GPUs are at work"}, None)
@@ -127,9 +143,9 @@ def _node(
     return NodeFound(name, ahead_s=ahead_s, gpus=gpus, **known)
 
 
-def _device_facts(device: str, cpus: int) -> dict[str, Any]:
+def _device_facts(device: str, cpus: int, sums: str) -> dict[str, Any]:
     """Runs on a node, where Ray has assigned the GPUs."""
-    return device_facts(device, gpus=len(ray.get_gpu_ids()), cpus=cpus)
+    return device_facts(device, gpus=len(ray.get_gpu_ids()), cpus=cpus, sums=sums)
 
 
 def _clocks(asked: list[str]) -> dict[str, float]:

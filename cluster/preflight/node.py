@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pcworker.errors import InputError
 from pcworker.machine.provenance import code_sha256, library_versions
-from pcworker.trials.trial import ENGINE_VERSION
+from pcworker.trials.configuration import Configuration
 
 ANSWER_S = 5
 """Seconds in which the dashboard must answer."""
@@ -26,7 +26,7 @@ one that listens on 127.0.0.1 only does not."""
 
 def versions() -> dict[str, str]:
     """The versions that must be equal on all machines of a sweep, by name."""
-    code = {"engine": str(ENGINE_VERSION), "code": code_sha256()[:12]}
+    code = {"engine": str(Configuration.engine_version), "code": code_sha256()[:12]}
     return {"python": platform.python_version(), **library_versions(), **code}
 
 
@@ -40,18 +40,18 @@ def host_facts(folder: str, images: str | None) -> dict[str, Any]:
     return facts | {"lacks_images": images is not None and not Path(images).is_dir()}
 
 
-def device_facts(device: str, *, gpus: int, cpus: int) -> dict[str, Any]:
-    """The device that `prepare_device` chooses for these arguments, and how exactly it computes, by
-    the field names of `NodeFound`."""
+def device_facts(device: str, *, gpus: int, cpus: int, sums: str) -> dict[str, Any]:
+    """The device that `prepare_device` chooses for these arguments, and how exactly it computes
+    trials with these sums, by the field names of `NodeFound`."""
     # This imports torch, which is wanted only where something is computed.
     from pcworker.kernels.exactness import try_exactness
 
     facts: dict[str, Any] = {}
     try:
         chosen, facts["device"], facts["free_memory"] = _device(device, gpus, cpus)
+        return facts | asdict(try_exactness(chosen, sums))
     except InputError as error:
         return {"device_trouble": str(error)}
-    return facts | asdict(try_exactness(chosen))
 
 
 def disk(folder: str) -> tuple[int, int]:

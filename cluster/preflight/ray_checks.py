@@ -87,6 +87,10 @@ def _exactness(found: Found, ray: RayFound) -> Judged:
         for way in dict.fromkeys(ways.values())
     )
     what = f"Z-IL equals torch.autograd bit for bit; {how}"
+    devices = {node.device for node in tried}
+    if found.exact and found.sums == "library" and len(devices) > 1:
+        what = f"{what}; torch's own sums may differ between {' and '.join(sorted(devices))}"
+        return Judged("warn", what, "give --same-everywhere, or leave out --sums library")
     if found.exact and any(node.packing == "alone" for node in tried):
         remedy = "trials are trained one by one there, slower; with --cpus-per-worker 1 perhaps not"
         return Judged("warn", what, remedy)

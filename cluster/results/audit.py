@@ -1,8 +1,9 @@
 """The determinism audit: results that were computed more than once must be equal bit for bit.
 
 The audit costs no extra training. Every shard trains copies of its BP twins anyway. An attempt that
-finished after another one had committed, or was killed before its commit, has left its results. And
-sweeps that are collected together may hold the same trials.
+finished after another one had committed, or was killed before its commit, has left its results.
+Sweeps that are collected together may hold the same trials. And the digests of some trials are
+published.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,16 @@ from cluster.results.reading import read_all
 from pcworker.store.commit import Commit, FinishedAttempt, read_attempt
 from pcworker.store.store import Store
 from pcworker.text import in_a_line
+
+
+@dataclass(frozen=True)
+class Published:
+    """The comparison of trials with digests that are published."""
+
+    compared: int = 0
+    """The number of trials whose digests are published."""
+    differing: tuple[str, ...] = ()
+    """A line for each of them that has other bits."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +46,18 @@ class Audit:
     """The number of trials that were left out because another sweep's copy of them was kept."""
     differing_duplicates: tuple[str, ...]
     """A line for each such trial whose results differ from those that were kept."""
+    published: Published
+    """The comparison with published digests."""
 
     @property
     def differing(self) -> tuple[str, ...]:
         """All lines. Their order is that of the fields."""
-        return (*self.differing_copies, *self.differing_attempts, *self.differing_duplicates)
+        return (
+            *self.differing_copies,
+            *self.differing_attempts,
+            *self.differing_duplicates,
+            *self.published.differing,
+        )
 
 
 Repeated = tuple[Commit, FinishedAttempt]
@@ -47,10 +65,14 @@ Repeated = tuple[Commit, FinishedAttempt]
 
 
 def audit(
-    commits: Sequence[Commit], repeated: Sequence[Repeated], duplicates: Sequence[Duplicate]
+    commits: Sequence[Commit],
+    repeated: Sequence[Repeated],
+    duplicates: Sequence[Duplicate],
+    published: Published,
 ) -> Audit:
     """Compares the copies of BP trials with the trials themselves, and repeated attempts with the
-    committed ones. Duplicates have been compared already, as they were read."""
+    committed ones. Duplicates have been compared already, as they were read, and so have published
+    digests."""
     copies = list(_copies(commits))
     return Audit(
         copies=len(copies),
@@ -76,6 +98,7 @@ def audit(
             for each in duplicates
             if each.differing
         ),
+        published=published,
     )
 
 

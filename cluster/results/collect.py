@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from cluster.experiment import Experiment, Experiments
-from cluster.results.audit import Audit, audit, read_repeated
+from cluster.results.audit import Audit, Published, audit, read_repeated
 from cluster.results.reading import (
     Committed,
     Unread,
@@ -83,7 +83,8 @@ def stored_plans(store: Store, names: Iterable[str], experiments: Experiments) -
     """Reads the plans of the sweeps `names`, each once, in the order of their names.
 
     Raises InputError if a name is not one of a sweep (before anything is read), if a sweep has no
-    plan, or if the sweeps belong to different experiments, because those have no tables in common.
+    plan, or if the sweeps belong to different experiments or engines, because those have no tables
+    or no numbers in common.
     """
     asked = sorted(set(names))
     SweepKeys(*asked)  # It raises for a name that is not plain.
@@ -91,6 +92,9 @@ def stored_plans(store: Store, names: Iterable[str], experiments: Experiments) -
     if len(kinds := {plan.experiment.name: plan.name for plan in plans}) > 1:
         which = " and ".join(f"{name} (of the experiment {kind})" for kind, name in kinds.items())
         raise InputError(f"sweeps {which} have no tables in common; collect them one by one")
+    if len(engines := {plan.engine_version: plan.name for plan in plans}) > 1:
+        which = " and ".join(f"{name} (of engine {version})" for version, name in engines.items())
+        raise InputError(f"sweeps {which} have different numbers; collect them one by one")
     return plans
 
 
@@ -111,15 +115,20 @@ def collect(store: Store, plans: Sequence[Plan]) -> Collected:
         "missing": str(len(missing)),
         "commits": str(len(committed.commits)),
     }
+    tables = _tables(plans, committed, failures, missing, metadata)
+    compare = plans[0].experiment.published
     return Collected(
         plans=tuple(plans),
-        tables=_tables(plans, committed, failures, missing, metadata),
+        tables=tables,
         missing=tuple(trial for _, trial in missing),
         damaged=(*committed.damaged, *damaged),
         unread=tuple(committed.unread),
         listed=frozenset((*committed.listed, *recorded)),
         audit=audit(
-            committed.commits, read_repeated(store, committed.beside), committed.duplicates
+            committed.commits,
+            read_repeated(store, committed.beside),
+            committed.duplicates,
+            compare(tables) if compare else Published(),
         ),
         alone=_packed(committed.commits, "alone"),
         not_invariant=_packed(committed.commits, "irreproducible"),

@@ -22,6 +22,7 @@ from pcworker.store.result import Tables
 from pcworker.store.sealed import unseal
 from pcworker.store.store import Store
 from pcworker.store.tables import FailureRow
+from pcworker.trials.older import not_said
 
 Unread = tuple[Plan[Any], Shard[Any]]
 """A shard whose commit or tables cannot be read, and its plan."""
@@ -202,13 +203,28 @@ def _read_shard(
     if commit is None:
         return None
     key = plan.keys.commit(shard.shard_id)
-    parts = {file.table: read_file(store, file, key) for file in commit.files}
+    rows, version = plan.experiment.tables.row_types, plan.engine_version
+    parts = {
+        file.table: _with_todays_columns(read_file(store, file, key), rows[file.table], version)
+        for file in commit.files
+    }
     if not _are_rows_of(parts, commit, plan.experiment.tables):
         raise DamagedError(
             f"{store.describe(key)} names tables with other columns, or with rows of other trials, "
             "than the plan's shard; delete it and submit the sweep again to run its shard anew"
         )
     return commit, parts
+
+
+def _with_todays_columns(rows: pa.Table, row: type, engine_version: int) -> pa.Table:
+    """The rows of a table of the dataclass `row` that this engine has written, with the columns
+    that were added since. They hold what that engine did."""
+    schema = schema_of(row)
+    for name, value in not_said(engine_version).items():
+        if name in schema.names and name not in rows.column_names:
+            place = schema.names.index(name)
+            rows = rows.add_column(place, schema.field(name), [[value] * len(rows)])
+    return rows
 
 
 def _are_rows_of(parts: dict[str, pa.Table], commit: Commit, tables: Tables) -> bool:

@@ -13,6 +13,9 @@ def print_remarks(console: Console, collected: Collected) -> None:
     are damaged."""
     if remark := _audit_remark(collected.audit):
         console.print(remark)
+    if (published := collected.audit.published).compared:
+        same = published.compared - len(published.differing)
+        console.print(f"{same} of {published.compared} trials have the published bits.")
     for line in collected.audit.differing:
         console.print(line, style="red", soft_wrap=True)
     if collected.audit.differing:

@@ -19,7 +19,8 @@ from pcworker.plain import from_json
 from pcworker.store.keys import SCHEMA_VERSION, SweepKeys, is_part
 from pcworker.store.sealed import seal, unseal
 from pcworker.store.store import Store
-from pcworker.trials.trial import ENGINE_VERSION, C, Trial
+from pcworker.trials.older import as_read, as_written
+from pcworker.trials.trial import C, Trial
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,27 @@ class Plan(Generic[C]):
     def trials(self) -> tuple[Trial[C], ...]:
         """All trials, in the order of their shards."""
         return tuple(trial for shard in self.shards for trial in shard.trials)
+
+    @property
+    def engine_version(self) -> int:
+        """The version of the engine that trains its trials, or has trained them."""
+        return self.shards[0].trials[0].engine_version
+
+    @property
+    def is_older(self) -> bool:
+        """True if an older engine has trained its trials, so that it cannot be continued."""
+        todays: int = self.experiment.configuration.engine_version
+        return self.engine_version < todays
+
+    @property
+    def sums(self) -> str:
+        """The sums of its trials."""
+        return self.shards[0].trials[0].configuration.sums
+
+    def trial_ids(self, cell: Cell[C]) -> list[str]:
+        """The ids of a cell's trials, one for each seed."""
+        configuration, version = cell.configuration, self.engine_version
+        return [Trial(configuration, seed, version).trial_id for seed in self.seeds]
 
     @cached_property
     def keys(self) -> SweepKeys:
@@ -110,8 +132,8 @@ def adopt_plan(store: Store, plan: Plan[C]) -> Plan[C]:
     """Returns `plan` with the shards of the plan that is stored under its name, or `plan` itself
     if none is stored yet.
 
-    Raises InputError if the name is taken by another trial set, DamagedError if the stored plan
-    cannot be read.
+    Raises InputError if the name is taken by another trial set or by an older engine's, and
+    DamagedError if the stored plan cannot be read.
     """
     try:
         stored = read_plan(store, plan.name, {plan.experiment.name: plan.experiment})
@@ -123,6 +145,12 @@ def adopt_plan(store: Store, plan: Plan[C]) -> Plan[C]:
         ) from error
     if stored is None:
         return plan
+    if stored.is_older:
+        raise InputError(
+            f"sweep {plan.name} is of engine {stored.engine_version}, and this is engine "
+            f"{plan.engine_version}, whose numbers differ: it can be collected, queried and "
+            "deleted, but not continued; choose another --sweep, or leave it out"
+        )
     if trial_set_fingerprint(stored.trials) != trial_set_fingerprint(plan.trials):
         raise InputError(
             f"sweep {plan.name} already holds another plan ({len(stored.trials)} trials, not these "
@@ -191,7 +219,7 @@ def plan_json(plan: Plan[Any]) -> dict[str, Any]:
     trials = plan.trials
     return {
         "schema_version": SCHEMA_VERSION,
-        "engine_version": ENGINE_VERSION,
+        "engine_version": plan.engine_version,
         "experiment": plan.experiment.name,
         "sweep": plan.name,
         "trial_set": trial_set_fingerprint(trials),
@@ -200,7 +228,7 @@ def plan_json(plan: Plan[Any]) -> dict[str, Any]:
             {
                 "panel": cell.panel,
                 "gamma": cell.gamma,
-                "trial_ids": [Trial(cell.configuration, seed).trial_id for seed in plan.seeds],
+                "trial_ids": plan.trial_ids(cell),
             }
             for cell in plan.cells
         ],
@@ -209,7 +237,12 @@ def plan_json(plan: Plan[Any]) -> dict[str, Any]:
             for shard in plan.shards
         ],
         "trials": [
-            {"trial_id": t.trial_id, "seed": t.seed, **asdict(t.configuration)} for t in trials
+            {
+                "trial_id": t.trial_id,
+                "seed": t.seed,
+                **as_written(asdict(t.configuration), t.engine_version),
+            }
+            for t in trials
         ],
     }
 
@@ -219,16 +252,18 @@ class _OtherExperiment(InputError):
 
 
 def _from_json(body: dict[str, Any], name: str, experiment: Experiment) -> Plan[Any]:
-    if (body["schema_version"], body["engine_version"]) != (SCHEMA_VERSION, ENGINE_VERSION):
+    known, version = experiment.configuration.engine_version, body["engine_version"]
+    if body["schema_version"] != SCHEMA_VERSION or version not in range(1, known + 1):
         raise ValueError(
-            f"schema {body['schema_version']} and engine {body['engine_version']}, "
-            f"not {SCHEMA_VERSION} and {ENGINE_VERSION}"
+            f"schema {body['schema_version']} and engine {version}, "
+            f"not {SCHEMA_VERSION} and at most {known}"
         )
     stored = from_json(_StoredPlan, body)
     trials = {}
     for row in body["trials"]:
         found = from_json(_StoredTrial, row)
-        trials[found.trial_id] = Trial(from_json(experiment.configuration, row), found.seed)
+        configuration = from_json(experiment.configuration, as_read(row, version))
+        trials[found.trial_id] = Trial(configuration, found.seed, version)
     if not all(is_part("shard", shard.shard_id) for shard in stored.shards):
         raise ValueError("a shard's id is not a number and 8 hex digits")
     shards = tuple(
@@ -245,9 +280,8 @@ def _from_json(body: dict[str, Any], name: str, experiment: Experiment) -> Plan[
         raise ValueError("its parts contradict each other")
     if not all(shard.trials for shard in shards) or len({s.shard_id for s in shards}) < len(shards):
         raise ValueError("a shard is empty, or two have the same id")
-    if not shards or sorted(Sweep(plan.cells, plan.seeds).trials, key=_id) != sorted(
-        plan.trials, key=_id
-    ):
+    declared = {trial_id for cell in plan.cells for trial_id in plan.trial_ids(cell)}
+    if not shards or sorted(declared) != sorted(map(_id, plan.trials)):
         raise ValueError("its shards are not the trials of its cells, each once")
     return plan
 

@@ -32,7 +32,6 @@ from jobs.benchmark.contenders import (
     autograd,
     distance_apart,
     needed_arithmetic,
-    orders_for,
     stack,
     torch_stack,
 )
@@ -77,10 +76,9 @@ def contenders(
     by_rule: dict[str, Trial], widths: Sequence[int], supply: Supply, rate: float
 ) -> list[Contender]:
     """The contenders that run in this process, rule by rule."""
-    orders = orders_for(list(by_rule.values()), supply, rate)
     made = []
     for rule, trial in by_rule.items():
-        made += [stack(rule, trial, width, supply, orders, rate) for width in widths]
+        made += [stack(rule, trial, width, supply, rate) for width in widths]
         if rule == BP.name:
             made.append(autograd(trial, supply, rate))
         else:

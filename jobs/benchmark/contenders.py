@@ -15,13 +15,9 @@ from pcworker.data.batches import Batch, Chunk, pixels, target_values
 from pcworker.data.mnist import Digits
 from pcworker.data.randomness import batch_order
 from pcworker.equations.rules import BP
-from pcworker.errors import InputError
 from pcworker.kernels.backprop import Backprop
-from pcworker.kernels.fused.agreement import choose_fused
-from pcworker.kernels.fused.gathered import Gathered
-from pcworker.kernels.fused.library import Orders, trouble
-from pcworker.kernels.fused.trial import FusedTrial
-from pcworker.kernels.probe import Probe
+from pcworker.kernels.fixed.gathered import PixelLists
+from pcworker.kernels.fixed.trial import FixedTrial
 from pcworker.kernels.program import program
 from pcworker.kernels.stack import Stack
 from pcworker.trials.configuration import Configuration
@@ -108,63 +104,34 @@ class _Blocks:
         return Times(0.0 if self._ready else made - started, time.perf_counter() - made)
 
 
-def orders_for(trials: Sequence[Trial], supply: Supply, rate: float) -> Orders:
-    """The orders of summation with which `fused.c` trains these trials of one seed. A short
-    training compares it with torch first.
-
-    Raises InputError if `fused.c` may not be used for them.
-    """
-    config = trials[0].configuration
-    probe = Probe(
-        batches={trials[0].seed: list(supply.chunk(0).batches())[:3]},
-        samples=supply.samples,
-        tests=config.batch_size,
-        rate=rate,
-        device=CPU,
-    )
-    orders = choose_fused(trials, probe)
-    if orders is None:
-        needs = (
-            "it needs a C compiler (cc, or CC), AVX2 or AVX-512, hidden widths that are multiples "
-            "of 16, and sums that torch adds up in an order which it knows"
-        )
-        raise InputError(
-            f"network {config.network}: our fast path cannot train it here, and it is what is "
-            f"measured; {trouble() or needs}"
-        )
-    return orders
-
-
-def stack(
-    rule: str, trial: Trial, width: int, supply: Supply, orders: Orders, rate: float
-) -> Contender:
+def stack(rule: str, trial: Trial, width: int, supply: Supply, rate: float) -> Contender:
     """Our fast kernel: `width` trials of one seed, which share their batches and the lists that are
-    made of these."""
-    made = [FusedTrial(trial, orders) for _ in range(width)]
-    some = supply.chunk(0)
-    first = Gathered(Chunk(some.inputs[:1], some.targets[:1], []), orders.block)
+    made of these. Raises InputError if it cannot be compiled."""
+    made = [FixedTrial(trial) for _ in range(width)]
+    some, build = supply.chunk(0), made[0].build
+    first = PixelLists(Chunk(some.inputs[:1], some.targets[:1], []), build)
 
     def anew() -> None:
         """Starts again from the initial weights, in other memory. A trial may be 10 % slower for
         the place of its memory, and without this one place would decide the whole run."""
-        made[:] = [FusedTrial(trial, orders) for _ in range(width)]
+        made[:] = [FixedTrial(trial) for _ in range(width)]
         # An update at rate 0 touches the memory, so that the timed updates find its pages there.
         train(first, 0.0)
 
-    def train(gathered: Gathered, rate: float) -> None:
+    def train(lists: PixelLists, rate: float) -> None:
         for member in made:
-            member.train(gathered, rate)
+            member.train(lists, rate)
 
     def learn(chunk: Chunk) -> Callable[[], object]:
-        gathered = Gathered(chunk, orders.block)
-        return lambda: train(gathered, rate)
+        lists = PixelLists(chunk, build)
+        return lambda: train(lists, rate)
 
     blocks = _Blocks(supply, learn, before=anew)
     return Contender(OURS, rule, width, blocks, lambda: _arrays(made[0].parameters()))
 
 
 def torch_stack(rule: str, trial: Trial, width: int, supply: Supply, rate: float) -> Contender:
-    """The same trials by torch's batched operations, which train where `fused.c` cannot be used."""
+    """The same trials by torch's batched operations, in torch's sums."""
     made = Stack([trial] * width, CPU)
 
     def learn(chunk: Chunk) -> Callable[[], object]:

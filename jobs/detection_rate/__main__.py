@@ -29,6 +29,7 @@ from jobs.options import (
     main,
     run_options,
     split,
+    sums_option,
 )
 
 HORIZONS = Listed(lambda text: None if text == "l_max-1" else int(text), "HORIZONS")
@@ -66,6 +67,7 @@ HORIZONS = Listed(lambda text: None if text == "l_max-1" else int(text), "HORIZO
     "--minibatches", type=int, default=10, show_default=True,
     help="Minibatches of test digits in each stage.",
 )  # fmt: skip
+@sums_option
 @run_options
 def command(**given: Any) -> int:
     """Runs the sweep that the options declare. The module's docstring is the help text."""

@@ -22,6 +22,7 @@ class DetectionConfiguration:
     of a trial, so each list must have only one spelling.
     """
 
+    engine_version: ClassVar[int] = Configuration.engine_version
     epochs: ClassVar[int] = 1
     """A shard has no checkpoints, and one digest of the weights that it trained."""
     rule: ClassVar[str] = FA_Z_IL.name
@@ -45,6 +46,8 @@ class DetectionConfiguration:
     """The last inference steps up to which spikes are counted. Inference runs to the largest."""
     tolerances: str
     """The largest values of |eps| that count as zero."""
+    sums: str
+    """As in `pcworker.trials.configuration`."""
 
     def __post_init__(self) -> None:
         if self.weights not in WEIGHT_CHOICES:
@@ -102,6 +105,7 @@ class DetectionConfiguration:
             gamma=self.gamma,
             alpha=self.alpha,
             batch_size=self.batch_size,
+            sums=self.sums,
             **values,
         )
 
@@ -120,6 +124,7 @@ def detection_configuration(
     alpha: float = 0.001,
     batch_size: int = 20,
     minibatches: int = 10,
+    sums: str = "fixed",
 ) -> DetectionConfiguration:
     """Makes a configuration, with each list in increasing order. A horizon of None is l_max - 1.
 
@@ -139,6 +144,7 @@ def detection_configuration(
         stages=_text(stages),
         horizons=_text(last if horizon is None else horizon for horizon in horizons),
         tolerances=_text(float(tolerance) + 0.0 for tolerance in tolerances),
+        sums=sums,
     )
 
 

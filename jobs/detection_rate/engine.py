@@ -1,8 +1,7 @@
 """Trains a network by BP, and watches the inference of Fa-Z-IL at several stages of the training.
 
-The training is plain BP (torch.autograd), which gives the same weights as Z-IL. At each stage, a
-stack of Fa-Z-IL trials, one for each t_d, runs literal inference on test digits, with copies of
-these weights.
+The training is plain BP (torch.autograd), which gives the same weights as Z-IL. At each stage, one
+trial of Fa-Z-IL for each t_d runs literal inference on test digits, with copies of these weights.
 """
 
 import time
@@ -16,15 +15,14 @@ import torch
 from jobs.detection_rate.configuration import T_D, DetectionConfiguration
 from jobs.detection_rate.counts import count
 from jobs.detection_rate.results import Detected, DetectionResult
+from jobs.detection_rate.watching import watched_errors
 from pcworker.data.batches import Batch
 from pcworker.data.dataset import DataSet
 from pcworker.data.mnist import Digits
-from pcworker.equations.inference import State
 from pcworker.errors import InputError
-from pcworker.kernels.backprop import Backprop
-from pcworker.kernels.stack import Stack
+from pcworker.kernels.choice import Reference, reference
 from pcworker.training.measures import to_numpy
-from pcworker.trials.digests import network_digest
+from pcworker.trials.digests import network_digest, nonfinite_digest
 from pcworker.trials.trial import Trial
 
 Errors = dict[int, list[np.ndarray]]
@@ -56,7 +54,7 @@ class DetectionEngine:
         [trial] = trials
         config = trial.configuration
         self._require_digits(config)
-        network = Backprop(Trial(config.training, trial.seed), self.data.device)
+        network = reference(Trial(config.training, trial.seed), self.data.device)
         training = self._training(config, trial.seed)
         detected: list[Detected] = []
         done = 0
@@ -71,12 +69,12 @@ class DetectionEngine:
             trial=trial,
             detected=detected,
             finite=network.finite(),
-            twins={trial.twin.trial_id: [network_digest(to_numpy(network.parameters()))]},
+            twins={trial.twin.trial_id: [_digest(network, done)]},
             wall_seconds=time.monotonic() - started,
             updates=done,
         )
 
-    def errors(self, trial: Trial[DetectionConfiguration], network: Backprop) -> Errors:
+    def errors(self, trial: Trial[DetectionConfiguration], network: Reference) -> Errors:
         """The prediction errors of every inference step, for all minibatches.
 
         Each minibatch begins with a copy of the weights of `network`, which does not change.
@@ -84,27 +82,11 @@ class DetectionEngine:
         config = trial.configuration
         learning = config.weights == "learning"
         watched = T_D if learning else T_D[:1]  # if weights are still, t_d does not matter
-        stack = Stack([Trial(config.inference(t_d), trial.seed) for t_d in watched], self._device)
-        seen: list[list[np.ndarray]] = []
-
-        def watch(state: State) -> None:
-            seen.append([eps.cpu().numpy().copy() for eps in state.eps])
-
-        steps = config.horizon_list[-1] + 1
-        for batch in self.data.test_batches(config.training, config.minibatches):
-            _copy(network, stack)
-            stack.update({trial.seed: batch}, config.alpha if learning else 0.0, watch)
-        by_layer = [
-            # [minibatches x steps, R, B, n] to [R, steps, samples, n]
-            np.concatenate(np.split(np.stack(layer), len(seen) // steps), axis=2).swapaxes(0, 1)
-            for layer in zip(*seen, strict=True)
-        ]
-        place = {t.configuration.t_d: k for k, t in enumerate(stack.trials)}
-        return {t_d: [eps[place[t_d if learning else T_D[0]]] for eps in by_layer] for t_d in T_D}
-
-    @property
-    def _device(self) -> torch.device:
-        return self.data.device
+        trials = [Trial(config.inference(t_d), trial.seed) for t_d in watched]
+        batches = self.data.test_batches(config.training, config.minibatches)
+        rate = config.alpha if learning else 0.0
+        errors = watched_errors(trials, network.parameters(), batches, rate, self.data.device)
+        return {t_d: errors[watched.index(t_d) if learning else 0] for t_d in T_D}
 
     def _training(self, config: DetectionConfiguration, seed: int) -> Iterator[Batch]:
         """Yields the minibatches of BP, epoch after epoch, without end."""
@@ -120,12 +102,10 @@ class DetectionEngine:
             )
 
 
-@torch.no_grad()
-def _copy(network: Backprop, stack: Stack) -> None:
-    for place in range(len(stack.trials)):
-        for theirs, ours in zip(network.parameters(), stack.parameters(place), strict=True):
-            for value, parameter in zip(theirs, ours, strict=True):
-                parameter.copy_(value)
+def _digest(network: Reference, updates: int) -> str:
+    if not network.finite():
+        return nonfinite_digest(updates)
+    return network_digest(to_numpy(network.parameters()))
 
 
 def _detected(config: DetectionConfiguration, stage: int, errors: Errors) -> Iterator[Detected]:

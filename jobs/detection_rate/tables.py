@@ -32,6 +32,7 @@ class DetectionRow:
     wall_seconds: float | None = None
     """The seconds that the whole shard took."""
     origin: Origin
+    engine_version: int
 
 
 def planned_detection(
@@ -45,6 +46,7 @@ def planned_detection(
         hidden_layers=trial.configuration.training.hidden_layers,
         status=status,
         origin=origin,
+        engine_version=trial.engine_version,
     )
 
 

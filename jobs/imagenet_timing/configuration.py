@@ -28,6 +28,8 @@ class TimingConfiguration:
     rule does not use is None.
     """
 
+    engine_version: ClassVar[int] = 1
+    sums: ClassVar[str] = "library"
     epochs: ClassVar[int] = 1
     """A shard is timed in one go, and has no checkpoints."""
 

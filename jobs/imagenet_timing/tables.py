@@ -45,6 +45,7 @@ class TimingRow:
     wall_seconds: float | None = None
     """The seconds that the whole shard took."""
     origin: Annotated[Origin, Without(("device",))]
+    engine_version: int
 
 
 def planned_timing(trial: Trial[TimingConfiguration], origin: Origin, status: str) -> TimingRow:
@@ -59,6 +60,7 @@ def planned_timing(trial: Trial[TimingConfiguration], origin: Origin, status: st
         device=origin.device,
         status=status,
         origin=origin,
+        engine_version=trial.engine_version,
     )
 
 

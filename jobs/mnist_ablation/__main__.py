@@ -35,6 +35,7 @@ from jobs.options import (
     rules_option,
     run_options,
     split,
+    sums_option,
 )
 
 
@@ -61,6 +62,7 @@ from jobs.options import (
     "with the same bits for IL and Z-IL.  [default: layerwise; literal for Fa-Z-IL]",
 )
 @choice("arithmetic", "displacement", "textbook: eps = x - mu as printed, which rounds.")
+@sums_option
 @choice("dtype", "float32", "")
 @choice("activation", "sigmoid", "")
 @click.option("--bias", is_flag=True, help="With biases (the paper has none).")

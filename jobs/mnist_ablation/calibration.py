@@ -54,7 +54,7 @@ def speeds_from(values: Mapping[str, Any]) -> Speeds:
     """Reads what `speeds` prints. Raises KeyError, TypeError or ValueError for anything else."""
     plain = {name: float(values[name]) for name in ("backprop", "batch", "noise", "epoch")}
     return Speeds(
-        fused=KernelCosts(**values["fused"]), torch=KernelCosts(**values["torch"]), **plain
+        compiled=KernelCosts(**values["compiled"]), torch=KernelCosts(**values["torch"]), **plain
     )
 
 

@@ -19,8 +19,8 @@ TRAINING_SAMPLES = 60_000
 
 @dataclass(frozen=True)
 class KernelCosts:
-    """What a trial costs with one kernel, in microseconds. The kernels are `fused.c` and a stack of
-    torch's operations."""
+    """What a trial costs with one kernel, in microseconds. The kernels are the ones in C, whose
+    costs are nearly equal, and a stack of torch's operations."""
 
     per_weight: float
     """The cost of one weight in a weight update, which predicts with it and changes it."""
@@ -34,7 +34,7 @@ class KernelCosts:
 class Speeds:
     """What the parts of a shard's work cost, in microseconds of one core."""
 
-    fused: KernelCosts
+    compiled: KernelCosts
     torch: KernelCosts
     backprop: float
     """A weight update of BP by torch.autograd, whose calls cost more than its arithmetic."""
@@ -47,7 +47,7 @@ class Speeds:
 
 
 TABLE = Speeds(
-    fused=KernelCosts(per_weight=0.00045, per_unit=0.042, calls=0.0),
+    compiled=KernelCosts(per_weight=0.00045, per_unit=0.042, calls=0.0),
     torch=KernelCosts(per_weight=0.0018, per_unit=0.04, calls=16.0),
     backprop=500.0,
     batch=100.0,
@@ -89,7 +89,7 @@ def shard_seconds(trials: Sequence[Trial], speeds: Speeds = TABLE) -> float:
     seeds = {trial.seed for trial in trials}
     copies = {trial.twin for trial in trials} - set(trials)
     copy = trial_cost(config.twin(), speeds)
-    if fused_knows(config):
+    if kernel is speeds.compiled:
         copy = kernel.per_weight * sum(n * m for n, m in pairwise(config.widths))
     noisy = any(trial.configuration.noisy for trial in trials)
     noise = speeds.noise * sum(config.widths[1:-1]) * noisy
@@ -110,4 +110,5 @@ def shard_bytes(trials: Sequence[Trial]) -> int:
 
 
 def _kernel(config: Configuration, speeds: Speeds) -> KernelCosts:
-    return speeds.fused if fused_knows(config) else speeds.torch
+    in_c = config.sums == "fixed" or fused_knows(config)
+    return speeds.compiled if in_c else speeds.torch

@@ -12,9 +12,9 @@ import pyarrow as pa
 from cluster.sweeps.plan import Plan
 from cluster.sweeps.sweep import Cell
 from jobs.mnist_ablation.tables import DivergenceRow, Statistics
+from pcworker.row import Row
 from pcworker.store.commit import Commit
 from pcworker.trials.digests import combine
-from pcworker.trials.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,7 @@ def divergence_rows(
     declared: dict[Cell, dict[str, Outcome | None]] = defaultdict(dict)
     for plan in plans:
         for cell in plan.cells:
-            ids = (Trial(cell.configuration, seed).trial_id for seed in plan.seeds)
-            declared[cell] |= {trial_id: outcomes.get(trial_id) for trial_id in ids}
+            declared[cell] |= {each: outcomes.get(each) for each in plan.trial_ids(cell)}
     return [divergence_row(cell, trials) for cell, trials in declared.items()]
 
 
@@ -113,13 +112,7 @@ def _outcomes(
         for commit in commits
         for twin, digests in commit.twins.items()
     }
-    shas = defaultdict(list)
-    weights = tables["weights"].select(["trial_id", "layer", "parameter", "sha256"]).to_pylist()
-    for row in sorted(weights, key=lambda row: (row["layer"], row["parameter"] != "weight")):
-        shas[row["trial_id"]].append(row["sha256"])
-    epochs = defaultdict(list)
-    for row in sorted(tables["epochs"].to_pylist(), key=lambda row: row["epoch"]):
-        epochs[row["trial_id"]].append(row)
+    shas, epochs = parameter_shas(tables), epochs_of_trials(tables)
     outcomes = {}
     for row in tables["trials"].to_pylist():
         trial_id = row["trial_id"]
@@ -128,3 +121,20 @@ def _outcomes(
         twin = last_digests.get((row["shard_id"], row["attempt_id"], twins[trial_id]))
         outcomes[trial_id] = outcome(epochs[trial_id], combine(shas[trial_id]) == twin)
     return outcomes
+
+
+def parameter_shas(tables: Mapping[str, pa.Table]) -> Mapping[str, list[str]]:
+    """The sha256 of the final parameters, layer by layer, weight before bias, by trial id."""
+    shas: Mapping[str, list[str]] = defaultdict(list)
+    weights = tables["weights"].select(["trial_id", "layer", "parameter", "sha256"]).to_pylist()
+    for row in sorted(weights, key=lambda row: (row["layer"], row["parameter"] != "weight")):
+        shas[row["trial_id"]].append(row["sha256"])
+    return shas
+
+
+def epochs_of_trials(tables: Mapping[str, pa.Table]) -> Mapping[str, list[Row]]:
+    """The rows of the table `epochs`, from the first epoch on, by trial id."""
+    epochs: Mapping[str, list[Row]] = defaultdict(list)
+    for row in sorted(tables["epochs"].to_pylist(), key=lambda row: row["epoch"]):
+        epochs[row["trial_id"]].append(row)
+    return epochs

@@ -10,6 +10,7 @@ from jobs.mnist_ablation.calibration import calibrated
 from jobs.mnist_ablation.cost import shard_bytes, shard_seconds, shard_updates
 from jobs.mnist_ablation.divergence import divergence_rows
 from jobs.mnist_ablation.packs import packs
+from jobs.mnist_ablation.published.comparison import compared_with_published
 from jobs.mnist_ablation.report import print_report
 from jobs.mnist_ablation.tables import DivergenceRow
 from pcworker.data.mnist import Digits, load_digits
@@ -53,6 +54,7 @@ ABLATION = Experiment(
     engine=ablation_engine,
     tables=SHARD_TABLES,
     derived={"divergence": Derived(DivergenceRow, divergence_rows)},
+    published=compared_with_published,
     report=print_report,
     figures=_figures,
     figure_files=("figure3.png", "figure3.svg"),

@@ -17,14 +17,12 @@ from pcworker.data.batches import Chunk
 from pcworker.data.dataset import DataSet
 from pcworker.data.mnist import Digits
 from pcworker.equations.rules import IL, Z_IL
-from pcworker.kernels.backprop import Backprop
-from pcworker.kernels.fused.agreement import find_orders
-from pcworker.kernels.fused.evaluation import FusedTest
-from pcworker.kernels.fused.gathered import Gathered
-from pcworker.kernels.fused.library import load
-from pcworker.kernels.fused.trial import FusedTrial
+from pcworker.kernels.fixed.evaluation import FixedTest
+from pcworker.kernels.fixed.gathered import PixelLists
+from pcworker.kernels.fixed.library import built
+from pcworker.kernels.fixed.reference import FixedBackprop
+from pcworker.kernels.fixed.trial import FixedTrial
 from pcworker.kernels.stack import Stack
-from pcworker.kernels.torch_operations import fraction_wrong
 from pcworker.machine.device import prepare_device
 from pcworker.training.measures import distance, to_numpy
 from pcworker.trials.configuration import Configuration, configuration
@@ -46,35 +44,23 @@ def measure() -> dict[str, object]:
     short = Trial(configuration(network=_NETWORK, rule=Z_IL.name), 0)
     config, twin = short.configuration, short.twin
     plain = _chunk(data, config, noisy=False)
-    updates = len(plain.inputs)
-    orders = find_orders(config, {20, 10_000}) if load() else None
-    block = orders.block if orders else config.widths[-1]
+    updates, build = len(plain.inputs), built(config.dtype)
 
     def make(noisy: bool) -> None:
-        chunk = _chunk(data, config, noisy)
-        if orders:
-            Gathered(chunk, block)
+        PixelLists(_chunk(data, config, noisy), build)
 
     quiet = _seconds(lambda: make(False)) / updates
     drawing = _seconds(lambda: make(True)) / updates - quiet
-    backprop = Backprop(twin, device)
-    torchs = _kernel(lambda trial: _stack_seconds(trial, plain, WIDTH) / updates / WIDTH)
-    fused = torchs
+    backprop, lists, test = FixedBackprop(twin), PixelLists(plain, build), FixedTest(data, config)
     parameters = backprop.parameters()
-    measuring: Callable[[], object] = lambda: fraction_wrong(data, config, parameters)  # noqa: E731
-    if orders:
-        gathered = Gathered(plain, block)
-        fused = _kernel(lambda trial: _fused_seconds(FusedTrial(trial, orders), gathered) / updates)
-        test = FusedTest(data, config, orders)
-        measuring = lambda: test.error(parameters)  # noqa: E731
     apart = to_numpy(parameters)
     return {
-        "fused": fused,
-        "torch": torchs | {"calls": 0.0},
+        "compiled": _kernel(lambda trial: _compiled_seconds(trial, lists) / updates),
+        "torch": _kernel(lambda trial: _stack_seconds(trial, plain, WIDTH) / updates / WIDTH),
         "backprop": 1e6 * _seconds(lambda: backprop.train(plain, 1e-3)) / updates,
         "batch": 1e6 * quiet,
         "noise": 1e6 * drawing / sum(config.widths[1:-1]),
-        "epoch": 1e6 * (_seconds(measuring) + _seconds(lambda: distance(apart, apart))),
+        "epoch": 1e6 * _seconds(lambda: (test.error(parameters), distance(apart, apart))),
     }
 
 
@@ -104,8 +90,9 @@ def _stack_seconds(trial: Trial, chunk: Chunk, width: int) -> float:
     return _seconds(lambda: stack.train(by_seed, 1e-3)) * len(chunk.inputs) / len(few.inputs)
 
 
-def _fused_seconds(trial: FusedTrial, gathered: Gathered) -> float:
-    return _seconds(lambda: trial.train(gathered, 1e-3))
+def _compiled_seconds(trial: Trial, lists: PixelLists) -> float:
+    network = FixedTrial(trial)
+    return _seconds(lambda: network.train(lists, 1e-3))
 
 
 def _chunk(data: DataSet, config: Configuration, noisy: bool) -> Chunk:

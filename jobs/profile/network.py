@@ -11,13 +11,10 @@ from torch import Tensor
 from pcworker.clock.turns import spread, without_garbage_collection
 from pcworker.data.batches import CHUNK, Chunk
 from pcworker.data.dataset import DataSet
-from pcworker.errors import InputError
-from pcworker.kernels.backprop import Backprop
-from pcworker.kernels.fused.agreement import choose_fused
-from pcworker.kernels.fused.evaluation import FusedTest
-from pcworker.kernels.fused.gathered import Gathered
-from pcworker.kernels.fused.library import trouble
-from pcworker.kernels.fused.trial import FusedTrial
+from pcworker.kernels.fixed.evaluation import FixedTest
+from pcworker.kernels.fixed.gathered import PixelLists
+from pcworker.kernels.fixed.reference import FixedBackprop
+from pcworker.kernels.fixed.trial import FixedTrial
 from pcworker.kernels.kernel import Task
 from pcworker.training.measures import distance, to_numpy
 from pcworker.trials.configuration import Configuration
@@ -68,31 +65,22 @@ def time_network(trials: Sequence[Trial], data: DataSet, rounds: int) -> Network
     """Times trials of one network and one seed. In each round, every trial in turn makes 100 weight
     updates, with the batches of one epoch.
 
-    Raises InputError if `fused.c` cannot train the trials.
+    Raises InputError if `phases.c`, which trains them, cannot be compiled.
     """
     task = Task(data, trials)
     config, [twin], rate = task.config, task.twins, task.config.alpha
-    orders = choose_fused(trials, task.probe())
-    if orders is None:
-        needs = (
-            "it needs a C compiler (cc, or CC), AVX2 or AVX-512, and sums in an order that it knows"
-        )
-        raise InputError(
-            f"network {config.network}: fused.c, whose time is taken, cannot train it here: "
-            f"{trouble() or needs}"
-        )
-    members = [FusedTrial(trial, orders) for trial in task.inferring]
-    copy, backprop = FusedTrial(twin, orders), Backprop(twin, data.device)
-    test, clock, pixels = FusedTest(data, config, orders), Clock(), 0.0
+    members = [FixedTrial(trial) for trial in task.inferring]
+    copy, backprop = FixedTrial(twin), FixedBackprop(twin)
+    test, clock, pixels = FixedTest(data, config), Clock(), 0.0
     plain, noisy = (data.chunks(config, twin.seed, 1, noise) for noise in (False, True))
     next(plain)  # the first chunk of an epoch holds only one update
-    first = Gathered(next(noisy), orders.block)
+    first = PixelLists(next(noisy), copy.build)
     for member in members:
         member.train(first, rate)
 
-    def make(stream: Iterator[Chunk]) -> tuple[Chunk, Gathered]:
+    def make(stream: Iterator[Chunk]) -> tuple[Chunk, PixelLists]:
         chunk = next(stream)
-        return chunk, Gathered(chunk, orders.block)
+        return chunk, PixelLists(chunk, copy.build)
 
     def measure(parameters: Sequence[Sequence[Tensor]]) -> None:
         test.error(parameters)

@@ -1,6 +1,5 @@
 """Checks of whole trainings: 200 updates of every rule on made-up digits."""
 
-import math
 from collections.abc import Iterator, Mapping
 from functools import cache, partial
 from itertools import product
@@ -11,6 +10,7 @@ import torch
 
 from jobs.verify.check import MADE_UP_SEED, Check
 from pcworker.data.batches import Chunk, pixels, target_values
+from pcworker.data.randomness import Noise
 from pcworker.data.streams import Stream
 from pcworker.kernels.fixed.gathered import PixelLists
 from pcworker.kernels.fixed.library import Build
@@ -73,21 +73,12 @@ def made_up_minibatches(config: Configuration) -> Chunk:
     """The made-up digits as a trial learns them."""
     images, labels = made_up_digits()
     shape, dtype = (UPDATES, BATCH, -1), getattr(torch, config.dtype)
+    noise = Noise(MADE_UP_SEED, 1, config.widths[-2:0:-1])
     return Chunk(
         pixels(images, dtype).reshape(shape),
         target_values(labels, config).reshape(shape),
-        _noise(config) if config.noisy else [],
+        [normals.to(dtype) for normals in noise.draw(UPDATES, BATCH)] if config.noisy else [],
     )
-
-
-def draw_weights(parameters: list[list[torch.Tensor]]) -> None:
-    """Sets the parameters, by l, to those with which the page begins for "linear"."""
-    source = Stream(MADE_UP_SEED, "weights")
-    for layer in reversed(parameters):
-        bound = 1 / math.sqrt(layer[0].shape[1])
-        for parameter in layer:
-            drawn = source.uniform(parameter.numel(), bound).reshape(parameter.shape)
-            parameter.copy_(torch.from_numpy(drawn))
 
 
 def numbers_of(network: FixedTrial | FixedBackprop) -> Iterator[np.ndarray]:
@@ -103,7 +94,6 @@ def numbers_of(network: FixedTrial | FixedBackprop) -> Iterator[np.ndarray]:
 def trained(config: Configuration, build: Build, chunk: Chunk) -> FixedTrial:
     """A network after the weight updates of a chunk, by `train` of `phases.c`."""
     network = FixedTrial(Trial(config, MADE_UP_SEED), made=build)
-    draw_weights(network.parameters())
     network.train(PixelLists(chunk, build), config.alpha)
     return network
 
@@ -117,19 +107,5 @@ def _by_autograd(f: str, dtype: str, build: Build) -> Iterator[np.ndarray]:
     del build  # the reference chooses its own
     for config in varied("BP", f, dtype):
         network = FixedBackprop(Trial(config, MADE_UP_SEED))
-        draw_weights(network.parameters())
         network.train(made_up_minibatches(config), config.alpha)
         yield from numbers_of(network)
-
-
-def _noise(config: Configuration) -> list[torch.Tensor]:
-    hidden = config.widths[-2:0:-1]
-    drawn = (
-        Stream(MADE_UP_SEED, "noise", 1).normals(UPDATES * BATCH * sum(hidden)).reshape(UPDATES, -1)
-    )
-    parts = np.split(drawn, np.cumsum([BATCH * width for width in hidden])[:-1], axis=1)
-    dtype = getattr(torch, config.dtype)
-    return [
-        torch.from_numpy(part.reshape(UPDATES, BATCH, width)).to(dtype)
-        for part, width in zip(parts, hidden, strict=True)
-    ]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pcworker.data.randomness import batch_order, generator, noise
+from pcworker.data.randomness import Noise, batch_order
 from pcworker.trials.configuration import Configuration
 
 TARGETS = {"onehot": (0.0, 1.0), "soft": (0.03, 0.97)}
@@ -77,18 +77,16 @@ def epoch_chunks(
     The last minibatch is smaller if the batch size does not divide the number of samples.
     """
     order = batch_order(seed, epoch, len(images)).to(images.device)
-    source = generator(seed, "noise", epoch)
-    hidden = config.widths[-2:0:-1]
+    noise = Noise(seed, epoch, config.widths[-2:0:-1])
     dtype = getattr(torch, config.dtype)
     for updates, size in chunk_sizes(len(images), config.batch_size):
         chosen, order = order[: updates * size], order[updates * size :]
-        drawn = [noise(source, size, hidden) for _ in range(updates)] if noisy else []
         yield Chunk(
             pixels(images[chosen], dtype).reshape(updates, size, -1),
             target_values(labels[chosen], config).reshape(updates, size, -1),
             [
-                torch.stack(normals).to(device=images.device, dtype=dtype)
-                for normals in zip(*drawn, strict=True)
+                normals.to(device=images.device, dtype=dtype).contiguous()
+                for normals in (noise.draw(updates, size) if noisy else [])
             ],
         )
 

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
+from pcworker.data.generators import generator, image_order
 from pcworker.data.image_folder import look_over
-from pcworker.data.randomness import batch_order, generator
 from pcworker.errors import DataError
 
 SYNTHETIC_SAMPLES = 50_000
@@ -110,7 +110,7 @@ def minibatches(
 
     Raises DataError if an image cannot be read.
     """
-    order = (index for epoch in count(1) for index in batch_order(seed, epoch, len(samples)))
+    order = (index for epoch in count(1) for index in image_order(seed, epoch, len(samples)))
     chosen = iter(lambda: list(map(int, islice(order, batch_size))), [])
     how: dict[str, Any] = {"num_workers": loaders, "pin_memory": device.type == "cuda"}
     if loaders:

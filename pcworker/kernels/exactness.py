@@ -5,18 +5,23 @@ One network stands for all. What the shapes of a shard need, its worker tries be
 
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from pcworker.data.batches import Batch
 from pcworker.data.dataset import DataSet
 from pcworker.data.mnist import Digits
-from pcworker.data.randomness import generator
+from pcworker.data.streams import Stream
 from pcworker.equations.rules import IL, Z_IL
 from pcworker.errors import InputError
 from pcworker.kernels.backprop import Backprop
 from pcworker.kernels.choice import choose
+from pcworker.kernels.fixed.gathered import PixelLists
+from pcworker.kernels.fixed.kernel import require_cpu
+from pcworker.kernels.fixed.reference import FixedBackprop
+from pcworker.kernels.fixed.trial import FixedTrial
 from pcworker.kernels.fused.library import trouble
 from pcworker.kernels.kernel import Task
 from pcworker.kernels.packing import choose_packing
@@ -36,7 +41,7 @@ class Exactness:
     """The findings on a device."""
 
     exact: bool
-    """True if Z-IL's weights are those of torch.autograd and torch.optim.SGD, bit for bit."""
+    """True if Z-IL's weights are those of torch.autograd in the same sums, bit for bit."""
     packing: str
     """How torch may run trials: a `pcworker.kernels.kernel.Packing`."""
     kernel: str
@@ -46,10 +51,20 @@ class Exactness:
     wrong."""
 
 
-def try_exactness(device: torch.device) -> Exactness:
-    """Makes a few updates in every way, in about 0.1 s. Call `prepare_device` first."""
-    zil = Trial(configuration(network=TRIED_NETWORK, rule=Z_IL.name), _SEED)
-    il = Trial(configuration(network=TRIED_NETWORK, rule=IL.name, t=3, gamma=0.5), _SEED)
+def try_exactness(device: torch.device, sums: str) -> Exactness:
+    """Makes a few updates in every way, in about 0.1 s. Call `prepare_device` first.
+
+    sums  "fixed" or "library", as in a configuration
+
+    Raises InputError if there is no kernel for these sums on the device.
+    """
+    zil = Trial(configuration(network=TRIED_NETWORK, rule=Z_IL.name, sums=sums), _SEED)
+    if sums == "fixed":
+        require_cpu(device)
+        task = Task(made_up_data(device), (zil, zil.twin))
+        exact = _fixed_learns_as_backprop(zil, task)
+        return Exactness(exact, "stacked", choose(task).name)
+    il = Trial(replace(zil.configuration, rule=IL.name, t=3, gamma=0.5), _SEED)
     task = Task(made_up_data(device), (zil, il, zil.twin))
     probe = task.probe()
     exact = learns_as_backprop(zil, probe.batches[_SEED], probe.rate, device)
@@ -57,10 +72,10 @@ def try_exactness(device: torch.device) -> Exactness:
     return Exactness(exact, packing, kernel, trouble() if device.type == "cpu" else None)
 
 
-def require_exact(device: torch.device) -> Exactness:
+def require_exact(device: torch.device, sums: str) -> Exactness:
     """What is found on a device. Raises InputError if it is not exact, or if a trial does not
     repeat itself there."""
-    found = try_exactness(device)
+    found = try_exactness(device, sums)
     if not found.exact:
         trouble = "Z-IL's weights are not those of torch.autograd"
     elif found.packing == "irreproducible":
@@ -87,14 +102,25 @@ def learns_as_backprop(
     return True
 
 
+def _fixed_learns_as_backprop(trial: Trial, task: Task) -> bool:
+    """As `learns_as_backprop`, for the sums "fixed" and the first epoch of a task."""
+    inference, backprop = FixedTrial(trial), FixedBackprop(trial.twin)
+    for chunk in (chunks[trial.seed] for chunks in task.chunks(1)):
+        rate = task.config.rate(chunk.inputs.shape[1])
+        inference.train(PixelLists(chunk, inference.build), rate)
+        backprop.train(chunk, rate)
+    ours, theirs = ([p for layer in n.parameters() for p in layer] for n in (inference, backprop))
+    return equal_bits(ours, theirs)
+
+
 def made_up_data(device: torch.device) -> DataSet:
     """Digits of random pixels and labels, as many as a probe takes."""
-    source = generator(_SEED, "exactness")
+    source = Stream(_SEED, "exactness")
     samples = PROBE_UPDATES * configuration(rule=Z_IL.name).batch_size
 
-    def draw(high: int, *shape: int) -> torch.Tensor:
-        return torch.randint(high, shape, generator=source, dtype=torch.uint8)
+    def draw(high: int, count: int) -> np.ndarray:
+        return (source.integers(count) % np.uint64(high)).astype(np.uint8)
 
-    images = [draw(256, count, 784).numpy() for count in (samples, _TESTS)]
-    labels = [draw(10, count).numpy() for count in (samples, _TESTS)]
+    images = [draw(256, count * 784).reshape(count, 784) for count in (samples, _TESTS)]
+    labels = [draw(10, count) for count in (samples, _TESTS)]
     return DataSet(Digits(images[0], labels[0], images[1], labels[1]), device)

@@ -12,20 +12,27 @@ Program = tuple[tuple[str, int], ...]
 
 def program(trial: Trial) -> Program:
     """The program of the trial's rule and schedule."""
+    return tuple(operation for part in by_step(trial) for operation in part)
+
+
+def by_step(trial: Trial) -> list[Program]:
+    """The program in parts: the start, and then each inference step. BP has one step."""
     config = trial.configuration
     start = (*forward(config), ("clamp", 0))
     if not RULES[config.rule].infers:  # Eq. 2-4: errors go back through all layers, then all learn
         back = [("pull_back", l) for l in range(1, config.l_max)]
-        return (*start, ("compare", 0), *back, *(("learn", l) for l in range(config.l_max)))
-    return (
-        *start,
+        return [start, (("compare", 0), *back, *(("learn", l) for l in range(config.l_max)))]
+    return [
+        start,
         *(
-            ("learn_gated" if part.gated else operation, part.layer)
+            tuple(
+                ("learn_gated" if part.gated else operation, part.layer)
+                for operation in OPERATIONS
+                for part in getattr(step, operation)
+            )
             for step in steps([Block(kind(trial), 0, 1)], config.l_max)
-            for operation in OPERATIONS
-            for part in getattr(step, operation)
         ),
-    )
+    ]
 
 
 def forward(config: Configuration) -> Program:

@@ -8,7 +8,7 @@ import torch
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from pcworker.errors import InputError
-from pcworker.machine.processor import processor_fingerprint
+from pcworker.machine.processor import SAME_EVERYWHERE, processor_fingerprint
 
 FREE_MEMORY_BYTES = 2**30
 """The free memory that a worker needs on a GPU: for its digits, its stacks and the library itself.
@@ -54,6 +54,7 @@ def numerics() -> dict[str, Any]:
         "tf32": torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32,
         "cuda": torch.version.cuda if torch.cuda.is_available() else None,
         "cublas_workspace": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+        **{name: os.environ.get(name) for name in SAME_EVERYWHERE},
     }
 
 

@@ -5,6 +5,15 @@ from pcworker.fingerprint import fingerprint
 VECTOR = 16
 """The number of float32 values that the widest vector unit, AVX-512, takes at once."""
 
+SAME_EVERYWHERE = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "MKL_CBWR": "COMPATIBLE",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+}
+"""Environment variables with which torch's own sums have the same bits on all x86 processors with
+AVX2. A process must start with them. They cost speed where there is AVX-512. MKL_CBWR alone leaves
+processors with and without AVX-512 apart, and the other two alone leave vendors apart."""
+
 _FIELDS = (
     *("vendor_id", "cpu family", "model", "stepping", "flags"),  # x86
     *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features"),  # ARM

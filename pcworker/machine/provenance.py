@@ -116,12 +116,11 @@ def node_name(host: str, node_id: str, nodes: Iterable[Mapping[str, Any]]) -> st
     return f"{host}/{node_id[:8]}" if len(same) > 1 else host
 
 
-def result_fingerprint(where: WorkerProvenance) -> str:
-    """A fingerprint of everything that the bits of a result may depend on: the sources, the
-    libraries, the device."""
-    return fingerprint(
-        [where.code_sha256, dict(where.versions), where.device, dict(where.numerics)]
-    )
+def result_fingerprint(where: WorkerProvenance, sums: str) -> str:
+    """A fingerprint of everything that the bits of a result may depend on: the sources and, unless
+    the sums are "fixed", the libraries and the device too."""
+    machine = [dict(where.versions), where.device, dict(where.numerics)]
+    return fingerprint([where.code_sha256, *([] if sums == "fixed" else machine)])
 
 
 def command_line() -> list[str]:

@@ -14,7 +14,7 @@ import torch
 import torchvision
 from torch import nn
 
-from pcworker.data.randomness import draw_parameters
+from pcworker.data.generators import draw_parameters
 from pcworker.networks.catalogue import IMAGENET, facts
 
 

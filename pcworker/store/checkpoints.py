@@ -24,9 +24,8 @@ class Checkpoints:
         maker: str,
         trials: Sequence[Trial],
     ) -> None:
-        """`maker` stands for everything that the bits depend on: the device, the libraries, the
-        sources. A checkpoint of another maker is not used, so that no result mixes the roundings of
-        two machines."""
+        """`maker` stands for everything that the bits depend on. A checkpoint of another maker is
+        not used, so that no result mixes the roundings of two machines."""
         self._store, self._keys = store, keys
         self._shard_id, self._attempt_id = shard_id, attempt_id
         self._maker, self._trials = maker, trials

@@ -5,7 +5,6 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any, Protocol
 
 from pcworker.row import After
-from pcworker.trials.trial import ENGINE_VERSION
 
 
 class Result(Protocol):
@@ -38,7 +37,7 @@ class Result(Protocol):
 @dataclass(frozen=True, kw_only=True)
 class Origin:
     """The columns that say by what a trial's row was made. A trial whose shard has failed has a
-    sweep, a shard and an engine version, and None for the others."""
+    sweep and a shard, and None for the others."""
 
     sweep: Annotated[str, After("trial_id")]
     shard_id: str
@@ -47,7 +46,6 @@ class Origin:
     device: str | None = None
     torch_version: str | None = None
     git_commit: str | None = None
-    engine_version: int = ENGINE_VERSION
 
 
 CIRCUMSTANCES = frozenset(

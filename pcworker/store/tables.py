@@ -43,6 +43,7 @@ class TrialRow:
     wall_seconds: float | None = None
     """The seconds that the training of the whole shard took."""
     origin: Origin
+    engine_version: int
     packing_invariant: bool | None = None
     """False if the trial does not repeat itself, bit for bit, on the machine that ran it."""
 
@@ -71,7 +72,7 @@ class FinalParameter:
     value: npt.NDArray[np.float64] | None
     """Its values in the order of rows, exact for both dtypes; None where they are not kept."""
     sha256: str
-    """The hash of its little-endian bytes in its own dtype."""
+    """The hash of its little-endian bytes in its own dtype, with -0 as +0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +126,7 @@ def planned_trial(trial: Trial, origin: Origin, status: str) -> TrialRow:
         hidden_layers=trial.configuration.hidden_layers,
         status=status,
         origin=origin,
+        engine_version=trial.engine_version,
     )
 
 

@@ -57,6 +57,8 @@ class Checkpoint:
     """The current parameters of every twin, and of every other finite trial, by trial id."""
     twins: Mapping[str, tuple[str, ...]]
     """The digest of a twin's weights after each finished epoch, by the twin's trial id."""
+    nonfinite_twins: Mapping[str, int]
+    """The number of updates after which a twin was found to be not finite, by its trial id."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class _Header:
     networks: tuple[str, ...]
     """The ids of the trials in the order in which the arrays hold their parameters."""
     twins: Mapping[str, tuple[str, ...]]
+    nonfinite_twins: Mapping[str, int]
 
 
 def to_bytes(checkpoint: Checkpoint, maker: str) -> bytes:
@@ -88,6 +91,7 @@ def to_bytes(checkpoint: Checkpoint, maker: str) -> bytes:
         trials=checkpoint.trials,
         networks=tuple(checkpoint.parameters),
         twins=checkpoint.twins,
+        nonfinite_twins=checkpoint.nonfinite_twins,
     )
     networks = list(checkpoint.parameters.values())
     arrays = {
@@ -146,7 +150,8 @@ def _is_progress_of(trials: Sequence[Trial], header: _Header) -> bool:
         and set(progress) == {trial.trial_id for trial in trials}
         and all(_is_at(epoch, made) for made in progress.values())
         and set(header.networks) == twins | finite
-        and set(header.twins) == twins
+        and set(header.twins) == twins >= set(header.nonfinite_twins)
+        and all(0 < found <= header.updates for found in header.nonfinite_twins.values())
         and all(len(digests) == epoch for digests in header.twins.values())
     )
 
@@ -187,6 +192,7 @@ def _checkpoint(header: _Header, arrays: Mapping[str, np.ndarray]) -> Checkpoint
             for place, trial in enumerate(header.networks)
         },
         twins=header.twins,
+        nonfinite_twins=header.nonfinite_twins,
     )
 
 

@@ -28,6 +28,7 @@ def take(training: Training, epoch: int, seconds: float) -> Checkpoint:
             for trial, network in training.kernel.networks.items()
         },
         twins={twin: tuple(digests) for twin, digests in training.twin_digests.items()},
+        nonfinite_twins=dict(training.nonfinite_twins),
     )
 
 
@@ -41,6 +42,7 @@ def restore(training: Training, checkpoint: Checkpoint) -> None:
     """
     training.updates = checkpoint.updates
     training.twin_digests = {twin: list(digests) for twin, digests in checkpoint.twins.items()}
+    training.nonfinite_twins = dict(checkpoint.nonfinite_twins)
     for trial, result in training.results.items():
         progress = checkpoint.trials[trial.trial_id]
         result.nonfinite_epoch, result.updates = progress.nonfinite_epoch, progress.updates

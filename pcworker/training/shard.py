@@ -9,7 +9,7 @@ from pcworker.kernels.choice import choose
 from pcworker.kernels.kernel import Network, Task
 from pcworker.training import measures
 from pcworker.training.results import EpochMetrics, ShardResult, TrialResult
-from pcworker.trials.digests import Parameters, network_digest
+from pcworker.trials.digests import Parameters, network_digest, nonfinite_digest
 from pcworker.trials.trial import Trial
 
 
@@ -47,6 +47,8 @@ class Training:
         self.updates = 0
         """The number of weight updates that every finite trial has made."""
         self.twin_digests: dict[str, list[str]] = {twin.trial_id: [] for twin in self._twins}
+        self.nonfinite_twins: dict[str, int] = {}
+        """The number of updates after which a twin was found to be not finite, by its trial id."""
 
     def train_epoch(self, epoch: int, report: Callable[[float], None]) -> None:
         """Makes one pass over the training set.
@@ -108,6 +110,8 @@ class Training:
     def _record_nonfinite(self, epoch: int) -> None:
         """Records the trials whose weights are not all finite any more: that is a result, too."""
         for trial in self.kernel.nonfinite():
+            if trial in self._twins:
+                self.nonfinite_twins.setdefault(trial.trial_id, self.updates)
             result = self.results.get(trial)  # a copy of a twin has none
             if result is not None and result.nonfinite_epoch is None:
                 result.nonfinite_epoch, result.updates = epoch, self.updates
@@ -115,10 +119,12 @@ class Training:
 
     def _measure_twin(self, twin: Trial, network: Network) -> _Reference:
         """Appends the twin's digest, and gives what its trials are compared with."""
-        parameters = measures.to_numpy(network.parameters())
-        self.twin_digests[twin.trial_id].append(network_digest(parameters))
-        if not measures.is_finite(parameters):
+        digests = self.twin_digests[twin.trial_id]
+        if twin.trial_id in self.nonfinite_twins:
+            digests.append(nonfinite_digest(self.nonfinite_twins[twin.trial_id]))
             return _Reference(None, None)
+        parameters = measures.to_numpy(network.parameters())
+        digests.append(network_digest(parameters))
         return _Reference(parameters, self.kernel.test_error(network.parameters()))
 
     def _measure(self, network: Network, twin: _Reference) -> EpochMetrics:

@@ -3,7 +3,7 @@
 import math
 import re
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from pcworker.equations.rules import BP, FA_Z_IL, RULES, rule_named
 from pcworker.errors import InputError
@@ -17,6 +17,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "dtype": ("float32", "float64"),
     "arithmetic": ("displacement", "textbook"),
     "schedule": ("layerwise", "literal"),
+    "sums": ("fixed", "library"),
 }
 """The allowed values of every field that is chosen from a list."""
 
@@ -29,6 +30,9 @@ class Configuration:
     function `configuration` sets those fields. Layers are counted from the output, l = 0 .. l_max.
     Raises InputError for a value that is not allowed.
     """
+
+    engine_version: ClassVar[int] = 2
+    """Raise it when the numbers of a trial change on purpose. 1: torch's random numbers."""
 
     network: str
     """The widths from the input to the output: "784-32-32-10"."""
@@ -63,6 +67,9 @@ class Configuration:
     """How an activity is held, see `pcworker.equations.activity`."""
     schedule: str | None
     """How much of inference is computed, see `pcworker.equations.schedule`."""
+    sums: str
+    """The order in which products add up. "fixed": the defined one of `pcworker.kernels.fixed`, so
+    that all machines give the same bits; "library": that of torch, which depends on the machine."""
 
     def __post_init__(self) -> None:
         require_choices(self)
@@ -133,6 +140,7 @@ def configuration(
     dtype: str = "float32",
     arithmetic: str = "displacement",
     schedule: str | None = None,
+    sums: str = "fixed",
 ) -> Configuration:
     """The canonical configuration, in which parameters that `rule` does not use are None.
 
@@ -165,6 +173,7 @@ def configuration(
         dtype=dtype,
         arithmetic=arithmetic,
         schedule=schedule or chosen.default_schedule,
+        sums=sums,
     )
     made = replace(everything, **chosen.unused(everything))
     return replace(made, gamma=None) if made.t == 0 else made  # no activity moves before t = 1

@@ -1,4 +1,7 @@
-"""Digests of weights. Two digests are equal if and only if every bit of the weights is."""
+"""Digests of weights. Two digests are equal if and only if every weight is, bit for bit.
+
++0 and -0 count as the same weight: nothing that is computed from a weight depends on its sign.
+"""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -10,14 +13,21 @@ Parameters = Sequence[Sequence[np.ndarray]]
 
 
 def parameter_sha256(parameter: np.ndarray) -> str:
-    """The sha256 of the parameter's little-endian bytes, as hex digits."""
-    little = parameter.astype(parameter.dtype.newbyteorder("<"), copy=False)
+    """The sha256 of the parameter's little-endian bytes with -0 as +0, as hex digits."""
+    positive = parameter + parameter.dtype.type(0)
+    little = positive.astype(parameter.dtype.newbyteorder("<"), copy=False)
     return hashlib.sha256(np.ascontiguousarray(little).tobytes()).hexdigest()
 
 
 def network_digest(parameters: Parameters) -> str:
     """One sha256 for all parameters of a network."""
     return combine(parameter_sha256(p) for layer in parameters for p in layer)
+
+
+def nonfinite_digest(updates: int) -> str:
+    """What stands in the place of a digest for a network that was found to be not finite after
+    this many weight updates. A NaN has no bits that all processors agree on."""
+    return f"nonfinite {updates}"
 
 
 def combine(parameter_shas: Iterable[str]) -> str:

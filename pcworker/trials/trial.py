@@ -1,6 +1,6 @@
 """A trial: a configuration and a seed, with an identity of its own."""
 
-from dataclasses import Field, asdict, dataclass
+from dataclasses import Field, asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Protocol, Self
 
@@ -9,9 +9,7 @@ from typing_extensions import TypeVar
 from pcworker.errors import InputError
 from pcworker.fingerprint import fingerprint
 from pcworker.trials.configuration import Configuration
-
-ENGINE_VERSION = 1
-"""A part of every trial's identity. Raise it when the numbers of a trial change on purpose."""
+from pcworker.trials.older import as_written
 
 MAX_SEED = 2**63 - 1
 
@@ -20,6 +18,9 @@ class Configured(Protocol):
     """The part of any experiment's configuration that plans, commits and tables know."""
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+    engine_version: ClassVar[int]
+    """A part of every trial's identity. It is raised when the numbers of a trial change on
+    purpose."""
 
     @property
     def network(self) -> str: ...
@@ -30,6 +31,10 @@ class Configured(Protocol):
     @property
     def epochs(self) -> int:
         """The number of epochs. After each one a shard has a checkpoint and its twins a digest."""
+
+    @property
+    def sums(self) -> str:
+        """ "fixed" if a trial has the same bits on every machine, otherwise "library"."""
 
     def twin(self) -> Self:
         """The BP configuration with which this one is compared."""
@@ -47,21 +52,27 @@ class Trial(Generic[C]):
 
     configuration: C
     seed: int
+    engine_version: int = 0
+    """The engine that trains it, or has trained it: a stored trial may be an older engine's. 0 is
+    replaced by today's."""
 
     def __post_init__(self) -> None:
+        if not self.engine_version:
+            object.__setattr__(self, "engine_version", self.configuration.engine_version)
         if type(self.seed) is not int or not 0 <= self.seed <= MAX_SEED:
             raise InputError(f"seed {self.seed}: must be a whole number from 0 to 2^63 - 1")
 
     @cached_property
     def trial_id(self) -> str:
-        """16 hex digits of the fingerprint of the configuration, the seed and ENGINE_VERSION."""
-        identity = asdict(self.configuration) | {
+        """16 hex digits of the fingerprint of the configuration, the seed and the engine's
+        version."""
+        identity = as_written(asdict(self.configuration), self.engine_version) | {
             "seed": self.seed,
-            "engine_version": ENGINE_VERSION,
+            "engine_version": self.engine_version,
         }
         return fingerprint(identity)[:16]
 
     @property
     def twin(self) -> "Trial[C]":
         """The BP trial with which this one is compared. A BP trial is its own twin."""
-        return Trial(self.configuration.twin(), self.seed)
+        return replace(self, configuration=self.configuration.twin())

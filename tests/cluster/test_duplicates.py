@@ -56,10 +56,10 @@ def same(result: TrialResult) -> TrialResult:
 
 
 def another_weight(result: TrialResult) -> TrialResult:
-    """The sign of a zero: no distance tells, and no table but `weights`."""
+    """The smallest number for a zero: no distance tells, and no table but `weights`."""
     [[first], *rest] = result.parameters
     changed = first.copy()
-    changed[0, 0] = -0.0
+    changed[0, 0] = 1e-45
     return replace(result, parameters=[[changed], *rest])
 
 

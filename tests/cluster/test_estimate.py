@@ -30,10 +30,11 @@ def test_workers_take_the_next_shard_when_they_are_free() -> None:
 
 def test_a_trial_costs_its_weights_and_its_steps() -> None:
     """Oracle: by hand. The network 784-32-10 has 25,408 weights and 32 hidden units."""
-    per_weight, per_unit = TABLE.fused.per_weight, TABLE.fused.per_unit
-    fused = trial_cost(configuration(network="784-32-10", rule="IL", t=16, gamma=0.1))
-    assert fused == pytest.approx(25408 * per_weight + 16 * 32 * per_unit)
-    by_torch = configuration(network="784-32-10", rule="IL", t=16, gamma=0.1, dtype="float64")
+    per_weight, per_unit = TABLE.compiled.per_weight, TABLE.compiled.per_unit
+    taken = trial_cost(configuration(network="784-32-10", rule="IL", t=16, gamma=0.1))
+    assert taken == pytest.approx(25408 * per_weight + 16 * 32 * per_unit)
+    values = {"network": "784-32-10", "rule": "IL", "t": 16, "gamma": 0.1}
+    by_torch = configuration(**values, dtype="float64", sums="library")
     per_weight, per_unit = TABLE.torch.per_weight, TABLE.torch.per_unit
     assert trial_cost(by_torch) == pytest.approx(25408 * per_weight + 16 * 32 * per_unit)
     assert trial_cost(configuration(network="784-32-10", rule="BP")) == TABLE.backprop
@@ -41,9 +42,9 @@ def test_a_trial_costs_its_weights_and_its_steps() -> None:
 
 def test_twice_as_slow_a_machine_takes_twice_as_long() -> None:
     trials = [trial(rule="Z-IL"), trial(rule="IL", t=4, gamma=0.5), trial(rule="BP")]
-    kernel = replace(TABLE.fused, **{k: 2 * v for k, v in vars(TABLE.fused).items()})
+    kernel = replace(TABLE.compiled, **{k: 2 * v for k, v in vars(TABLE.compiled).items()})
     rest = {name: 2 * getattr(TABLE, name) for name in ("backprop", "batch", "noise", "epoch")}
-    slow = replace(TABLE, fused=kernel, **rest)
+    slow = replace(TABLE, compiled=kernel, **rest)
     assert shard_seconds(trials, slow) == pytest.approx(2 * shard_seconds(trials))
 
 
@@ -84,7 +85,7 @@ def test_speeds_are_measured_once_and_kept(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("ZILSWEEP_CACHE", str(tmp_path))
     speeds = measured_speeds(1)
     assert speeds is not None
-    assert speeds.fused.per_weight > 0 and speeds.torch.per_weight > 0
+    assert speeds.compiled.per_weight > 0 and speeds.torch.per_weight > 0
     assert min(speeds.backprop, speeds.batch, speeds.epoch) > 0
     (kept,) = tmp_path.glob("speeds-*.json")
     kept.write_text(json.dumps(json.loads(kept.read_text()) | {"backprop": 123.0}))

@@ -23,6 +23,7 @@ from pcworker.trials.configuration import configuration
 from pcworker.trials.trial import Trial
 
 SEEDS = (1482555873, 698841058)
+SUMS = pytest.mark.parametrize("sums", ["fixed", "library"])
 PAPER = {
     "t": (None, 0, 1, 2, 3, 4, 16, 64),
     "gamma": (0.01, 0.1, 0.5, 1.0, 5.0, 10.0),
@@ -84,22 +85,25 @@ def assert_packing_changes_nothing(engine: Engine, trials: list[Trial], step: in
         assert_same(result, engine.run([result.trial]).trials[0])
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("dtype", "sums"), [("float32", "fixed"), ("float32", "library"), ("float64", "library")]
+)
 def test_alone_in_the_whole_grid_and_in_another_order_the_bits_are_the_same(
-    small_engine: Engine, dtype: str
+    small_engine: Engine, dtype: str, sums: str
 ) -> None:
     """The products of the shallower networks are among those of the deepest one."""
-    trials = grid("784-32-32-32-10", SEEDS[:1], dtype=dtype, epochs=1)
+    trials = grid("784-32-32-32-10", SEEDS[:1], dtype=dtype, sums=sums, epochs=1)
     assert_packing_changes_nothing(small_engine, trials, step=6)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("network", ["784-32-10", "784-32-32-10", "784-32-32-32-10"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@SUMS
 def test_so_they_are_for_every_network_of_the_paper_after_two_epochs(
-    small_engine: Engine, network: str, dtype: str
+    small_engine: Engine, network: str, dtype: str, sums: str
 ) -> None:
-    trials = grid(network, SEEDS[:1], dtype=dtype, epochs=2)
+    trials = grid(network, SEEDS[:1], dtype=dtype, sums=sums, epochs=2)
     assert_packing_changes_nothing(small_engine, trials, step=3)
 
 
@@ -111,8 +115,11 @@ SOME = {
 }
 
 
-def test_stacks_of_several_seeds_and_of_limited_width_change_nothing(small_engine: Engine) -> None:
-    sweep = mnist_ablation(networks=["784-32-32-10"], seeds=SEEDS, **SOME)
+@SUMS
+def test_stacks_of_several_seeds_and_of_limited_width_change_nothing(
+    small_engine: Engine, sums: str
+) -> None:
+    sweep = mnist_ablation(networks=["784-32-32-10"], seeds=SEEDS, sums=sums, **SOME)
     mixed = by_trial(small_engine.run(sweep.trials))
     narrow = by_trial(small_engine.run(sweep.trials, max_width=7))
     for seed in SEEDS:
@@ -122,8 +129,9 @@ def test_stacks_of_several_seeds_and_of_limited_width_change_nothing(small_engin
             assert_same(result, narrow[result.trial])
 
 
-def test_the_plans_shards_give_the_bits_of_one_big_stack(small_engine: Engine) -> None:
-    sweep = mnist_ablation(networks=["784-32-10"], seeds=SEEDS, epochs=1, **SOME)
+@SUMS
+def test_the_plans_shards_give_the_bits_of_one_big_stack(small_engine: Engine, sums: str) -> None:
+    sweep = mnist_ablation(networks=["784-32-10"], seeds=SEEDS, epochs=1, sums=sums, **SOME)
     plan = make_plan(ABLATION, sweep, "any")
     assert len(plan.shards) > 1
     whole = by_trial(small_engine.run(sweep.trials))
@@ -150,10 +158,11 @@ def three_trials(**common: object) -> list[Trial]:
 
 
 @pytest.mark.parametrize("shape", ODD, ids=lambda shape: " ".join(map(str, shape.values())))
-def test_odd_shapes_are_run_alone_and_z_il_stays_exact(
+def test_odd_shapes_are_run_alone_in_torchs_sums_and_z_il_stays_exact(
     few_digits: Engine, shape: dict[str, object]
 ) -> None:
-    together = few_digits.run(three_trials(**shape, epochs=1 if shape["batch_size"] == 1 else 2))
+    epochs = 1 if shape["batch_size"] == 1 else 2
+    together = few_digits.run(three_trials(**shape, epochs=epochs, sums="library"))
     assert together.packing == "alone"
     for result in together.trials:
         assert_same(result, few_digits.run([result.trial]).trials[0])
@@ -220,6 +229,7 @@ def test_the_probe_notices_the_end_of_a_sigmoids_buffer(small_engine: Engine) ->
 
 def test_more_threads_than_one_run_trials_alone(few_digits: Engine) -> None:
     """Threads divide a buffer into parts, and each part has an end."""
-    assert few_digits.run(three_trials()).packing == "stacked"
+    trials = three_trials(sums="library")
+    assert few_digits.run(trials).packing == "stacked"
     torch.set_num_threads(2)
-    assert few_digits.run(three_trials()).packing == "alone"
+    assert few_digits.run(trials).packing == "alone"

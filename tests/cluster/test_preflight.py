@@ -120,6 +120,8 @@ BAD: list[tuple[Found, str, str, tuple[str, ...]]] = [
     (node(packing="irreproducible"), "exactness", "FAIL", ("on b", "does not repeat")),
     (replace(node(exact=False), exact=False), "exactness", "warn", ("on b", "torch.autograd")),
     (node(packing="alone"), "exactness", "warn", ("a: stacked", "b: alone", "--cpus-per-worker")),
+    (replace(node(device="cpu: other"), sums="library"), "exactness", "warn",
+     ("differ between cpu: other and cpu: some", "--same-everywhere, or leave out --sums library")),
     (node(disk=(GB, 10 * GB)), "Ray's disk", "FAIL", ("b: 1 GB free", "--temp-dir")),
     (node(disk=(40 * GB, 1000 * GB)), "Ray's disk", "warn", ("b: 40 GB", "--temp-dir")),
     (ray(demands_token=False), "token", "FAIL", ("RAY_AUTH_MODE=token", "--no-preflight")),
@@ -147,6 +149,7 @@ def test_a_fault_is_named_with_what_to_do_and_is_the_only_one(
         (store(free_bytes=2 * GB), "store's space"),
         (store(ahead_s=-9.0), "clocks"),
         (replace(node(packing="alone"), exact=False), "exactness"),
+        (node(device="cpu: other"), "exactness"),
         (dashboard(403, True), "dashboard"),
         (dashboard(200, False), "dashboard"),
         (ray(dashboard=None), "dashboard"),
@@ -229,11 +232,17 @@ def test_how_far_another_clock_is_off_is_what_is_certain() -> None:
 # ---------------------------------------------------------------- exactness
 
 
-def test_this_device_is_exact_and_takes_stacks(cpu: torch.device) -> None:
-    found = try_exactness(cpu)
+@pytest.mark.parametrize("sums", ["fixed", "library"])
+def test_this_device_is_exact_and_takes_stacks(cpu: torch.device, sums: str) -> None:
+    found = try_exactness(cpu, sums)
     assert found.exact
     assert found.packing == "stacked"
-    require_exact(cpu)
+    require_exact(cpu, sums)
+
+
+def test_the_fixed_sums_have_no_kernel_for_a_gpu_yet() -> None:
+    with pytest.raises(InputError, match="sums fixed: there is no kernel for cuda yet; leave out"):
+        require_exact(torch.device("cuda"), "fixed")
 
 
 def test_the_textbook_arithmetic_is_found_inexact(cpu: torch.device) -> None:
@@ -244,8 +253,10 @@ def test_the_textbook_arithmetic_is_found_inexact(cpu: torch.device) -> None:
         assert learns_as_backprop(trial, batches, 0.001, cpu) == exact
 
 
-def test_two_threads_take_trials_one_by_one() -> None:
-    assert try_exactness(prepare_device("cpu", gpus=0, cpus=2)).packing == "alone"
+def test_two_threads_take_trials_one_by_one_in_torchs_sums() -> None:
+    device = prepare_device("cpu", gpus=0, cpus=2)
+    assert try_exactness(device, "library").packing == "alone"
+    assert try_exactness(device, "fixed").packing == "stacked"
 
 
 # ---------------------------------------------------------------- ten faults: the store

@@ -127,7 +127,8 @@ def test_faults_7_and_9_a_node_with_another_library_and_another_arithmetic(
     metadata.write_text("Metadata-Version: 2.1\nName: pyarrow\nVersion: 18.0.0\n")
     (tmp_path / "sitecustomize.py").write_text(IN_WORKERS + OTHER_MM)
     with with_node(cluster, PYTHONPATH=str(tmp_path)):
-        wrong = fault(preflight(cluster, tmp_path / "store"), "versions", "exactness")
+        library = ("--sums", "library")
+        wrong = fault(preflight(cluster, tmp_path / "store", *library), "versions", "exactness")
     found = r"FAIL +versions +\S+/[0-9a-f]{8} has pyarrow 18.0.0, the driver [\d.]+; install"
     assert re.match(found, wrong["versions"]), wrong
     found = r"FAIL +exactness +on \S+/[0-9a-f]{8} Z-IL's weights are not those of torch.autograd"
@@ -196,6 +197,7 @@ def test_a_worker_of_a_local_ray_does_not_start_on_such_a_machine(tmp_path: Path
     (tmp_path / "sitecustomize.py").write_text(IN_WORKERS + OTHER_MM)
     store = tmp_path / "store"
     job = ("-m", "jobs.mnist_ablation", *SMALL, "--batch-size", "500", "--store", str(store))
+    job = (*job, "--sums", "library")
     environment = {**clean_environment(tmp_path), "PYTHONPATH": str(tmp_path)}
     refused = run(environment, *job, "--workers", "1")
     assert refused.returncode == 2, refused.stdout + refused.stderr
@@ -215,7 +217,7 @@ address = ray_environment(sys.argv[1])
 from cluster.nodes.connect import connected
 from cluster.preflight.look import look_at_ray
 with connected(address, ships=True) as to:
-    found = look_at_ray(to, Resources(None, 1, 0, "auto"), node_s=45)
+    found = look_at_ray(to, Resources(None, 1, 0, "auto"), sums="fixed", node_s=45)
 for node in found.nodes:
     print(node.silent, node.exact)
 """

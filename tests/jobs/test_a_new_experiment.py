@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +45,9 @@ NETWORK = "no network"
 @dataclass(frozen=True)
 class CountConfiguration:
     """A digit, and the number of the first places in which it is counted."""
+
+    engine_version: ClassVar[int] = 1
+    sums: ClassVar[str] = "fixed"
 
     digit: int
     places: int
@@ -127,6 +130,7 @@ class CountRow:
     status: str
     found: int | None = None
     origin: Origin
+    engine_version: int
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,7 @@ def planned_count(trial: Trial[CountConfiguration], origin: Origin, status: str)
         configuration=trial.configuration,
         status=status,
         origin=origin,
+        engine_version=trial.engine_version,
     )
 
 
@@ -235,6 +240,7 @@ def options(store: Path, **changes: Any) -> RunOptions:
         no_preflight=False,
         price_per_gpu_hour=None,
         local_debug=True,
+        same_everywhere=False,
     )
     return replace(whole, **changes)
 

@@ -25,6 +25,8 @@ LONG, MANY = "9" * 4000, "9" * 5000
 MISTAKES = {
     ABLATION: [
         ("--rules BP,EP", "'EP'", "BP, IL, Z-IL, Fa-Z-IL"),
+        ("--sums exact", "'exact'", "'fixed', 'library'"),
+        ("--same-everywhere", "--same-everywhere is for --sums library", "leave one of them out"),
         ("--gamma 0", "gamma 0", "above 0"),
         ("--gamma 1,-0.5", "-0.5", "above 0"),
         ("--gamma nan", "nan", "finite"),

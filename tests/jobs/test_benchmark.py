@@ -25,7 +25,7 @@ from jobs.benchmark.arithmetic import (
     measured_blocks,
     rotated,
 )
-from jobs.benchmark.contenders import Supply, orders_for
+from jobs.benchmark.contenders import Supply
 from jobs.benchmark.peers_process import peers_process
 from pcworker.data.batches import CHUNK
 from pcworker.data.dataset import DataSet
@@ -206,8 +206,9 @@ def test_the_command_prints_every_contender_and_all_tables() -> None:
     ]
     bp = [["BP", "ours", "1"], ["BP", "ours", "2"], ["BP", "torch autograd", "1"]]
     assert rows == [*inference, *bp]
-    off = [cells[8] for cells in lines if len(cells) == 10]
-    assert set(off) == {"0"}  # all contenders learnt the same bits
+    off = [(cells[2], float(cells[8])) for cells in lines if len(cells) == 10]
+    assert {far for who, far in off if who == "ours"} == {0.0}
+    assert max(far for who, far in off) < 1e-6  # torch adds up in another order
     rules = ["Z-IL", "IL, 20 steps", "IL, 64 steps", "BP"]
     assert [cells[1] for cells in lines if len(cells) == 6][:4] == rules  # the rows by width
     assert [cells[1] for cells in lines if len(cells) == 12] == rules  # the rows of the floor
@@ -229,13 +230,6 @@ def test_a_wrong_value_is_refused_with_what_is_allowed(
 ) -> None:
     with pytest.raises(InputError, match=f"{value}.*{allowed}"):
         command([option, value], standalone_mode=False)
-
-
-def test_a_network_that_the_fast_path_cannot_train_is_refused(digits: Digits) -> None:
-    trial = trials("784-33-10")["BP"]
-    supply = Supply(trial.configuration, digits, SEED, 3)
-    with pytest.raises(InputError, match=r"784-33-10.*multiples of 16"):
-        orders_for([trial], supply, 0.001)
 
 
 def test_a_python_that_is_not_there_is_refused(digits: Digits) -> None:

@@ -1,6 +1,6 @@
 """Tests of where phi spikes and how it is counted. The oracles share nothing with the code."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import product
 from typing import Any
 
@@ -12,11 +12,15 @@ from jobs.detection_rate.configuration import T_D, detection_configuration
 from jobs.detection_rate.counts import Counts, count, phi
 from jobs.detection_rate.engine import DetectionEngine
 from jobs.detection_rate.tables import detection_digest
+from pcworker.data.batches import Chunk
 from pcworker.data.mnist import Digits
 from pcworker.equations.inference import State
 from pcworker.equations.phi import BufferedDetector
 from pcworker.errors import InputError
 from pcworker.kernels.backprop import Backprop
+from pcworker.kernels.fixed.gathered import PixelLists
+from pcworker.kernels.fixed.reference import FixedBackprop
+from pcworker.kernels.fixed.trial import FixedTrial
 from pcworker.kernels.stack import Stack
 from pcworker.training.measures import to_numpy
 from pcworker.trials.configuration import configuration
@@ -115,11 +119,11 @@ def watching(digits: Digits, cpu: torch.device) -> DetectionEngine:
     return DetectionEngine(some, cpu)
 
 
-def test_the_weights_of_a_stage_are_backprops(watching: DetectionEngine) -> None:
-    trial = Trial(config(stages=[0, 30]), 3)  # an epoch has 25 updates
-    network = Backprop(
-        Trial(configuration(network="784-16-16-10", rule="BP"), 3), torch.device("cpu")
-    )
+@pytest.mark.parametrize("sums", ["fixed", "library"])
+def test_the_weights_of_a_stage_are_backprops(watching: DetectionEngine, sums: str) -> None:
+    trial = Trial(config(stages=[0, 30], sums=sums), 3)  # an epoch has 25 updates
+    bp = Trial(configuration(network="784-16-16-10", rule="BP", sums=sums), 3)
+    network = FixedBackprop(bp) if sums == "fixed" else Backprop(bp, torch.device("cpu"))
     batches = [
         batch
         for epoch in (1, 2)
@@ -137,7 +141,7 @@ def test_the_errors_are_those_by_which_fa_z_il_spikes(
     watching: DetectionEngine, activation: str
 ) -> None:
     """Oracle: the detectors of the Fa-Z-IL trial, step by step."""
-    trial = Trial(config(activation=activation, minibatches=1), 3)
+    trial = Trial(config(activation=activation, minibatches=1, sums="library"), 3)
     network = Backprop(Trial(trial.configuration.training, 3), torch.device("cpu"))
     errors = watching.errors(trial, network)
     for t_d in (1, 4):
@@ -151,6 +155,23 @@ def test_the_errors_are_those_by_which_fa_z_il_spikes(
         stack.update({3: batch}, 0.001, watch)
         for l, spikes in enumerate(zip(*said, strict=True)):
             assert np.array_equal(phi(errors[t_d][l], t_d), np.stack(spikes))
+
+
+def test_the_errors_in_fixed_sums_are_those_of_inference_that_ends_there(
+    watching: DetectionEngine,
+) -> None:
+    """Oracle: for each step, an inference of which that step is the last."""
+    trial = Trial(config(activation="relu", minibatches=1), 3)
+    bp = FixedBackprop(Trial(trial.configuration.training, 3))
+    errors = watching.errors(trial, bp)
+    [batch] = watching.data.test_batches(trial.configuration.training, 1)
+    chunk = Chunk(batch.inputs.unsqueeze(0), batch.targets.unsqueeze(0), [])
+    for t_d, step in product((1, 4), range(2, 9)):
+        inference = replace(trial.configuration.inference(t_d), horizon=step)
+        network = FixedTrial(Trial(inference, 3))
+        network.train(PixelLists(chunk, network.build), 0.001)
+        for l, eps in enumerate(network.errors(len(batch.inputs))):
+            assert np.array_equal(errors[t_d][l][step], eps.numpy())
 
 
 def test_relu_misses_where_its_derivative_is_zero_and_sigmoid_does_not(

@@ -208,8 +208,8 @@ def test_variables_that_come_too_late_are_named_in_one_line(
     text = run(tmp_path, environment={"HERE_ALREADY": "1", "TOO_LATE": "2"})
     [line] = [line for line in text.splitlines() if "TOO_LATE" in line]
     assert line == (
-        "A worker's process would start with TOO_LATE=2, and this one did not: measured times may "
-        "differ."
+        "A worker's process would start with TOO_LATE=2, and this one did not: measured times, "
+        "and torch's own sums, may differ."
     )
 
 

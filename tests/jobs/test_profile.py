@@ -69,11 +69,3 @@ def test_the_command_prints_a_row_for_each_number_of_steps_and_their_sum() -> No
     ]
     *parts, total, _ = [[float(cell.replace(",", "")) for cell in cells] for _, *cells in rows]
     assert [sum(column) for column in zip(*parts, strict=True)] == pytest.approx(total, abs=5)
-
-
-def test_a_network_that_the_fast_path_cannot_train_is_one_line() -> None:
-    done = called("--networks", "784-33-10", module="jobs.profile")
-    assert done.code == 2
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    assert "784-33-10" in done.stderr

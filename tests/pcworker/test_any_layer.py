@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pcworker.data.randomness import draw_parameters, generator, initial_parameters
+from pcworker.data.generators import draw_parameters, generator
+from pcworker.data.randomness import initial_parameters
 from pcworker.errors import InputError
 from pcworker.kernels.stack import Stack
 from pcworker.networks.catalogue import NETWORKS

@@ -6,6 +6,7 @@ updates of small networks, with pixels of 0 and a smaller last batch.
 """
 
 import by_the_page
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from pcworker.data.batches import Chunk
 from pcworker.kernels.fixed.gathered import PixelLists
 from pcworker.kernels.fixed.trial import FixedTrial
+from pcworker.training import measures
 from pcworker.trials.configuration import configuration
 from pcworker.trials.trial import Trial
 
@@ -96,3 +98,17 @@ def _one(part: object, update: int, size: int) -> object:
     if isinstance(part, list):
         return [each[update : update + 1, :size] for each in part]
     return part[update : update + 1, :size]
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-200, 1e160])
+def test_distances_and_energies_are_the_pages(scale: float) -> None:
+    """Squares of the smallest and largest differences under- and overflow."""
+    source = np.random.default_rng(8)
+    shapes = [((7, 5), (7,)), ((5, 31), (5,))]
+    ours, theirs = (
+        [[source.normal(size=s) * scale for s in layer] for layer in shapes] for _ in range(2)
+    )
+    as_lists = [[(w.tolist(), b.tolist()) for w, b in network] for network in (ours, theirs)]
+    assert tuple(measures.distance(ours, theirs)) == by_the_page.distance(*as_lists)
+    squares = torch.rand(20, 10, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    assert measures.energy(squares, 777) == by_the_page.energy(squares.tolist(), 777)

@@ -15,9 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders import flipped, tiny
+from builders import flipped, tiny, where
 
 from pcworker.data.mnist import Digits
+from pcworker.kernels.compiler import DEBUG_BUILD
+from pcworker.kernels.fixed.library import built
+from pcworker.machine.provenance import result_fingerprint
 from pcworker.store.checkpoints import Checkpoints
 from pcworker.store.keys import Key, SweepKeys
 from pcworker.store.local import LocalStore
@@ -70,7 +73,8 @@ CASES: dict[str, dict[str, Any]] = {
     "float64 with biases": {"dtype": "float64", "bias": True},
     "textbook tanh": {"arithmetic": "textbook", "activation": "tanh", "alpha": 0.001},
     "twins that explode": {"alpha": 0.5, "bias": True},
-    "alone": {"network": "784-30-17-10", "bias": True},
+    "library": {"sums": "library"},
+    "alone": {"network": "784-30-17-10", "bias": True, "sums": "library"},
 }
 
 
@@ -134,7 +138,7 @@ def test_the_cases_are_what_they_are_meant_to_be(case: Case) -> None:
     assert 1 in first
     if name != "twins that explode":
         assert None in first
-    if name in ("float32", "twins that explode", "alone"):
+    if name in ("float32", "twins that explode", "library", "alone"):
         assert first & {2, 3}
     (twin,) = (r for r in undisturbed.trials if r.trial.configuration.rule == "BP")
     assert (twin.status == "nonfinite") == (name == "twins that explode")
@@ -200,7 +204,7 @@ def test_the_result_says_the_most_careful_packing_that_any_part_of_it_had(
 
 def test_a_stacked_checkpoint_may_be_resumed_alone(tiny_engine: Engine) -> None:
     """With several threads trials are run one by one."""
-    trials = mixed(epochs=2)[2:4]
+    trials = mixed(epochs=2, sums="library")[2:4]
     checkpoint = read(stopped(tiny_engine, trials, 1)[-1], trials)
     assert checkpoint.packing == "stacked"
     torch.set_num_threads(2)  # for this test alone
@@ -230,6 +234,7 @@ def made_up(epoch: int = 2) -> Checkpoint:
         trials=dict(zip(ids, (done, lost, done, done), strict=True)),
         parameters={ids[0]: weights, ids[2]: weights, ids[3]: weights},
         twins={ids[2]: ("a",) * epoch, ids[3]: ("b",) * epoch},
+        nonfinite_twins={ids[3]: 2**35},
     )
 
 
@@ -286,6 +291,10 @@ FORGED: dict[str, Callable[[dict[str, Any], dict[str, np.ndarray]], object]] = {
     "a metric in words": lambda header, _: progress(header)["epochs"][0].update(test_error="low"),
     "fewer networks": lambda header, _: header["networks"].pop(),
     "a twin without a digest": lambda header, _: header["twins"].update({TRIALS[2].trial_id: []}),
+    "a twin of another seed": lambda header, _: header.update(nonfinite_twins={"0" * 16: 1}),
+    "a twin that is lost later": lambda header, _: header["nonfinite_twins"].update(
+        {TRIALS[3].trial_id: 2**41}
+    ),
     "weights of another shape": lambda _, arrays: arrays.update(
         {"layer2.weight": arrays["layer2.weight"].swapaxes(1, 2)}
     ),
@@ -432,3 +441,28 @@ def test_a_checkpoints_key_tells_its_shard_and_epoch() -> None:
     for foreign in others:
         of = keys.parse(foreign)
         assert of is None or of.kind != "checkpoint"
+
+
+def test_in_fixed_sums_another_build_goes_on_from_a_checkpoint(
+    tiny_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Oracle: the undisturbed run. The other build is not optimised, as for a debugger."""
+    trials = mixed(epochs=3)
+    undisturbed = tiny_engine.run(trials)
+    checkpoint = read(stopped(tiny_engine, trials, 1)[-1], trials)
+    monkeypatch.setenv(DEBUG_BUILD, "1")
+    built.cache_clear()
+    try:
+        resumed = tiny_engine.run(trials, resume=checkpoint)
+    finally:
+        built.cache_clear()
+    assert_same(resumed, undisturbed)
+
+
+def test_a_checkpoints_maker_is_the_machine_unless_the_sums_are_fixed() -> None:
+    here, there = where(), where(device="cuda: another", versions={"torch": "9.9"})
+    assert result_fingerprint(here, "fixed") == result_fingerprint(there, "fixed")
+    assert result_fingerprint(here, "library") != result_fingerprint(there, "library")
+    edited = where(code_sha256="d" * 64)
+    for sums in ("fixed", "library"):
+        assert result_fingerprint(here, sums) != result_fingerprint(edited, sums)

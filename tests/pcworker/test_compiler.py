@@ -126,7 +126,7 @@ def test_a_compiler_that_was_named_and_fails_is_told_in_one_line(
     assert f"CC={named} does not compile fused.c ({reason}" in (library.trouble() or "")
     assert "slower; correct CC, or unset it" in (library.trouble() or "")
     assert "\n" not in (library.trouble() or "")
-    assert try_exactness(cpu).kernel_trouble == library.trouble()
+    assert try_exactness(cpu, "library").kernel_trouble == library.trouble()
     refusal = the_refusal_of_phases()
     assert refusal.startswith(f"CC={named} does not compile phases.c ({reason.rstrip(')')}")
     assert refusal.endswith("correct CC, or unset it")

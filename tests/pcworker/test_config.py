@@ -16,7 +16,7 @@ from pcworker.trials.configuration import (
     configuration,
     stack_key,
 )
-from pcworker.trials.trial import ENGINE_VERSION, MAX_SEED, Trial
+from pcworker.trials.trial import MAX_SEED, Trial
 
 NAMED = {
     "rule": "BP, IL, Z-IL, Fa-Z-IL",
@@ -199,7 +199,8 @@ def test_a_trial_id_is_the_sha256_of_what_defines_the_trial() -> None:
         "arithmetic": "displacement",
         "schedule": "layerwise",
         "seed": 7,
-        "engine_version": ENGINE_VERSION,
+        "sums": "fixed",
+        "engine_version": 2,
     }
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     trial = Trial(configuration(rule="IL", t=2, gamma=0.5), 7)

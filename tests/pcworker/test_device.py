@@ -54,14 +54,15 @@ START = """
 import sys
 from pcworker.kernels.exactness import require_exact
 from pcworker.machine.device import prepare_device
-require_exact(prepare_device("cpu", gpus=0, cpus=1))
+require_exact(prepare_device("cpu", gpus=0, cpus=1), sys.argv[1])
 sys.exit("torch._dynamo" in sys.modules)
 """
 
 
-def test_a_worker_starts_without_torchs_compiler() -> None:
+@pytest.mark.parametrize("sums", ["fixed", "library"])
+def test_a_worker_starts_without_torchs_compiler(sums: str) -> None:
     """To import it takes as long as to import torch."""
-    assert subprocess.run([sys.executable, "-c", START]).returncode == 0
+    assert subprocess.run([sys.executable, "-c", START, sums]).returncode == 0
 
 
 @pytest.mark.gpu

@@ -27,7 +27,7 @@ from pcworker.data.randomness import initial_parameters
 from pcworker.kernels.compiler import DEBUG_BUILD, zig
 from pcworker.kernels.fixed.evaluation import is_right
 from pcworker.kernels.fixed.gathered import PixelLists
-from pcworker.kernels.fixed.kernel import FixedKernel, fixed_kernel
+from pcworker.kernels.fixed.kernel import FixedKernel
 from pcworker.kernels.fixed.library import F_CODES, PHASES, built
 from pcworker.kernels.fixed.reference import Descent, FixedBackprop
 from pcworker.kernels.fixed.trial import FixedTrial
@@ -359,9 +359,8 @@ def test_batches_of_another_shape_are_refused(small_engine: Engine) -> None:
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
 def test_a_shard_trains_by_it_and_has_the_references_weights_and_metrics_after_every_epoch(
-    small_engine: Engine, monkeypatch: pytest.MonkeyPatch, threads: int
+    small_engine: Engine, threads: int
 ) -> None:
-    monkeypatch.setattr("pcworker.kernels.choice.KERNELS", (fixed_kernel,))
     torch.set_num_threads(threads)
     common = {"network": "784-30-17-10", "batch_size": 24, "epochs": 2, "bias": True}
     exact = z_il(**common)

@@ -13,9 +13,9 @@ import torch
 from image_directory import COLOURS, directory
 from PIL import Image
 
+from pcworker.data.generators import image_order
 from pcworker.data.image_folder import look_over
 from pcworker.data.images import MEAN, SD, DirectoryImages, images, minibatches
-from pcworker.data.randomness import batch_order
 from pcworker.errors import DataError
 from pcworker.networks.catalogue import NETWORKS, facts
 
@@ -51,7 +51,7 @@ def test_minibatches_are_in_the_seeds_order_whoever_loads_them(
 ) -> None:
     cpu = torch.device("cpu")
     found = images(str(directory(tmp_path)) if real else None, SMALL, seed=5)
-    order = [int(i) for epoch in (1, 2, 3) for i in batch_order(5, epoch, len(found))]
+    order = [int(i) for epoch in (1, 2, 3) for i in image_order(5, epoch, len(found))]
     batches = list(islice(minibatches(found, 5, 4, 10, cpu), 3))
     loaded = list(islice(minibatches(found, 5, 4, 10, cpu, loaders), 3))
     for place, (batch, other) in enumerate(zip(batches, loaded, strict=True)):

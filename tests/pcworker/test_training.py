@@ -142,7 +142,8 @@ def test_another_kernel_is_one_more_in_the_list_of_kernels(
             assert member in Kernel.__dict__, f"{member} is not part of the seam"
             return getattr(self._torch, member)
 
-    trials = [trial(rule="IL", t=3, epochs=2), trial(rule="IL", t=64, gamma=10.0, epochs=2)]
+    common = {"rule": "IL", "epochs": 2, "sums": "library"}
+    trials = [trial(t=3, **common), trial(t=64, gamma=10.0, **common)]
     usual = small_engine.run(trials)
     monkeypatch.setattr("pcworker.kernels.choice.KERNELS", (lambda task, probe: None, Mine))
     mine = small_engine.run(trials)

@@ -340,3 +340,30 @@ def digest(parameters: list[tuple[Matrix, list[float] | None]], bits: int) -> st
                 data = b"".join(struct.pack(code, v + 0.0) for v in values)
                 shas.append(hashlib.sha256(data).hexdigest())
     return hashlib.sha256("\n".join(shas).encode()).hexdigest()
+
+
+def distance(
+    ours: list[tuple[Matrix, list[float] | None]], theirs: list[tuple[Matrix, list[float] | None]]
+) -> tuple[float, float, float]:
+    """L2, L1 and the largest absolute difference."""
+    r = Arithmetic(64)
+    l2 = l1 = largest = 0.0
+    for (theta, bias), (other, other_bias) in zip(ours, theirs, strict=True):
+        pairs = [
+            both for rows in zip(theta, other, strict=True) for both in zip(*rows, strict=True)
+        ]
+        pairs += zip(bias or [], other_bias or [], strict=True)
+        d = [abs(r.sub(a, b)) for a, b in pairs]
+        root, g = math.sqrt(r.total(r.mul(a, a) for a in d)), max(d)
+        if root in (0.0, math.inf) and g not in (0.0, math.inf):
+            scaled = [r.div(a, g) for a in d]
+            root = r.mul(g, math.sqrt(r.total(r.mul(a, a) for a in scaled)))
+        elif root in (0.0, math.inf):
+            root = g
+        l2, l1, largest = r.add(l2, root), r.add(l1, r.total(d)), max(largest, g)
+    return l2, l1, largest
+
+
+def energy(squares: Matrix, samples: int) -> float:
+    r = Arithmetic(64)
+    return r.div(r.mul(0.5, r.total(q for row in squares for q in row)), float(samples))

@@ -67,6 +67,7 @@ def assignment(
         checkpoint_every=1,
         preflight=False,
         expected="a moment",
+        environment={},
     )
 
 

@@ -7,20 +7,23 @@ import torch
 from torch import Tensor
 
 from pcworker.data.batches import Chunk
+from pcworker.errors import InputError
 from pcworker.kernels.fixed.evaluation import FixedTest
 from pcworker.kernels.fixed.gathered import PixelLists
 from pcworker.kernels.fixed.library import built
 from pcworker.kernels.fixed.reference import FixedBackprop
 from pcworker.kernels.fixed.trial import FixedTrial
 from pcworker.kernels.kernel import Network, Task, most_careful
-from pcworker.kernels.probe import Probe
 from pcworker.trials.trial import Trial
 
 
-def fixed_kernel(task: Task, probe: Probe) -> "FixedKernel | None":
-    """The kernel for this task, or None on a GPU, for which there is none."""
-    del probe  # the bits are defined, so nothing has to be tried
-    return FixedKernel(task) if task.data.device.type == "cpu" else None
+def require_cpu(device: torch.device) -> None:
+    """Raises InputError unless the device is a CPU."""
+    if device.type != "cpu":
+        raise InputError(
+            f"sums fixed: there is no kernel for {device.type} yet; leave out --gpus-per-worker "
+            "and --device, so that CPU cores train, or give --sums library"
+        )
 
 
 class FixedKernel:
@@ -33,6 +36,8 @@ class FixedKernel:
     name = "phases.c"
 
     def __init__(self, task: Task) -> None:
+        """Raises InputError on a GPU, and where there is no compiler."""
+        require_cpu(task.data.device)
         self.packing = most_careful({task.packing})
         self._build = built(task.config.dtype)
         self._inferring = {t: FixedTrial(t) for t in (*task.inferring, *task.copies)}

@@ -1,5 +1,6 @@
 """A trial that `phases.c` trains: any rule, any shape, many updates in one call."""
 
+from collections.abc import Iterator
 from ctypes import byref
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 from pcworker.kernels.fixed.gathered import PixelLists
 from pcworker.kernels.fixed.library import Build, built
 from pcworker.kernels.fixed.memory import TrialMemory
-from pcworker.kernels.program import Program, program
+from pcworker.kernels.program import Program, by_step, program
 from pcworker.trials.trial import Trial
 
 
@@ -48,6 +49,22 @@ class FixedTrial:
         self._struct.rate = rate
         self.build.code.train(byref(self._struct), lists.address)
 
+    def watched(self, lists: PixelLists, rate: float) -> Iterator[list[Tensor]]:
+        """Makes the weight update of one minibatch, and yields eps^l [B, n_l] by l after each
+        inference step: views, which the next step changes. `lists` is as in `train`."""
+        self._require_fits(lists)
+        start, *steps = by_step(self.trial)
+        for place, part in enumerate((start, *steps)):
+            struct = self._memory.struct(part, self.build)
+            struct.rate = rate
+            self.build.code.train(byref(struct), lists.address)
+            if place > 0:
+                yield self.errors(lists.shape[0])
+
+    def errors(self, batch: int) -> list[Tensor]:
+        """eps^l [batch, n_l] of the last inference step, by l: views."""
+        return [self._layer("eps", l, batch) for l in range(self._config.l_max)]
+
     def parameters(self) -> list[list[Tensor]]:
         """theta^{l+1} for l = 0 .. l_max - 1, as views: [weight], or [weight, bias]."""
         return self._memory.parameters()
@@ -58,7 +75,11 @@ class FixedTrial:
 
     def prediction(self, l: int, batch: int) -> Tensor:
         """mu^l [batch, n_l] of the last update, a view."""
-        return self._memory.layers["mu"][l][:batch, : self._config.widths[l]]
+        return self._layer("mu", l, batch)
+
+    def _layer(self, name: str, l: int, batch: int) -> Tensor:
+        """The array of this name in layer l, as [batch, n_l]: a view."""
+        return self._memory.layers[name][l][:batch, : self._config.widths[l]]
 
     def _require_fits(self, lists: PixelLists) -> None:
         """`phases.c` looks at no shape. Beyond the memory of one array it would read another's."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from pcworker.data.batches import Batch, Chunk
-from pcworker.data.randomness import generator
+from pcworker.data.generators import generator
 from pcworker.equations.rules import RULES
 from pcworker.kernels.backprop import Backprop
 from pcworker.kernels.fused import library

@@ -1,0 +1,84 @@
+"""Watches inference: the prediction errors of every step, by the kernel that the sums ask for."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pcworker.data.batches import Batch, Chunk
+from pcworker.equations.inference import State
+from pcworker.kernels.fixed.gathered import PixelLists
+from pcworker.kernels.fixed.trial import FixedTrial
+from pcworker.kernels.stack import Stack
+from pcworker.trials.trial import Trial
+
+Weights = Sequence[Sequence[Tensor]]
+"""[weight], or [weight, bias], for l = 0 .. l_max - 1."""
+
+
+def watched_errors(
+    trials: Sequence[Trial],
+    weights: Weights,
+    batches: Iterable[Batch],
+    rate: float,
+    device: torch.device,
+) -> list[list[np.ndarray]]:
+    """The errors of every inference step of these trials, which differ in t_d alone.
+
+    Each minibatch begins with a copy of `weights`, which do not change. For each trial and each l
+    the result has eps^l [steps, samples, n_l].
+    """
+    fixed = trials[0].configuration.sums == "fixed"
+    watch = _by_phases if fixed else _by_torch
+    seen = [list(watch(trials, weights, batch, rate, device)) for batch in batches]
+    return [
+        [
+            np.concatenate([np.stack([step[k][l] for step in steps]) for steps in seen], axis=1)
+            for l in range(trials[0].configuration.l_max)
+        ]
+        for k in range(len(trials))
+    ]
+
+
+def _by_torch(
+    trials: Sequence[Trial], weights: Weights, batch: Batch, rate: float, device: torch.device
+) -> list[list[list[np.ndarray]]]:
+    """eps^l by step, trial and l, by a stack of torch's operations."""
+    stack = Stack(trials, device)
+    place = {trial: k for k, trial in enumerate(stack.trials)}
+    seen: list[list[list[np.ndarray]]] = []
+
+    def watch(state: State) -> None:
+        eps = [layer.cpu().numpy().copy() for layer in state.eps]
+        seen.append([[layer[place[trial]] for layer in eps] for trial in trials])
+
+    for k in range(len(trials)):
+        _copy(weights, stack.parameters(k))
+    stack.update({trials[0].seed: batch}, rate, watch)
+    return seen
+
+
+def _by_phases(
+    trials: Sequence[Trial], weights: Weights, batch: Batch, rate: float, device: torch.device
+) -> Iterator[tuple[list[np.ndarray], ...]]:
+    """As `_by_torch`, by `phases.c`."""
+    del device  # which is a CPU
+    networks = [FixedTrial(trial) for trial in trials]
+    for network in networks:
+        _copy(weights, network.parameters())
+    chunk = Chunk(batch.inputs.unsqueeze(0), batch.targets.unsqueeze(0), [])
+    lists = PixelLists(chunk, networks[0].build)
+    return zip(*(_copied(network.watched(lists, rate)) for network in networks), strict=True)
+
+
+def _copied(steps: Iterable[list[Tensor]]) -> Iterator[list[np.ndarray]]:
+    for layers in steps:
+        yield [eps.numpy().copy() for eps in layers]
+
+
+@torch.no_grad()
+def _copy(weights: Weights, parameters: Weights) -> None:
+    for theirs, ours in zip(weights, parameters, strict=True):
+        for value, parameter in zip(theirs, ours, strict=True):
+            parameter.copy_(value)

@@ -1,0 +1,1 @@
+"""The published digests of trials, and how trials are compared with them."""

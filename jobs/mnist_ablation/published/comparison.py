@@ -1,0 +1,106 @@
+"""Compares trials with the published digests of `make mnist` and `make figure3`.
+
+Trials in the defined sums have the same bits on every machine. Whoever finds other ones has found a
+defect of a machine, or of ours. `digests.csv` has a row for each trial: the digests of its final
+weights and of its metrics, and for each layer the first digits of its own. They are of the MNIST
+that `pcworker.data.mnist` verifies, and no sweep learns other digits.
+
+`python -m jobs.mnist_ablation.published` makes the table.
+"""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from cluster.results.audit import Published
+from jobs.mnist_ablation.divergence import epochs_of_trials, parameter_shas
+from pcworker.equations.rules import label
+from pcworker.fingerprint import fingerprint
+from pcworker.row import Row
+from pcworker.trials.digests import combine, nonfinite_digest
+
+PUBLISHED = Path(__file__).with_name("digests.csv")
+_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class TrialDigests:
+    """The digests of a trial. They are equal if and only if all bits of two results are."""
+
+    weights: str
+    """The digest of the final weights, or of the word and the update if they are not finite."""
+    metrics: str
+    """The fingerprint of the metrics of all epochs."""
+    layers: str
+    """For each parameter from the output on, the first digits of its sha256."""
+
+
+@cache
+def published_digests() -> dict[str, TrialDigests]:
+    """The published digests, by trial id."""
+    names = [field.name for field in fields(TrialDigests)]
+    with PUBLISHED.open(newline="") as file:
+        return {
+            row["trial_id"]: TrialDigests(**{name: row[name] for name in names})
+            for row in csv.DictReader(file)
+        }
+
+
+def compared_with_published(tables: Mapping[str, pa.Table]) -> Published:
+    """Compares the trials of collected tables that are published."""
+    known = published_digests()
+    rows = {row["trial_id"]: row for row in tables["trials"].to_pylist() if row["updates"]}
+    ours = found_digests_of(tables, [trial_id for trial_id in rows if trial_id in known])
+    return Published(
+        len(ours),
+        tuple(
+            _difference(rows[trial_id], bits, known[trial_id])
+            for trial_id, bits in ours.items()
+            if bits != known[trial_id]
+        ),
+    )
+
+
+def found_digests_of(
+    tables: Mapping[str, pa.Table], trial_ids: Sequence[str]
+) -> dict[str, TrialDigests]:
+    """The digests of these trials, by trial id."""
+    shas, epochs = parameter_shas(tables), epochs_of_trials(tables)
+    trials = {row["trial_id"]: row for row in tables["trials"].to_pylist()}
+    return {each: _bits(trials[each], epochs[each], shas[each]) for each in trial_ids}
+
+
+def _bits(trial: Row, epochs: Sequence[Row], shas: Sequence[str]) -> TrialDigests:
+    metrics = [
+        [value.hex() if isinstance(value, float) else value for value in _measured(row)]
+        for row in epochs
+    ]
+    return TrialDigests(
+        combine(shas) if shas else nonfinite_digest(trial["updates"]),
+        fingerprint([trial["nonfinite_epoch"], trial["updates"], metrics]),
+        " ".join(sha[:_DIGITS] for sha in shas),
+    )
+
+
+def _measured(row: Row) -> Iterator[Any]:
+    """The metrics of an epoch, by the order of their names."""
+    return (row[name] for name in sorted(row) if name not in ("trial_id", "seed"))
+
+
+def _difference(trial: Row, ours: TrialDigests, theirs: TrialDigests) -> str:
+    """A line about a trial whose bits are not the published ones."""
+    both = enumerate(zip_longest(ours.layers.split(), theirs.layers.split()), 1)
+    layers = ", ".join(str(place) for place, (mine, published) in both if mine != published)
+    what = f"the parameters {layers}, counted from the output" if layers else "the metrics alone"
+    rule = label(trial["rule"], trial["t"])
+    return (
+        f"trial {trial['trial_id']} ({trial['network']}, {rule}, gamma {trial['gamma']}, sigma "
+        f"{trial['sigma']}, seed {trial['seed']}) does not have the published bits: it differs in "
+        f"{what}, and was trained on {trial['hostname']} ({trial['device']})"
+    )

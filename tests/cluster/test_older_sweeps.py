@@ -1,0 +1,81 @@
+"""Sweeps that an older engine wrote are read as they were, and never mixed or continued.
+
+The store is one that commit 56bd024 wrote, and the oracle is what its own collector made of it: see
+the README file of `tests/data`.
+"""
+
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+from command_lines import ROOT, called, files, refusal
+
+ARCHIVE = ROOT / "tests" / "data" / "written_by_56bd024.tar.gz"
+SAME_TRIALS = (
+    *("--networks", "784-2-10,784-2-2-10", "--rules", "BP,IL,Z-IL", "--t", "l,2"),
+    *("--gamma", "1", "--sigma", "0", "--epochs", "3"),
+)
+"""The options with which `interrupted` was submitted."""
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """A folder with the store and what is expected of it."""
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path
+
+
+def collect(written: Path, sweep: str, *options: str) -> Any:
+    where = ("--store", str(written / "store"), "--sweep", sweep)
+    return called(*where, *options, module="jobs.collect")
+
+
+@pytest.mark.parametrize("sweep", ["finished", "interrupted", "detection"])
+def test_its_tables_are_those_that_its_own_collector_made(written: Path, sweep: str) -> None:
+    done = collect(written, sweep, *(["--partial"] if sweep == "interrupted" else []))
+    assert (done.code, done.stderr) == (0, "")
+    assert done.stdout.startswith((written / f"expected/{sweep}.txt").read_text())
+    expected = json.loads((written / f"expected/{sweep}.json").read_text())
+    for name, table in expected.items():
+        found = pq.read_table(written / f"store/sweeps/{sweep}/tables/{name}.parquet")
+        rows = [list(row.values()) for row in found.select(table["columns"]).to_pylist()]
+        assert rows == table["rows"]
+        added = {"sums"} if name != "epochs" else set()
+        assert added <= set(found.column_names)
+        assert all(row["sums"] == "library" for row in found.to_pylist() if added)
+
+
+def test_it_can_be_queried_and_its_status_shown_and_it_can_be_deleted(written: Path) -> None:
+    assert collect(written, "finished").code == 0
+    table = written / "store/sweeps/finished/tables/divergence.parquet"
+    query = f"SELECT DISTINCT sums FROM '{table}' WHERE exact"
+    assert duckdb.sql(query).fetchall() == [("library",)]
+    where = ("--store", str(written / "store"), "--sweep", "finished")
+    status = called(*where, module="jobs.status")
+    assert (status.code, status.stderr) == (0, "")
+    assert called(*where, "--yes", module="jobs.delete").code == 0
+    assert not files(written / "store/sweeps/finished")
+
+
+def test_it_is_not_continued(written: Path) -> None:
+    before = {path: path.read_bytes() for path in files(written)}
+    where = ("--store", str(written / "store"), "--sweep", "interrupted", "--local-debug")
+    line = refusal(*where, *SAME_TRIALS)
+    assert "sweep interrupted is of engine 1, and this is engine 2" in line
+    assert "can be collected, queried and deleted, but not continued; choose another" in line
+    assert {path: path.read_bytes() for path in files(written)} == before
+
+
+def test_it_is_not_mixed_with_a_sweep_of_today(written: Path) -> None:
+    where = ("--store", str(written / "store"), "--sweep", "today", "--local-debug")
+    small = ("--networks", "784-2-10", "--rules", "BP", "--no-preflight")
+    assert called(*where, *small).code == 0
+    line = refusal(
+        *("--store", str(written / "store"), "--sweep", "finished,today"), module="jobs.collect"
+    )
+    assert "finished (of engine 1) and today (of engine 2) have different numbers" in line
