@@ -81,11 +81,8 @@ def run_sweep(
     opened = open_store(options.store, options.s3_endpoint)
     name = sweep.default_name(experiment.prefix) if options.sweep is None else options.sweep
     plan = adopt_plan(opened, make_plan(experiment, sweep, name))
-    if options.same_everywhere and plan.sums == "fixed":
-        raise InputError(
-            "--same-everywhere is for --sums library: the fixed sums have the same bits on every "
-            "machine anyway; leave one of them out"
-        )
+    if plan.sums == "fixed":
+        _require_fit_for_fixed_sums(options)
     opened.check()
     store = PatientStore(opened, lambda message: console.print(message, style="yellow"))
     done = read_commits(store, plan)
@@ -184,6 +181,22 @@ def _expected(plan: Plan[Any], left: Sequence[Shard], options: RunOptions) -> Es
     if options.local_debug:
         return expected_time(plan, left, replace(options.resources, workers=1), None)
     return expected_time(plan, left, options.resources, ray_environment(options.address))
+
+
+def _require_fit_for_fixed_sums(options: RunOptions) -> None:
+    """Raises InputError if the options are for torch's own sums alone."""
+    needs = options.resources
+    if options.same_everywhere:
+        raise InputError(
+            "--same-everywhere is for --sums library: the fixed sums have the same bits on every "
+            "machine anyway; leave one of them out"
+        )
+    if needs.device == "cuda" or (needs.device == "auto" and needs.gpus > 0):
+        raise InputError(
+            f"--device {needs.device} with --gpus-per-worker {needs.gpus:g}: the fixed sums have "
+            "no kernel for a GPU yet; leave both out, so that CPU cores train, or give --sums "
+            "library"
+        )
 
 
 def _require_lasting(store: str) -> None:

@@ -22,7 +22,7 @@ from pcworker.store.store import open_store
 )
 def command(store: str, s3_endpoint: str | None, sweep: Sequence[str], partial: bool) -> int:
     """The command line: see the module's docstring. Returns 1 if what was computed more than once
-    differs."""
+    differs, or differs from what is published."""
     opened = open_store(store, s3_endpoint)
     plans = stored_plans(opened, sweep, EXPERIMENTS)
     collected = publish(opened, plans, console, partial)

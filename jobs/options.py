@@ -145,8 +145,8 @@ _RUN = [
     ),
     click.option(
         "--same-everywhere", is_flag=True,
-        help="With --sums library: start workers so that torch's own sums have the same bits on "
-        "all x86 processors with AVX2.",
+        help="With --sums library: start workers so that torch's own sums are meant to have the "
+        "same bits on all x86 processors with AVX2.",
     ),
     click.option(
         "--local-debug", is_flag=True,

@@ -30,7 +30,8 @@ def command(store: str, s3_endpoint: str | None, sweep: str, watch: bool) -> int
     opened = open_store(store, s3_endpoint)
     (plan,) = stored_plans(opened, [sweep], EXPERIMENTS)
     collect = f"python -m jobs.collect {opened.options} --sweep {sweep}"
-    view = StatusView(console, opened, first_command(opened, sweep), collect)
+    again = None if plan.is_older else first_command(opened, sweep)
+    view = StatusView(console, opened, again, collect, is_older=plan.is_older)
     lookout = Lookout(opened, plan)
     try:
         status = lookout.sure(lambda: time.sleep(1.0), console.print)

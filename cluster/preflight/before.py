@@ -15,6 +15,7 @@ from cluster.preflight.store import look_at_store
 from cluster.preflight.verdicts import RUN_ANYWAY, Verdict, failed, summary
 from cluster.sweeps.plan import Plan, Shard
 from pcworker.errors import DataError, InputError
+from pcworker.machine.processor import SAME_EVERYWHERE
 from pcworker.store.store import Store
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def require_ready(
         needed_bytes=sum(experiment.stored_bytes(shard.trials) for shard in left),
         exact=experiment.exact,
         sums=plan.sums,
+        same_everywhere=environment.items() >= SAME_EVERYWHERE.items(),
     )
     made = verdicts(found)
     bad = [verdict for verdict in made if verdict.status in _STYLES]

@@ -54,7 +54,7 @@ class NodeFound:
     """The packing that works there: "stacked", "alone" or "irreproducible"
     (`pcworker.kernels.kernel.Packing`)."""
     kernel: str = ""
-    """The kernel that would train there: "fused.c" or "torch"."""
+    """The kernel that would train there: "phases.c", "fused.c" or "torch"."""
 
 
 @dataclass(frozen=True)
@@ -107,3 +107,5 @@ class Found:
     """True if the results of the sweep rely on exactness."""
     sums: str = "fixed"
     """The sums of its trials."""
+    same_everywhere: bool = False
+    """True if workers start so that torch's own sums are meant to be the same on all nodes."""

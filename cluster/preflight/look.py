@@ -28,7 +28,7 @@ from pcworker.machine.provenance import node_name
 
 NODE_S = 60.0
 """Seconds in which a node must answer. In this time its Python starts, imports torch and perhaps
-compiles `fused.c`."""
+compiles a kernel."""
 CLOCK_S = 10.0
 """Seconds in which a process that has already answered must say what time it is."""
 KNOCK_S = 5.0

@@ -59,7 +59,7 @@ def _devices(found: Found, ray: RayFound) -> Judged:
     if short := names_of(looked_at, lambda n: (n.free_memory or MEMORY_BYTES) < MEMORY_BYTES):
         remedy = f"end what else runs on {short}: a worker needs {size(MEMORY_BYTES)}"
         return Judged("warn", seen, remedy)
-    if ray.idle_gpus:
+    if ray.idle_gpus and found.sums == "library":  # the fixed sums have no kernel for a GPU yet
         what = f"the cluster has {ray.idle_gpus:g} GPU(s) that no worker asks for; {seen}"
         return Judged("warn", what, "give --gpus-per-worker, or say --device cpu")
     return Judged("ok", seen)
@@ -88,7 +88,8 @@ def _exactness(found: Found, ray: RayFound) -> Judged:
     )
     what = f"Z-IL equals torch.autograd bit for bit; {how}"
     devices = {node.device for node in tried}
-    if found.exact and found.sums == "library" and len(devices) > 1:
+    apart = found.sums == "library" and not found.same_everywhere and len(devices) > 1
+    if found.exact and apart:
         what = f"{what}; torch's own sums may differ between {' and '.join(sorted(devices))}"
         return Judged("warn", what, "give --same-everywhere, or leave out --sums library")
     if found.exact and any(node.packing == "alone" for node in tried):

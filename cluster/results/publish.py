@@ -27,6 +27,12 @@ def require_complete(collected: Collected) -> None:
     """
     if collected.damaged:
         raise DamagedError("; ".join(collected.damaged))
+    if collected.missing and collected.plans[0].is_older:
+        raise IncompleteError(
+            f"{len(collected.missing)} trials have no result, and the sweep is of an older engine, "
+            "so that they cannot be run any more; ask for --partial tables, which mark the missing "
+            "cells"
+        )
     if collected.missing:
         raise IncompleteError(
             f"{len(collected.missing)} trials have no result yet; submit the sweep again to run "

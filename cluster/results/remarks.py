@@ -20,7 +20,8 @@ def print_remarks(console: Console, collected: Collected) -> None:
         console.print(line, style="red", soft_wrap=True)
     if collected.audit.differing:
         console.print(
-            "What was computed more than once is not the same each time: the exit code is 1.",
+            "What was computed more than once is not the same each time, or is not what was "
+            "published: the exit code is 1.",
             style="red",
             soft_wrap=True,
         )

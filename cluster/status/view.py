@@ -26,13 +26,22 @@ LABEL = 12
 class StatusView:
     """Shows how a sweep stands, and what the user can do next."""
 
-    def __init__(self, console: Console, store: Store, again: str | None, collect: str) -> None:
+    def __init__(
+        self,
+        console: Console,
+        store: Store,
+        again: str | None,
+        collect: str,
+        *,
+        is_older: bool = False,
+    ) -> None:
         """
-        again    the command line that continues the sweep; None if it is not known
-        collect  the command line that makes the sweep's tables
+        again     the command line that continues the sweep; None if it is not known
+        collect   the command line that makes the sweep's tables
+        is_older  True if the sweep is of an older engine, so that it cannot be continued
         """
         self._console, self._store = console, store
-        self._again, self._collect = again, collect
+        self._again, self._collect, self._is_older = again, collect, is_older
 
     def show(self, status: Status) -> None:
         """Prints the status."""
@@ -94,6 +103,9 @@ class StatusView:
         if status.done:
             yield Text("Every shard is committed. Next:")
             yield Text(f"  {self._collect}")
+        elif self._is_older:
+            yield Text("The sweep is of an older engine and cannot be continued. Next:")
+            yield Text(f"  {self._collect} --partial")
         elif not status.drivers.alive:
             yield Text("No driver is alive: type the command again.", style="yellow")
             if self._again:

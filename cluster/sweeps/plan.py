@@ -253,7 +253,8 @@ class _OtherExperiment(InputError):
 
 def _from_json(body: dict[str, Any], name: str, experiment: Experiment) -> Plan[Any]:
     known, version = experiment.configuration.engine_version, body["engine_version"]
-    if body["schema_version"] != SCHEMA_VERSION or version not in range(1, known + 1):
+    engine_is_known = type(version) is int and 1 <= version <= known
+    if body["schema_version"] != SCHEMA_VERSION or not engine_is_known:
         raise ValueError(
             f"schema {body['schema_version']} and engine {version}, "
             f"not {SCHEMA_VERSION} and at most {known}"

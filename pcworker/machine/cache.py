@@ -1,4 +1,4 @@
-"""Finds the folder for files that can be made again, such as MNIST and the compiled `fused.c`."""
+"""Finds the folder for files that can be made again, such as MNIST and compiled kernels."""
 
 import os
 from pathlib import Path

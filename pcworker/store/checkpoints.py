@@ -25,7 +25,7 @@ class Checkpoints:
         trials: Sequence[Trial],
     ) -> None:
         """`maker` stands for everything that the bits depend on. A checkpoint of another maker is
-        not used, so that no result mixes the roundings of two machines."""
+        not used, so that no result mixes the roundings of two machines in torch's own sums."""
         self._store, self._keys = store, keys
         self._shard_id, self._attempt_id = shard_id, attempt_id
         self._maker, self._trials = maker, trials

@@ -23,7 +23,7 @@ class Result(Protocol):
 
     @property
     def kernel(self) -> str | None:
-        """The kernel that trained the shard, such as "fused.c" or "torch". None where there is no
+        """The kernel that trained the shard, such as "phases.c" or "torch". None where there is no
         choice."""
 
     @property

@@ -38,7 +38,8 @@ class Engine:
         max_width         the largest number of trials in one stack; None: all
         report            is told the share of the work that is done, 0 to 1, now and then
         resume            a checkpoint of these trials from which to go on. The bits are the same if
-                          it was made on the same kind of device, by the same sources and libraries.
+                          it was made by the same sources and, unless the sums are fixed, on the
+                          same kind of device with the same libraries.
         checkpoint_every  the number of epochs between two calls of `save`; 0: none
         save              is given a checkpoint, but not after the last epoch
         """

@@ -51,7 +51,7 @@ class ShardResult:
     """How the trials were run: a `pcworker.kernels.kernel.Packing`."""
     wall_seconds: float
     kernel: str = "torch"
-    """The name of the kernel. All kernels give the same bits, see `pcworker.kernels.choice`."""
+    """The name of the kernel. All kernels give a trial the same bits."""
 
     @property
     def trial_ids(self) -> list[str]:

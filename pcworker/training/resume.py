@@ -37,8 +37,8 @@ def restore(training: Training, checkpoint: Checkpoint) -> None:
     """Brings a new training of the same trials to the state of the checkpoint.
 
     The kernel is built with all trials and then drops those that are not finite, and the parameters
-    are copied into its memory. So memory is laid out as it was. That matters because the bits of a
-    product may depend on how its operands are aligned.
+    are copied into its memory. So memory is laid out as it was. That matters because the bits of
+    torch's own products may depend on how their operands are aligned.
     """
     training.updates = checkpoint.updates
     training.twin_digests = {twin: list(digests) for twin, digests in checkpoint.twins.items()}

@@ -62,6 +62,18 @@ def test_it_can_be_queried_and_its_status_shown_and_it_can_be_deleted(written: P
     assert not files(written / "store/sweeps/finished")
 
 
+def test_a_sweep_that_was_not_finished_is_shown_without_a_command_that_would_be_refused(
+    written: Path,
+) -> None:
+    where = ("--store", str(written / "store"), "--sweep", "interrupted")
+    status = called(*where, module="jobs.status")
+    assert "cannot be continued. Next:" in status.stdout
+    assert "jobs.collect" in status.stdout and "--partial" in status.stdout
+    assert "jobs.mnist_ablation" not in status.stdout
+    line = refusal(*where, module="jobs.collect")
+    assert "3 trials have no result, and the sweep is of an older engine" in line
+
+
 def test_it_is_not_continued(written: Path) -> None:
     before = {path: path.read_bytes() for path in files(written)}
     where = ("--store", str(written / "store"), "--sweep", "interrupted", "--local-debug")

@@ -115,7 +115,8 @@ BAD: list[tuple[Found, str, str, tuple[str, ...]]] = [
      ("b has torch 2.9, the driver 2.15.0", "one image")),
     (node(versions={"python": "3.11.7"}), "versions", "FAIL", ("b has code unknown",)),
     (node(free_memory=GB), "devices", "warn", ("1 GB of memory", "needs 1.07 GB")),
-    (ray(idle_gpus=8.0), "devices", "warn", ("8 GPU(s)", "--gpus-per-worker")),
+    (replace(ray(idle_gpus=8.0), sums="library"), "devices", "warn",
+     ("8 GPU(s)", "--gpus-per-worker")),
     (node(exact=False), "exactness", "FAIL", ("on b", "torch.autograd", "--no-preflight")),
     (node(packing="irreproducible"), "exactness", "FAIL", ("on b", "does not repeat")),
     (replace(node(exact=False), exact=False), "exactness", "warn", ("on b", "torch.autograd")),
@@ -150,6 +151,8 @@ def test_a_fault_is_named_with_what_to_do_and_is_the_only_one(
         (store(ahead_s=-9.0), "clocks"),
         (replace(node(packing="alone"), exact=False), "exactness"),
         (node(device="cpu: other"), "exactness"),
+        (replace(node(device="cpu: 2"), sums="library", same_everywhere=True), "exactness"),
+        (ray(idle_gpus=8.0), "devices"),
         (dashboard(403, True), "dashboard"),
         (dashboard(200, False), "dashboard"),
         (ray(dashboard=None), "dashboard"),
@@ -428,7 +431,7 @@ def test_a_price_is_a_finite_number_of_at_least_0(price: float) -> None:
 
 def test_the_plan_prints_the_cost(tmp_path: Path) -> None:
     plan = ("--store", str(tmp_path), *SMALL, "--plan", "--price-per-gpu-hour", "2.5")
-    done = called(*plan, "--gpus-per-worker", "1")
+    done = called(*plan, "--sums", "library", "--gpus-per-worker", "1")
     assert (done.code, done.stderr) == (0, "")
     assert "x 1 GPU(s) x 2.5 =" in done.stdout
     assert "No cost: " in called(*plan).stdout

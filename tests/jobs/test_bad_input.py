@@ -27,6 +27,8 @@ MISTAKES = {
         ("--rules BP,EP", "'EP'", "BP, IL, Z-IL, Fa-Z-IL"),
         ("--sums exact", "'exact'", "'fixed', 'library'"),
         ("--same-everywhere", "--same-everywhere is for --sums library", "leave one of them out"),
+        ("--gpus-per-worker 1", "no kernel for a GPU yet", "or give --sums library"),
+        ("--device cuda --gpus-per-worker 1", "--device cuda with --gpus-per", "leave both out"),
         ("--gamma 0", "gamma 0", "above 0"),
         ("--gamma 1,-0.5", "-0.5", "above 0"),
         ("--gamma nan", "nan", "finite"),

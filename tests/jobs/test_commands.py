@@ -71,7 +71,11 @@ def test_planning_looking_collecting_and_deleting_import_neither_torch_nor_ray(
     at = ("--store", str(tmp_path))
     calls = [
         # For GPUs this machine's speed is not measured, which takes seconds.
-        *((f"{job}.__main__", *at, "--plan", "--gpus-per-worker", "1") for job in list(WORDS)[:3]),
+        *(
+            (f"{job}.__main__", *at, "--plan", *sums, "--gpus-per-worker", "1")
+            for job in list(WORDS)[:3]
+            for sums in [() if "timing" in job else ("--sums", "library")]
+        ),
         ("jobs.status", *at, "--sweep", "a"),
         ("jobs.collect", *at, "--sweep", "a", "--partial"),
         ("jobs.delete", *at, "--sweep", "a", "--yes"),

@@ -12,9 +12,11 @@ from dataclasses import astuple, fields
 import click
 
 from cluster.results.collect import collect, stored_plans
+from cluster.results.publish import require_complete
 from jobs.mnist_ablation.experiment import ABLATION
 from jobs.mnist_ablation.published.comparison import TrialDigests, found_digests_of
 from jobs.options import help_text, main, store_options, sweep_names
+from pcworker.errors import InputError
 from pcworker.store.store import open_store
 
 
@@ -27,8 +29,14 @@ def command(store: str, s3_endpoint: str | None, sweep: Sequence[str]) -> None:
     out = csv.writer(sys.stdout, lineterminator="\n")
     out.writerow(["sweep", "trial_id", *(field.name for field in fields(TrialDigests))])
     for plan in stored_plans(opened, sweep, {ABLATION.name: ABLATION}):
+        if plan.is_older or plan.sums != "fixed":
+            raise InputError(
+                f"sweep {plan.name}: only trials in fixed sums have digests to publish"
+            )
+        collected = collect(opened, [plan])
+        require_complete(collected)
         ids = sorted(trial.trial_id for trial in plan.trials)
-        found = found_digests_of(collect(opened, [plan]).tables, ids)
+        found = found_digests_of(collected.tables, ids)
         out.writerows([plan.name, trial_id, *astuple(each)] for trial_id, each in found.items())
 
 

@@ -98,6 +98,8 @@ def _difference(trial: Row, ours: TrialDigests, theirs: TrialDigests) -> str:
     both = enumerate(zip_longest(ours.layers.split(), theirs.layers.split()), 1)
     layers = ", ".join(str(place) for place, (mine, published) in both if mine != published)
     what = f"the parameters {layers}, counted from the output" if layers else "the metrics alone"
+    if not layers and ours.weights != theirs.weights:
+        what = f"the update after which it was not finite: {ours.weights}, not {theirs.weights}"
     rule = label(trial["rule"], trial["t"])
     return (
         f"trial {trial['trial_id']} ({trial['network']}, {rule}, gamma {trial['gamma']}, sigma "
