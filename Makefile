@@ -51,10 +51,8 @@ store: $(VENV)/installed
 test: $(VENV)/installed
 	$(RUN) pytest
 
-# A debug build of the kernels gives the same bits, but ten times slower. That leaves the tests the
-# time to kill something while it trains.
 test-faults: $(VENV)/installed
-	ZILSWEEP_DEBUG_BUILD=1 $(RUN) pytest -m 'faults and not long'
+	$(RUN) pytest -m 'faults and not long'
 
 # not run by CI: before an issue is resolved
 test-long: $(VENV)/installed

@@ -604,6 +604,18 @@ static void product_without_zeros(int M, int N, int K, View A, const real *B, Go
         }
 }
 
+/* The same where A lies as its transpose: all chains grow by a term at a time, so that A is read as
+ * it lies. With 500 samples that takes a third of the time. */
+static void product_of_turned_without_zeros(int M, int N, int K, const real *A, const real *B,
+                                            real *C) {
+    memset(C, 0, (size_t)M * N * sizeof(real));
+    for (int k = 0; k < K; k++, A += M)
+        for (int i = 0; i < M; i++)
+            if (A[i] != 0)
+                for (int j = 0; j < N; j += LANES)
+                    store(C + i * N + j, fma_(wide(A[i]), load(B + k * N + j), load(C + i * N + j)));
+}
+
 /* C [M, N] = A B, for any N: copies of B and C have rows of whole vectors. */
 static void any_product(int M, int N, int K, View A, const real *B, int zeros, real *C) {
     Worker alone = {0, 1};
@@ -614,6 +626,7 @@ static void any_product(int M, int N, int K, View A, const real *B, int zeros, r
         for (int k = 0; k < K; k++) memcpy(b + k * whole, B + k * N, N * sizeof(real));
     Goal goal = {c, whole, 0, 0, 0};
     if (zeros) product(alone, M, whole, K, A, b, whole, goal);
+    else if (A.row == 1) product_of_turned_without_zeros(M, whole, K, A.at, b, c);
     else product_without_zeros(M, whole, K, A, b, goal);
     if (copies)
         for (int i = 0; i < M; i++) memcpy(C + i * N, c + i * whole, N * sizeof(real));
