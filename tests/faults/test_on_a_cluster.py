@@ -414,7 +414,8 @@ def test_the_one_gpu_of_a_mixed_cluster_is_shared_and_never_replaced_by_a_cpu(
     refused.refused("3 worker(s)", "0.5 GPU(s) do not fit", "1 GPU(s) on 4 node(s)")
 
     if not torch.cuda.is_available():  # else the GPU would work
-        refused = driver(cluster, checkout, tmp_path / "one", *ONE_SHARD, "--gpus-per-worker", "1")
+        gpu = ("--sums", "library", "--gpus-per-worker", "1")
+        refused = driver(cluster, checkout, tmp_path / "one", *ONE_SHARD, *gpu)
         refused.refused("finds no working CUDA device", "--device cpu")
         assert not commits(tmp_path / "one")
 
