@@ -10,7 +10,7 @@ RUN := $(VENV)/bin/python -m
 
 help:
 	@echo "make mnist    the full grid of Figure 3, one seed, one epoch, into ./results"
-	@echo "make figure3  the paper's whole sweep: 3 seeds, 64 epochs (38 minutes on 2 cores)"
+	@echo "make figure3  the paper's whole sweep: 3 seeds, 64 epochs (about 40 minutes, 2 cores)"
 	@echo "make table3   how often phi of Fa-Z-IL finds the step t = l, and what makes it fail"
 	@echo "make table4   what a weight update costs beside backpropagation's, on AlexNet and others"
 	@echo "make benchmark   the speed of a core, beside plain torch and, after make peers, other libraries"

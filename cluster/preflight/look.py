@@ -54,7 +54,7 @@ def look_at_ray(
 ) -> RayFound:
     """Looks at the cluster that this process is connected to.
 
-    sums         those of the trials, as in a configuration
+    sums         the sums of the trials, as in a configuration
     images       a directory that every node must see; None: there is none
     environment  variables with which the workers' processes will start
     ask_nodes    False: the nodes themselves are not asked; this is for a local Ray

@@ -47,7 +47,7 @@ class DetectionConfiguration:
     tolerances: str
     """The largest values of |eps| that count as zero."""
     sums: str
-    """As in `pcworker.trials.configuration`."""
+    """The order in which products add up, as in `pcworker.trials.configuration`."""
 
     def __post_init__(self) -> None:
         if self.weights not in WEIGHT_CHOICES:

@@ -1,6 +1,6 @@
 """Watches inference: the prediction errors of every step, by the kernel that the sums ask for."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from pcworker.trials.trial import Trial
 
 Weights = Sequence[Sequence[Tensor]]
 """[weight], or [weight, bias], for l = 0 .. l_max - 1."""
+StepErrors = Sequence[list[np.ndarray]]
+"""eps^l [samples, n_l] of one inference step, by trial and then by l."""
 
 
 def watched_errors(
@@ -30,8 +32,8 @@ def watched_errors(
     the result has eps^l [steps, samples, n_l].
     """
     fixed = trials[0].configuration.sums == "fixed"
-    watch = _by_phases if fixed else _by_torch
-    seen = [list(watch(trials, weights, batch, rate, device)) for batch in batches]
+    watch = _by_phases(trials, weights, rate) if fixed else _by_torch(trials, weights, rate, device)
+    seen = [list(watch(batch)) for batch in batches]
     return [
         [
             np.concatenate([np.stack([step[k][l] for step in steps]) for steps in seen], axis=1)
@@ -42,34 +44,41 @@ def watched_errors(
 
 
 def _by_torch(
-    trials: Sequence[Trial], weights: Weights, batch: Batch, rate: float, device: torch.device
-) -> list[list[list[np.ndarray]]]:
-    """eps^l by step, trial and l, by a stack of torch's operations."""
+    trials: Sequence[Trial], weights: Weights, rate: float, device: torch.device
+) -> Callable[[Batch], Iterable[StepErrors]]:
+    """Returns what watches a minibatch by a stack of torch's operations."""
     stack = Stack(trials, device)
     place = {trial: k for k, trial in enumerate(stack.trials)}
-    seen: list[list[list[np.ndarray]]] = []
 
-    def watch(state: State) -> None:
-        eps = [layer.cpu().numpy().copy() for layer in state.eps]
-        seen.append([[layer[place[trial]] for layer in eps] for trial in trials])
+    def watch(batch: Batch) -> list[StepErrors]:
+        seen: list[StepErrors] = []
 
-    for k in range(len(trials)):
-        _copy(weights, stack.parameters(k))
-    stack.update({trials[0].seed: batch}, rate, watch)
-    return seen
+        def look(state: State) -> None:
+            eps = [layer.cpu().numpy().copy() for layer in state.eps]
+            seen.append([[layer[place[trial]] for layer in eps] for trial in trials])
+
+        for k in range(len(trials)):
+            _copy(weights, stack.parameters(k))
+        stack.update({trials[0].seed: batch}, rate, look)
+        return seen
+
+    return watch
 
 
 def _by_phases(
-    trials: Sequence[Trial], weights: Weights, batch: Batch, rate: float, device: torch.device
-) -> Iterator[tuple[list[np.ndarray], ...]]:
-    """As `_by_torch`, by `phases.c`."""
-    del device  # which is a CPU
+    trials: Sequence[Trial], weights: Weights, rate: float
+) -> Callable[[Batch], Iterable[StepErrors]]:
+    """Returns what watches a minibatch by `phases.c`."""
     networks = [FixedTrial(trial) for trial in trials]
-    for network in networks:
-        _copy(weights, network.parameters())
-    chunk = Chunk(batch.inputs.unsqueeze(0), batch.targets.unsqueeze(0), [])
-    lists = PixelLists(chunk, networks[0].build)
-    return zip(*(_copied(network.watched(lists, rate)) for network in networks), strict=True)
+
+    def watch(batch: Batch) -> Iterator[StepErrors]:
+        for network in networks:
+            _copy(weights, network.parameters())
+        chunk = Chunk(batch.inputs.unsqueeze(0), batch.targets.unsqueeze(0), [])
+        lists = PixelLists(chunk, networks[0].build)
+        return zip(*(_copied(network.watched(lists, rate)) for network in networks), strict=True)
+
+    return watch
 
 
 def _copied(steps: Iterable[list[Tensor]]) -> Iterator[list[np.ndarray]]:

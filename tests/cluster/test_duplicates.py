@@ -14,9 +14,8 @@ from builders import (
     collected,
     commit,
     commit_all,
-    paper_drift,
     planned,
-    shard_result,
+    with_z_il_changed,
 )
 from command_lines import Ended, called
 
@@ -36,18 +35,11 @@ def collect(store: LocalStore, sweeps: str) -> Ended:
     return called("--store", store.url, "--sweep", sweeps, module="jobs.collect")
 
 
-def is_z_il(result: TrialResult) -> bool:
-    """True for one trial of `ablation()`: exact Z-IL without noise."""
-    config = result.trial.configuration
-    return (config.rule, config.gamma, config.sigma) == ("Z-IL", 1.0, 0.0)
-
-
 def commit_again(store: LocalStore, plan: Plan, change: Change) -> None:
     """Commits what `commit_all` would, on another host and device, but for one changed trial."""
     for shard in plan.shards:
-        made = shard_result(shard.trials, paper_drift)
-        trials = [change(result) if is_z_il(result) else result for result in made.trials]
-        told = replace(made, trials=trials, wall_seconds=9.0, packing="irreproducible")
+        changed = with_z_il_changed(shard, change)
+        told = replace(changed, wall_seconds=9.0, packing="irreproducible")
         commit(store, plan, shard, attempt="again", result=told, hostname="there", device="a gpu")
 
 

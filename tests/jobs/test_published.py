@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import ablation, collected, commit, commit_all, paper_drift, planned, shard_result
+from builders import ablation, collected, commit, commit_all, planned, with_z_il_changed
 from command_lines import Ended, called
 
 from cluster.sweeps.sweep import Sweep
@@ -58,15 +58,8 @@ def commit_changed(store: LocalStore, change: Change) -> Ended:
     """Commits what the table is of, but for one changed trial, and collects it."""
     plan = planned(store, ablation(), "ours")
     for shard in plan.shards:
-        made = shard_result(shard.trials, paper_drift)
-        trials = [change(each) if _is_z_il(each) else each for each in made.trials]
-        commit(store, plan, shard, result=replace(made, trials=trials), hostname="there")
+        commit(store, plan, shard, result=with_z_il_changed(shard, change), hostname="there")
     return called("--store", store.url, "--sweep", "ours", module="jobs.collect")
-
-
-def _is_z_il(result: TrialResult) -> bool:
-    config = result.trial.configuration
-    return (config.rule, config.gamma, config.sigma) == ("Z-IL", 1.0, 0.0)
 
 
 def another_layer(result: TrialResult) -> TrialResult:

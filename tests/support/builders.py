@@ -177,6 +177,18 @@ def commit_all(store: Store, plan: Plan, drift: Drift = paper_drift) -> None:
         commit(store, plan, shard, drift)
 
 
+def with_z_il_changed(shard: Shard, change: Callable[[TrialResult], TrialResult]) -> ShardResult:
+    """The made-up results of a shard of `ablation()`, where exact Z-IL without noise is changed."""
+
+    def changed(result: TrialResult) -> TrialResult:
+        config = result.trial.configuration
+        exact = (config.rule, config.gamma, config.sigma) == ("Z-IL", 1.0, 0.0)
+        return change(result) if exact else result
+
+    made = shard_result(shard.trials, paper_drift)
+    return replace(made, trials=[changed(result) for result in made.trials])
+
+
 def collected(store: Store, *names: str) -> Collected:
     """Collects stored sweeps."""
     return collect(store, stored_plans(store, names, EXPERIMENTS))
