@@ -25,6 +25,7 @@ import faults
 import pytest
 import torch
 from made_up import made_up_digits
+from preflight_lines import says_well
 from ray_clusters import PATIENCE_S, Node, RayCluster, clean_environment, ray_cluster, wait_until
 from seaweed import Seaweed
 from tables import equal_tables, read_tables
@@ -218,7 +219,7 @@ def test_a_submitted_job_runs_on_both_nodes_and_ends_well(submitted: Submitted) 
     assert submitted.done.code == 0, submitted.done.said
     assert "Running on the Ray cluster at" in submitted.done.stdout
     assert "3 node(s), 2 CPU core(s)" in submitted.done.stdout
-    assert "Preflight: 13 checks passed." in submitted.done.stdout
+    assert says_well(submitted.done.stdout, "Preflight: 13 checks passed.")
     trials = read_tables(folder(submitted.store) / "tables")["trials"]
     hosts = set(trials["hostname"].to_pylist())
     assert len(hosts) == 2

@@ -23,6 +23,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from command_lines import ABLATION, Ended, called, started
+from preflight_lines import says_well
 from running import PATIENCE_S, ROOT, peak_memory, wait_until, workers
 from tables import equal_tables, read_tables
 
@@ -186,10 +187,8 @@ def test_the_sweep_says_first_which_ray_it_runs_on_and_ends_with_code_0(undistur
 
 
 def test_preflight_says_in_one_line_that_all_is_well(undisturbed: Run) -> None:
-    lines = undisturbed.stdout.splitlines()
-    assert [line for line in lines if line.startswith("Preflight: ")] == [
-        "Preflight: 11 checks passed; each worker looks for itself: devices, exactness."
-    ]
+    summary = "Preflight: 11 checks passed; each worker looks for itself: devices, exactness."
+    assert says_well(undisturbed.stdout, summary)
 
 
 def test_no_more_is_kept_than_preflight_expects(undisturbed: Run) -> None:

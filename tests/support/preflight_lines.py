@@ -12,7 +12,23 @@ CHECKS = [
 
 
 def bad(lines: dict[str, str]) -> dict[str, str]:
-    return {check: line for check, line in lines.items() if not line.startswith("ok ")}
+    """The lines of the checks that did not end well, by check.
+
+    That the disk of the machine on which the tests run is nearly full is no test's business.
+    """
+    found = {check: line for check, line in lines.items() if not line.startswith("ok ")}
+    if found.get("Ray's disk", "").startswith("warn "):
+        del found["Ray's disk"]
+    return found
+
+
+def says_well(printed: str, summary: str) -> bool:
+    """True if a job printed this summary, or warned of nothing but a nearly full disk."""
+    lines = printed.splitlines()
+    found = [line for line in lines if line.startswith(("warn ", "FAIL "))]
+    if not found:
+        return summary in lines
+    return len(found) == 1 and found[0].startswith("warn  Ray's disk")
 
 
 def lines_of(done: "subprocess.CompletedProcess[str] | Ended") -> dict[str, str]:
