@@ -79,6 +79,8 @@ class Experiment:
     """True if the results rely on exactness: then every worker first tests its device."""
     same_everywhere: bool
     """True if a trial has the same result wherever it runs, so that one copy of it is enough."""
+    fixed_on_gpus: bool = True
+    """True if its trials in the fixed sums can be trained on GPUs."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Environment variables with which the workers' processes start."""
 

@@ -82,7 +82,7 @@ def run_sweep(
     name = sweep.default_name(experiment.prefix) if options.sweep is None else options.sweep
     plan = adopt_plan(opened, make_plan(experiment, sweep, name))
     if plan.sums == "fixed":
-        _require_fit_for_fixed_sums(options)
+        _require_fit_for_fixed_sums(plan.experiment, options)
     opened.check()
     store = PatientStore(opened, lambda message: console.print(message, style="yellow"))
     done = read_commits(store, plan)
@@ -183,7 +183,7 @@ def _expected(plan: Plan[Any], left: Sequence[Shard], options: RunOptions) -> Es
     return expected_time(plan, left, options.resources, ray_environment(options.address))
 
 
-def _require_fit_for_fixed_sums(options: RunOptions) -> None:
+def _require_fit_for_fixed_sums(experiment: Experiment, options: RunOptions) -> None:
     """Raises InputError if the options are for torch's own sums alone."""
     needs = options.resources
     if options.same_everywhere:
@@ -191,11 +191,12 @@ def _require_fit_for_fixed_sums(options: RunOptions) -> None:
             "--same-everywhere is for --sums library: the fixed sums have the same bits on every "
             "machine anyway; leave one of them out"
         )
-    if needs.device == "cuda" or (needs.device == "auto" and needs.gpus > 0):
+    on_gpus = needs.device == "cuda" or (needs.device == "auto" and needs.gpus > 0)
+    if on_gpus and not experiment.fixed_on_gpus:
         raise InputError(
-            f"--device {needs.device} with --gpus-per-worker {needs.gpus:g}: the fixed sums have "
-            "no kernel for a GPU yet; leave both out, so that CPU cores train, or give --sums "
-            "library"
+            f"--device {needs.device} with --gpus-per-worker {needs.gpus:g}: {experiment.name} has "
+            "no kernel for a GPU in the fixed sums; leave both out, so that CPU cores train, or "
+            "give --sums library"
         )
 
 

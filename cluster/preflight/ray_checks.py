@@ -59,7 +59,7 @@ def _devices(found: Found, ray: RayFound) -> Judged:
     if short := names_of(looked_at, lambda n: (n.free_memory or MEMORY_BYTES) < MEMORY_BYTES):
         remedy = f"end what else runs on {short}: a worker needs {size(MEMORY_BYTES)}"
         return Judged("warn", seen, remedy)
-    if ray.idle_gpus and found.sums == "library":  # the fixed sums have no kernel for a GPU yet
+    if ray.idle_gpus:
         what = f"the cluster has {ray.idle_gpus:g} GPU(s) that no worker asks for; {seen}"
         return Judged("warn", what, "give --gpus-per-worker, or say --device cpu")
     return Judged("ok", seen)

@@ -21,8 +21,8 @@ from pcworker.data.dataset import DataSet
 from pcworker.data.mnist import Digits
 from pcworker.errors import InputError
 from pcworker.kernels.choice import Reference, reference
-from pcworker.training.measures import to_numpy
 from pcworker.trials.digests import network_digest, nonfinite_digest
+from pcworker.trials.measures import to_numpy
 from pcworker.trials.trial import Trial
 
 Errors = dict[int, list[np.ndarray]]

@@ -37,6 +37,7 @@ DETECTION = Experiment(
     stored_bytes=_no_bytes,
     exact=False,
     same_everywhere=True,
+    fixed_on_gpus=False,
     find_data=lambda directory, trials: load_digits(directory),
     data_name=lambda digits: "MNIST, verified",
     engine=detection_engine,

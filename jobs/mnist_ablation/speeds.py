@@ -24,8 +24,8 @@ from pcworker.kernels.fixed.reference import FixedBackprop
 from pcworker.kernels.fixed.trial import FixedTrial
 from pcworker.kernels.stack import Stack
 from pcworker.machine.device import prepare_device
-from pcworker.training.measures import distance, to_numpy
 from pcworker.trials.configuration import Configuration, configuration
+from pcworker.trials.measures import distance, to_numpy
 from pcworker.trials.trial import Trial
 
 _NETWORK = "784-32-32-10"

@@ -16,8 +16,8 @@ from pcworker.kernels.fixed.gathered import PixelLists
 from pcworker.kernels.fixed.reference import FixedBackprop
 from pcworker.kernels.fixed.trial import FixedTrial
 from pcworker.kernels.kernel import Task
-from pcworker.training.measures import distance, to_numpy
 from pcworker.trials.configuration import Configuration
+from pcworker.trials.measures import distance, to_numpy
 from pcworker.trials.trial import Trial
 
 P = ParamSpec("P")

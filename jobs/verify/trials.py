@@ -1,12 +1,13 @@
 """Checks of whole trainings: 200 updates of every rule on made-up digits."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import product
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from jobs.verify.check import MADE_UP_SEED, Check
 from pcworker.data.batches import Chunk, pixels, target_values
@@ -33,15 +34,22 @@ def trainings() -> list[Check]:
     both = list(product(CHOICES["activation"], CHOICES["dtype"]))
     return [
         *(
-            Check(f"{rule} with {f}", dtype, partial(_trained, rule, f, dtype))
+            Check(training_title(rule, f), dtype, partial(_trained, rule, f, dtype))
             for rule in TRIED
             for f, dtype in both
         ),
-        *(
-            Check(f"reference with {f}", dtype, partial(_by_autograd, f, dtype))
-            for f, dtype in both
-        ),
+        *(Check(reference_title(f), dtype, partial(_by_autograd, f, dtype)) for f, dtype in both),
     ]
+
+
+def training_title(rule: str, f: str) -> str:
+    """What the check of a rule with f is called."""
+    return f"{rule} with {f}"
+
+
+def reference_title(f: str) -> str:
+    """What the check of the reference with f is called."""
+    return f"reference with {f}"
 
 
 def varied(rule: str, f: str, dtype: str) -> list[Configuration]:
@@ -81,12 +89,13 @@ def made_up_minibatches(config: Configuration) -> Chunk:
     )
 
 
-def numbers_of(network: FixedTrial | FixedBackprop) -> Iterator[np.ndarray]:
-    """The parameters and the squares of the output errors. A network that is not finite has one NaN
-    in their place, because its bits are not defined."""
-    if network.finite():
-        yield from (p.contiguous().numpy() for layer in network.parameters() for p in layer)
-        yield network.squares.numpy()
+def numbers_of(parameters: Sequence[Sequence[Tensor]], squares: Tensor) -> Iterator[np.ndarray]:
+    """The parameters of a network and the squares of its output errors, in main memory. A network
+    that is not finite has one NaN in their place, because its bits are not defined."""
+    every = [parameter.cpu() for layer in parameters for parameter in layer]
+    if all(bool(torch.isfinite(parameter).all()) for parameter in every):
+        yield from (parameter.contiguous().numpy() for parameter in every)
+        yield squares.cpu().numpy()
     else:
         yield np.array([np.nan])
 
@@ -100,7 +109,8 @@ def trained(config: Configuration, build: Build, chunk: Chunk) -> FixedTrial:
 
 def _trained(rule: str, f: str, dtype: str, build: Build) -> Iterator[np.ndarray]:
     for config in varied(rule, f, dtype):
-        yield from numbers_of(trained(config, build, made_up_minibatches(config)))
+        network = trained(config, build, made_up_minibatches(config))
+        yield from numbers_of(network.parameters(), network.squares)
 
 
 def _by_autograd(f: str, dtype: str, build: Build) -> Iterator[np.ndarray]:
@@ -108,4 +118,4 @@ def _by_autograd(f: str, dtype: str, build: Build) -> Iterator[np.ndarray]:
     for config in varied("BP", f, dtype):
         network = FixedBackprop(Trial(config, MADE_UP_SEED))
         network.train(made_up_minibatches(config), config.alpha)
-        yield from numbers_of(network)
+        yield from numbers_of(network.parameters(), network.squares)

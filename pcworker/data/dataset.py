@@ -15,15 +15,15 @@ class DataSet:
 
     def __init__(self, digits: Digits, device: torch.device) -> None:
         self.device = device
-        self._train_images = torch.from_numpy(np.array(digits.train_images)).to(device)
-        self._train_labels = torch.from_numpy(digits.train_labels.astype(np.int64)).to(device)
+        self.train_images = torch.from_numpy(np.array(digits.train_images)).to(device)
+        self.train_labels = torch.from_numpy(digits.train_labels.astype(np.int64)).to(device)
         self.test_images = torch.from_numpy(np.array(digits.test_images)).to(device)
         self.test_labels = torch.from_numpy(digits.test_labels.astype(np.int64)).to(device)
 
     @property
     def samples(self) -> int:
         """The size of the training set."""
-        return len(self._train_images)
+        return len(self.train_images)
 
     def batches(self, config: Configuration, seed: int, epoch: int, noisy: bool) -> Iterator[Batch]:
         """Yields the minibatches of an epoch (the first is 1) in the order of the seed.
@@ -35,7 +35,7 @@ class DataSet:
 
     def chunks(self, config: Configuration, seed: int, epoch: int, noisy: bool) -> Iterator[Chunk]:
         """Yields the same minibatches as `batches`, many at a time."""
-        return epoch_chunks(config, seed, epoch, self._train_images, self._train_labels, noisy)
+        return epoch_chunks(config, seed, epoch, self.train_images, self.train_labels, noisy)
 
     def test_batches(self, config: Configuration, count: int) -> Iterator[Batch]:
         """Yields the first `count` minibatches of the test set, in its own order, without noise."""

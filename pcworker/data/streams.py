@@ -13,8 +13,10 @@ _LN_2 = float.fromhex("0x1.62e42fefa39efp-1")
 _HALF_PI = float.fromhex("0x1.921fb54442d18p+0")
 _ROOT_OF_HALF = float.fromhex("0x1.6a09e667f3bcdp-1")
 _LN = [1 / n for n in range(23, 0, -2)]
-_COS = [(-1) ** j / math.factorial(2 * j) for j in range(11, -1, -1)]
-_SIN = [(-1) ** j / math.factorial(2 * j + 1) for j in range(11, -1, -1)]
+COS = [(-1) ** j / math.factorial(2 * j) for j in range(11, -1, -1)]
+"""The coefficients of cos(x), by powers of x^2, the highest first."""
+SIN = [(-1) ** j / math.factorial(2 * j + 1) for j in range(11, -1, -1)]
+"""The coefficients of sin(x) / x."""
 
 
 class Stream:
@@ -22,7 +24,8 @@ class Stream:
 
     def __init__(self, seed: int, purpose: str, epoch: int = 0) -> None:
         digest = hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()
-        self._key = np.uint64(int.from_bytes(digest[:8], "big"))
+        self.key = int.from_bytes(digest[:8], "big")
+        """The first number of the generator, from 0 to 2^64 - 1. All numbers follow from it."""
         self._drawn = 0
 
     def integers(self, count: int) -> np.ndarray:
@@ -46,7 +49,7 @@ class Stream:
     def _at(self, first: int, count: int) -> np.ndarray:
         """Numbers first, first + 1, ... of SplitMix64."""
         places = np.arange(first + 1, first + count + 1, dtype=np.uint64)
-        z = self._key + places * np.uint64(_STEP)
+        z = np.uint64(self.key) + places * np.uint64(_STEP)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return z ^ (z >> np.uint64(31))
@@ -66,7 +69,7 @@ def _box_muller(pairs: np.ndarray) -> np.ndarray:
     k = (m - 1) / (m + 1)
     radius = np.sqrt(-2 * (e * _LN_2 + (k + k) * _horner(k * k, _LN)))
     o = ((w >> np.uint64(9)) % np.uint64(2**53)) * 2.0**-53 * _HALF_PI
-    c, s = _horner(o * o, _COS), _horner(o * o, _SIN) * o
+    c, s = _horner(o * o, COS), _horner(o * o, SIN) * o
     turns = w >> np.uint64(62)
     odd, back = turns % np.uint64(2) == 1, turns >= 2
     c, s = np.where(odd, 0 - s, c), np.where(odd, c, s)  # a quarter of a turn

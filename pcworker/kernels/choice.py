@@ -4,8 +4,11 @@ from collections.abc import Callable
 
 import torch
 
+from pcworker.errors import InputError
 from pcworker.kernels.backprop import Backprop
-from pcworker.kernels.fixed.kernel import FixedKernel, require_cpu
+from pcworker.kernels.cuda.kernel import CudaKernel
+from pcworker.kernels.cuda.torch_gpu import TorchGpu
+from pcworker.kernels.fixed.kernel import FixedKernel
 from pcworker.kernels.fixed.reference import FixedBackprop
 from pcworker.kernels.fused.kernel import fused_kernel
 from pcworker.kernels.kernel import Kernel, Task
@@ -23,16 +26,24 @@ Reference = Backprop | FixedBackprop
 
 
 def reference(trial: Trial, device: torch.device) -> Reference:
-    """The reference in the sums of a BP trial. Raises InputError if there is none on the device."""
+    """The reference in the sums of a BP trial.
+
+    Raises InputError if there is none on the device: there a task's kernel has one of its own.
+    """
     if trial.configuration.sums == "fixed":
-        require_cpu(device)
+        if device.type != "cpu":
+            raise InputError(
+                f"sums fixed: this experiment has no kernel for {device.type}; leave out "
+                "--gpus-per-worker and --device, so that CPU cores train, or give --sums library"
+            )
         return FixedBackprop(trial)
     return Backprop(trial, device)
 
 
 def choose(task: Task) -> Kernel:
     """The first kernel that may be used for this task. Raises InputError if there is none."""
+    device = task.data.device
     if task.config.sums == "fixed":
-        return FixedKernel(task)
+        return FixedKernel(task) if device.type == "cpu" else CudaKernel(task, TorchGpu(device))
     probe = task.probe()
     return next(kernel for build in KERNELS if (kernel := build(task, probe)))

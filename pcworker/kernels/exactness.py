@@ -18,10 +18,8 @@ from pcworker.equations.rules import IL, Z_IL
 from pcworker.errors import InputError
 from pcworker.kernels.backprop import Backprop
 from pcworker.kernels.choice import choose
-from pcworker.kernels.fixed.gathered import PixelLists
-from pcworker.kernels.fixed.kernel import FixedKernel, require_cpu
-from pcworker.kernels.fixed.reference import FixedBackprop
-from pcworker.kernels.fixed.trial import FixedTrial
+from pcworker.kernels.cuda.nvrtc import CudaError
+from pcworker.kernels.fixed.reference import MAIN_MEMORY, FixedBackprop
 from pcworker.kernels.fused.library import trouble
 from pcworker.kernels.kernel import Task
 from pcworker.kernels.packing import choose_packing
@@ -29,6 +27,8 @@ from pcworker.kernels.probe import PROBE_UPDATES, equal_bits
 from pcworker.kernels.stack import Stack
 from pcworker.machine.device import device_name
 from pcworker.trials.configuration import configuration
+from pcworker.trials.digests import network_digest
+from pcworker.trials.measures import to_numpy
 from pcworker.trials.trial import Trial
 
 TRIED_NETWORK = "784-32-32-10"
@@ -56,14 +56,11 @@ def try_exactness(device: torch.device, sums: str) -> Exactness:
 
     sums  "fixed" or "library", as in a configuration
 
-    Raises InputError if there is no kernel for these sums on the device.
+    Raises InputError if there is no kernel for these sums on the device, or it cannot be built.
     """
     zil = Trial(configuration(network=TRIED_NETWORK, rule=Z_IL.name, sums=sums), _SEED)
     if sums == "fixed":
-        require_cpu(device)
-        task = Task(made_up_data(device), (zil, zil.twin))
-        exact = _fixed_learns_as_backprop(zil, task)
-        return Exactness(exact, "stacked", FixedKernel.name)
+        return _try_fixed(zil, device)
     il = Trial(replace(zil.configuration, rule=IL.name, t=3, gamma=0.5), _SEED)
     task = Task(made_up_data(device), (zil, il, zil.twin))
     probe = task.probe()
@@ -102,15 +99,25 @@ def learns_as_backprop(
     return True
 
 
-def _fixed_learns_as_backprop(trial: Trial, task: Task) -> bool:
-    """As `learns_as_backprop`, for the sums "fixed" and the first epoch of a task."""
-    inference, backprop = FixedTrial(trial), FixedBackprop(trial.twin)
-    for chunk in (chunks[trial.seed] for chunks in task.chunks(1)):
-        rate = task.config.rate(chunk.inputs.shape[1])
-        inference.train(PixelLists(chunk, inference.build), rate)
-        backprop.train(chunk, rate)
-    ours, theirs = ([p for layer in n.parameters() for p in layer] for n in (inference, backprop))
-    return equal_bits(ours, theirs)
+def _try_fixed(trial: Trial, device: torch.device) -> Exactness:
+    """As `try_exactness`, for the sums "fixed". The reference is torch.autograd on the CPU, on a
+    GPU too, so that a GPU has to have the CPU's bits."""
+    try:
+        task = Task(made_up_data(device), (trial, trial.twin))
+        kernel = choose(task)
+        for _ in kernel.train_epoch(1):
+            pass
+    except CudaError as error:
+        raise InputError(f"{device_name(device)}: {error}") from None
+    backprop = FixedBackprop(trial.twin)
+    for chunk in made_up_data(MAIN_MEMORY).chunks(task.config, trial.seed, 1, noisy=False):
+        backprop.train(chunk, task.config.rate(chunk.inputs.shape[1]))
+    expected = to_numpy(backprop.parameters())
+    exact = all(
+        network_digest(to_numpy(network.parameters())) == network_digest(expected)
+        for network in kernel.networks.values()
+    )
+    return Exactness(exact, "stacked", kernel.name)
 
 
 def made_up_data(device: torch.device) -> DataSet:

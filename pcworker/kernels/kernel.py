@@ -4,17 +4,19 @@ Training hands a `Task` to `choice.choose`, which builds a `Kernel` for it. From
 only knows the kernel's networks, by trial.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
-from pcworker.data.batches import Chunk
+from pcworker.data.batches import Chunk, weights_are_checked
 from pcworker.data.dataset import DataSet
 from pcworker.equations.rules import RULES
 from pcworker.kernels.probe import Probe, probe_batches
 from pcworker.trials.configuration import Configuration
+from pcworker.trials.measures import Distance, distance, to_numpy
 from pcworker.trials.trial import Trial
 
 Packing = Literal["stacked", "alone", "irreproducible"]
@@ -71,7 +73,7 @@ class Task:
 
     def chunks(self, epoch: int) -> Iterator[dict[int, Chunk]]:
         """The training set of an epoch (from 1), some updates at a time, by seed."""
-        streams = [self.data.chunks(self.config, seed, epoch, self._noisy) for seed in self.seeds]
+        streams = [self.data.chunks(self.config, seed, epoch, self.noisy) for seed in self.seeds]
         for chunks in zip(*streams, strict=True):
             yield dict(zip(self.seeds, chunks, strict=True))
 
@@ -80,7 +82,7 @@ class Task:
         size, samples = self.config.batch_size, self.data.samples
         last_size = samples % size or min(size, samples)
         batches = {
-            seed: probe_batches(self.data.batches(self.config, seed, 1, self._noisy), last_size)
+            seed: probe_batches(self.data.batches(self.config, seed, 1, self.noisy), last_size)
             for seed in self.seeds
         }
         return Probe(
@@ -92,7 +94,8 @@ class Task:
         )
 
     @property
-    def _noisy(self) -> bool:
+    def noisy(self) -> bool:
+        """True if a trial needs the noise of condition C1."""
         return any(trial.configuration.noisy for trial in self.trials)
 
 
@@ -106,6 +109,16 @@ class Network(Protocol):
 
     def parameters(self) -> list[list[Tensor]]:
         """theta^{l+1} for l = 0 .. l_max - 1, as views: [weight], or [weight, bias]."""
+
+
+class Look(NamedTuple):
+    """A kernel has looked for weights that are not finite, in an epoch or after it."""
+
+    updates: int
+    """The number of weight updates of this epoch that are made."""
+    nonfinite: Mapping[Trial, int]
+    """By trial whose network has a parameter that is not finite: the number of updates of this
+    epoch after which that was seen. It may leave out trials that an earlier look has named."""
 
 
 class Kernel(Protocol):
@@ -123,18 +136,59 @@ class Kernel(Protocol):
     def networks(self) -> Mapping[Trial, Network]:
         """All networks that are still trained, by trial. They are valid until the next `drop`."""
 
+    def train_epoch(self, epoch: int) -> Iterator[Look]:
+        """Makes the weight updates of an epoch (from 1) in all networks.
+
+        It yields now and then and at the end. Weights are looked at after the same updates by every
+        kernel, see `weights_are_checked`. `drop` may be called at each yield.
+        """
+
+    def drop(self, trials: Collection[Trial]) -> None:
+        """Stops training these trials, none of which is a twin. The others' bits do not change."""
+
+    def test_error(self, trial: Trial) -> float:
+        """The fraction of the task's test images that the network of a trial gets wrong."""
+
+    def distance(self, trial: Trial) -> Distance:
+        """How far the network of a trial is from its twin's. Both are finite."""
+
+
+class ChunkKernel(ABC):
+    """What is common to kernels that train a chunk of minibatches at a time."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    @property
+    @abstractmethod
+    def networks(self) -> Mapping[Trial, Network]:
+        """See `Kernel.networks`."""
+
+    @abstractmethod
     def train(self, chunks: Mapping[int, Chunk], rate: float) -> None:
         """Makes the weight updates of these chunks, which are by seed, in all networks.
 
         rate  the learning rate of an update that sums over the batch
         """
 
+    @abstractmethod
     def nonfinite(self) -> Sequence[Trial]:
         """The trials whose network has a parameter that is not finite."""
 
-    def drop(self, trials: Collection[Trial]) -> None:
-        """Stops training these trials, none of which is a twin. The others' bits do not change."""
+    def train_epoch(self, epoch: int) -> Iterator[Look]:
+        """See `Kernel.train_epoch`."""
+        for network in self.networks.values():
+            network.squares.zero_()
+        done = 0
+        for chunks in self._task.chunks(epoch):
+            updates, size = next(iter(chunks.values())).inputs.shape[:2]
+            self.train(chunks, self._task.config.rate(size))
+            done += updates
+            if weights_are_checked(done):
+                yield Look(done, dict.fromkeys(self.nonfinite(), done))
+        yield Look(done, dict.fromkeys(self.nonfinite(), done))
 
-    def test_error(self, parameters: Sequence[Sequence[Tensor]]) -> float:
-        """The fraction of the task's test images that a network with these parameters gets
-        wrong."""
+    def distance(self, trial: Trial) -> Distance:
+        """See `Kernel.distance`."""
+        pair = (self.networks[trial], self.networks[trial.twin])
+        return distance(*(to_numpy(network.parameters()) for network in pair))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pcworker.data.batches import Chunk, pixels
 from pcworker.data.dataset import DataSet
 from pcworker.kernels.backprop import Backprop
-from pcworker.kernels.kernel import Network, Packing, Task, most_careful
+from pcworker.kernels.kernel import ChunkKernel, Network, Packing, Task, most_careful
 from pcworker.kernels.packing import choose_packing
 from pcworker.kernels.probe import Probe
 from pcworker.kernels.stack import Stack
@@ -17,13 +17,13 @@ from pcworker.trials.configuration import Configuration
 from pcworker.trials.trial import Trial
 
 
-class TorchKernel:
+class TorchKernel(ChunkKernel):
     """Trains every task on every device. All other kernels have to give its bits."""
 
     name = "torch"
 
     def __init__(self, task: Task, probe: Probe) -> None:
-        self._data, self._config = task.data, task.config
+        super().__init__(task)
         groups = _groups(task.inferring, task.max_width)
         found = {choose_packing(group, probe) for group in groups}
         self.packing: Packing = most_careful({task.packing, *found})
@@ -61,8 +61,8 @@ class TorchKernel:
             stack.keep([trial not in trials for trial in stack.trials])
         self._stacks = [stack for stack in self._stacks if stack.trials]
 
-    def test_error(self, parameters: Sequence[Sequence[Tensor]]) -> float:
-        return fraction_wrong(self._data, self._config, parameters)
+    def test_error(self, trial: Trial) -> float:
+        return fraction_wrong(self._task.data, self._task.config, self.networks[trial].parameters())
 
 
 class _Member(NamedTuple):

@@ -3,8 +3,8 @@
 import torch
 
 from pcworker.training.checkpoint import Checkpoint, TrialProgress
-from pcworker.training.measures import to_numpy
 from pcworker.training.shard import Training
+from pcworker.trials.measures import to_numpy
 
 
 def take(training: Training, epoch: int, seconds: float) -> Checkpoint:

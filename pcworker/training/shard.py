@@ -1,23 +1,14 @@
 """The state of one shard while it is trained: its kernel, and the results of its trials so far."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
-from pcworker.data.batches import weights_are_checked
 from pcworker.data.dataset import DataSet
 from pcworker.kernels.choice import choose
 from pcworker.kernels.kernel import Network, Task
-from pcworker.training import measures
 from pcworker.training.results import EpochMetrics, ShardResult, TrialResult
-from pcworker.trials.digests import Parameters, network_digest, nonfinite_digest
+from pcworker.trials import measures
+from pcworker.trials.digests import network_digest, nonfinite_digest
 from pcworker.trials.trial import Trial
-
-
-class _Reference(NamedTuple):
-    """A twin after an epoch. Both fields are None if the twin is not finite."""
-
-    parameters: Parameters | None
-    test_error: float | None
 
 
 class Training:
@@ -55,28 +46,24 @@ class Training:
 
         report  is told the share of all epochs that is done, now and then
         """
-        for network in self.kernel.networks.values():
-            network.squares.zero_()
         total = -(-self._task.data.samples // self.config.batch_size)
-        done = 0
-        for chunks in self._task.chunks(epoch):
-            updates, size = chunks[self._twins[0].seed].inputs.shape[:2]
-            self.kernel.train(chunks, self.config.rate(size))
-            self.updates += updates
-            done += updates
-            if weights_are_checked(done):
-                self._record_nonfinite(epoch)
-                report((epoch - 1 + (done - 1) / total) / self.config.epochs)
-        self._record_nonfinite(epoch)
+        before = self.updates
+        for look in self.kernel.train_epoch(epoch):
+            self.updates = before + look.updates
+            for trial, updates in look.nonfinite.items():
+                self._record_nonfinite(trial, epoch, before + updates)
+            self.drop_nonfinite()
+            if look.updates < total:
+                report((epoch - 1 + (look.updates - 1) / total) / self.config.epochs)
 
     def measure(self, epoch: int) -> None:
         """Appends this epoch's metrics to every trial that is finite."""
         networks = self.kernel.networks
-        references = {twin.seed: self._measure_twin(twin, networks[twin]) for twin in self._twins}
+        errors = {twin: self._measure_twin(twin, networks[twin]) for twin in self._twins}
         for trial, network in networks.items():
             if trial in self.results and self.results[trial].nonfinite_epoch is None:
                 result = self.results[trial]
-                result.epochs.append(self._measure(network, references[trial.seed]))
+                result.epochs.append(self._measure(trial, network, errors[trial.twin]))
                 if epoch == self.config.epochs:
                     result.parameters = measures.to_numpy(network.parameters())
 
@@ -107,33 +94,29 @@ class Training:
             ]
         )
 
-    def _record_nonfinite(self, epoch: int) -> None:
-        """Records the trials whose weights are not all finite any more: that is a result, too."""
-        for trial in self.kernel.nonfinite():
-            if trial in self._twins:
-                self.nonfinite_twins.setdefault(trial.trial_id, self.updates)
-            result = self.results.get(trial)  # a copy of a twin has none
-            if result is not None and result.nonfinite_epoch is None:
-                result.nonfinite_epoch, result.updates = epoch, self.updates
-        self.drop_nonfinite()
+    def _record_nonfinite(self, trial: Trial, epoch: int, updates: int) -> None:
+        """Records that a trial's weights are not all finite any more: that is a result, too."""
+        if trial in self._twins:
+            self.nonfinite_twins.setdefault(trial.trial_id, updates)
+        result = self.results.get(trial)  # a copy of a twin has none
+        if result is not None and result.nonfinite_epoch is None:
+            result.nonfinite_epoch, result.updates = epoch, updates
 
-    def _measure_twin(self, twin: Trial, network: Network) -> _Reference:
-        """Appends the twin's digest, and gives what its trials are compared with."""
+    def _measure_twin(self, twin: Trial, network: Network) -> float | None:
+        """Appends the twin's digest, and gives its test error, or None if it is not finite."""
         digests = self.twin_digests[twin.trial_id]
         if twin.trial_id in self.nonfinite_twins:
             digests.append(nonfinite_digest(self.nonfinite_twins[twin.trial_id]))
-            return _Reference(None, None)
-        parameters = measures.to_numpy(network.parameters())
-        digests.append(network_digest(parameters))
-        return _Reference(parameters, self.kernel.test_error(network.parameters()))
+            return None
+        digests.append(network_digest(measures.to_numpy(network.parameters())))
+        return self.kernel.test_error(twin)
 
-    def _measure(self, network: Network, twin: _Reference) -> EpochMetrics:
-        """The metrics of a finite network."""
-        ours = measures.to_numpy(network.parameters())
-        apart = None if twin.parameters is None else measures.distance(ours, twin.parameters)
+    def _measure(self, trial: Trial, network: Network, twin_error: float | None) -> EpochMetrics:
+        """The metrics of a finite network. `twin_error` is None if its twin is not finite."""
+        apart = None if twin_error is None else self.kernel.distance(trial)
         return EpochMetrics(
-            test_error=self.kernel.test_error(network.parameters()),
-            twin_test_error=twin.test_error,
+            test_error=self.kernel.test_error(trial),
+            twin_test_error=twin_error,
             train_energy=measures.energy(network.squares, self._task.data.samples),
             weight_l2_to_twin=apart.l2 if apart else None,
             weight_l1_to_twin=apart.l1 if apart else None,

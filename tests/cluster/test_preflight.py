@@ -115,7 +115,7 @@ BAD: list[tuple[Found, str, str, tuple[str, ...]]] = [
      ("b has torch 2.9, the driver 2.15.0", "one image")),
     (node(versions={"python": "3.11.7"}), "versions", "FAIL", ("b has code unknown",)),
     (node(free_memory=GB), "devices", "warn", ("1 GB of memory", "needs 1.07 GB")),
-    (replace(ray(idle_gpus=8.0), sums="library"), "devices", "warn",
+    (ray(idle_gpus=8.0), "devices", "warn",
      ("8 GPU(s)", "--gpus-per-worker")),
     (node(exact=False), "exactness", "FAIL", ("on b", "torch.autograd", "--no-preflight")),
     (node(packing="irreproducible"), "exactness", "FAIL", ("on b", "does not repeat")),
@@ -152,7 +152,6 @@ def test_a_fault_is_named_with_what_to_do_and_is_the_only_one(
         (replace(node(packing="alone"), exact=False), "exactness"),
         (node(device="cpu: other"), "exactness"),
         (replace(node(device="cpu: 2"), sums="library", same_everywhere=True), "exactness"),
-        (ray(idle_gpus=8.0), "devices"),
         (dashboard(403, True), "dashboard"),
         (dashboard(200, False), "dashboard"),
         (ray(dashboard=None), "dashboard"),
@@ -241,11 +240,6 @@ def test_this_device_is_exact_and_takes_stacks(cpu: torch.device, sums: str) -> 
     assert found.exact
     assert found.packing == "stacked"
     require_exact(cpu, sums)
-
-
-def test_the_fixed_sums_have_no_kernel_for_a_gpu_yet() -> None:
-    with pytest.raises(InputError, match="sums fixed: there is no kernel for cuda yet; leave out"):
-        require_exact(torch.device("cuda"), "fixed")
 
 
 def test_the_textbook_arithmetic_is_found_inexact(cpu: torch.device) -> None:

@@ -27,8 +27,6 @@ MISTAKES = {
         ("--rules BP,EP", "'EP'", "BP, IL, Z-IL, Fa-Z-IL"),
         ("--sums exact", "'exact'", "'fixed', 'library'"),
         ("--same-everywhere", "--same-everywhere is for --sums library", "leave one of them out"),
-        ("--gpus-per-worker 1", "no kernel for a GPU yet", "or give --sums library"),
-        ("--device cuda --gpus-per-worker 1", "--device cuda with --gpus-per", "leave both out"),
         ("--gamma 0", "gamma 0", "above 0"),
         ("--gamma 1,-0.5", "-0.5", "above 0"),
         ("--gamma nan", "nan", "finite"),
@@ -107,6 +105,8 @@ MISTAKES = {
         ("--checkpoint-every 1", "--checkpoint-every", "No such option"),
     ],
     DETECTION: [
+        ("--gpus-per-worker 1", "has no kernel for a GPU", "or give --sums library"),
+        ("--device cuda --gpus-per-worker 1", "--device cuda with --gpus-per", "leave both out"),
         ("--weights frozen", "frozen", "allowed: learning, still"),
         ("--horizons 1", "1", "at least 2"),
         ("--horizons l", "'l'", "is not a list of HORIZONS such as l_max-1,16,32"),

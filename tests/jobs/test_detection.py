@@ -22,9 +22,9 @@ from pcworker.kernels.fixed.gathered import PixelLists
 from pcworker.kernels.fixed.reference import FixedBackprop
 from pcworker.kernels.fixed.trial import FixedTrial
 from pcworker.kernels.stack import Stack
-from pcworker.training.measures import to_numpy
 from pcworker.trials.configuration import configuration
 from pcworker.trials.digests import network_digest
+from pcworker.trials.measures import to_numpy
 from pcworker.trials.trial import Trial
 
 STEPS = 12

@@ -10,7 +10,7 @@ from builders import tiny
 from cluster.sweeps.sweep import Cell
 from jobs.mnist_ablation.divergence import Outcome, divergence_row, outcome
 from pcworker.row import values
-from pcworker.training.measures import distance
+from pcworker.trials.measures import distance
 
 CELL = Cell("t-gamma", tiny("IL", t=1, gamma=0.5), 0.5)
 STATISTICS = [

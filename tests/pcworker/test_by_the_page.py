@@ -14,7 +14,7 @@ from torch import Tensor
 from pcworker.data.batches import Chunk
 from pcworker.kernels.fixed.gathered import PixelLists
 from pcworker.kernels.fixed.trial import FixedTrial
-from pcworker.training import measures
+from pcworker.trials import measures
 from pcworker.trials.configuration import configuration
 from pcworker.trials.trial import Trial
 

@@ -25,16 +25,14 @@ from torch import nn
 from pcworker.data.batches import Chunk
 from pcworker.data.randomness import initial_parameters
 from pcworker.kernels.compiler import DEBUG_BUILD, zig
-from pcworker.kernels.fixed.evaluation import is_right
+from pcworker.kernels.fixed.evaluation import FixedTest, is_right
 from pcworker.kernels.fixed.gathered import PixelLists
-from pcworker.kernels.fixed.kernel import FixedKernel
 from pcworker.kernels.fixed.library import F_CODES, PHASES, built
 from pcworker.kernels.fixed.reference import Descent, FixedBackprop
 from pcworker.kernels.fixed.trial import FixedTrial
-from pcworker.kernels.kernel import Task
 from pcworker.kernels.program import Program, program
-from pcworker.training import measures
 from pcworker.training.engine import Engine
+from pcworker.trials import measures
 from pcworker.trials.configuration import configuration
 from pcworker.trials.digests import network_digest
 from pcworker.trials.trial import Trial
@@ -151,9 +149,10 @@ def test_the_optimiser_is_sgd_where_that_is_one_fma(dtype: torch.dtype) -> None:
     source = torch.Generator().manual_seed(1)
     start, gradient = (torch.randn(64, 128, generator=source, dtype=dtype) for _ in range(2))
     both = [nn.Parameter(start.clone()) for _ in range(2)]
-    for kind, theta in zip((Descent, torch.optim.SGD), both, strict=True):
+    for theta in both:
         theta.grad = gradient.clone()
-        kind([theta], lr=0.1).step()
+    Descent([both[0]], 0.1, built(str(dtype).removeprefix("torch.")).code).step()
+    torch.optim.SGD([both[1]], lr=0.1).step()
     assert torch.equal(*both)
     assert not torch.equal(both[0], start)
 
@@ -371,7 +370,7 @@ def test_a_shard_trains_by_it_and_has_the_references_weights_and_metrics_after_e
     assert by_trial[others[1]].status == "nonfinite"
     assert by_trial[others[0]].epochs[-1].weight_l2_to_twin > 0
     expected = FixedBackprop(exact.twin)
-    test = FixedKernel(Task(small_engine.data, [exact]))
+    test = FixedTest(small_engine.data, exact.configuration)
     for epoch in (1, 2):
         expected.squares.zero_()
         for chunk in small_engine.data.chunks(exact.configuration, SEED, epoch, noisy=False):
@@ -382,7 +381,7 @@ def test_a_shard_trains_by_it_and_has_the_references_weights_and_metrics_after_e
             metrics = by_trial[trial].epochs[epoch - 1]
             assert metrics.train_energy == measures.energy(expected.squares, 1000)
             assert metrics.test_error == metrics.twin_test_error
-            assert metrics.test_error == test.test_error(expected.parameters())
+            assert metrics.test_error == test.error(expected.parameters())
             assert metrics.weight_maxabs_to_twin == 0.0
     assert network_digest(by_trial[exact].parameters) == network_digest(weights)
 

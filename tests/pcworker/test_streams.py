@@ -18,7 +18,7 @@ SEED = 1482555873
 def test_numbers_are_split_mix_64() -> None:
     """The first three numbers of the key 1234567 are known from other implementations."""
     stream = Stream(0, "any")
-    stream._key = np.uint64(1234567)
+    stream.key = 1234567
     known = [6457827717110365317, 3203168211198807973, 9817491932198370423]
     assert stream.integers(3).tolist() == known
     assert Stream(SEED, "order", 2).integers(50).tolist() == by_the_page.stream(

@@ -42,6 +42,7 @@ unsigned long long emulated_exchange(unsigned mask, unsigned long long mine, int
 
 inline float __fmaf_rn(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 inline double __fma_rn(double a, double b, double c) { return __builtin_fma(a, b, c); }
+inline double __dsqrt_rn(double v) { return __builtin_sqrt(v); }
 
 template <class To, class From> inline To emulated_bits(From from) {
     static_assert(sizeof(To) == sizeof(From));

@@ -9,9 +9,9 @@ from pcworker.data.batches import Chunk
 from pcworker.kernels.fixed.gathered import PixelLists
 from pcworker.kernels.fixed.library import HERE, built
 from pcworker.kernels.fixed.trial import FixedTrial
-from pcworker.training.measures import to_numpy
 from pcworker.trials.configuration import configuration
 from pcworker.trials.digests import network_digest
+from pcworker.trials.measures import to_numpy
 from pcworker.trials.trial import Trial
 
 CELLS = [

@@ -1,32 +1,21 @@
 """The kernel of `phases.c`: it trains every trial alone, and the copies of twins too."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
-from torch import Tensor
 
 from pcworker.data.batches import Chunk
-from pcworker.errors import InputError
 from pcworker.kernels.fixed.evaluation import FixedTest
 from pcworker.kernels.fixed.gathered import PixelLists
 from pcworker.kernels.fixed.library import built
 from pcworker.kernels.fixed.reference import FixedBackprop
 from pcworker.kernels.fixed.trial import FixedTrial
-from pcworker.kernels.kernel import Network, Task, most_careful
+from pcworker.kernels.kernel import ChunkKernel, Network, Task, most_careful
 from pcworker.trials.trial import Trial
 
 
-def require_cpu(device: torch.device) -> None:
-    """Raises InputError unless the device is a CPU."""
-    if device.type != "cpu":
-        raise InputError(
-            f"sums fixed: there is no kernel for {device.type} yet; leave out --gpus-per-worker "
-            "and --device, so that CPU cores train, or give --sums library"
-        )
-
-
-class FixedKernel:
+class FixedKernel(ChunkKernel):
     """Trains a task by `phases.c`. The BP trials of the task are left to torch.autograd, because
     they are the reference.
 
@@ -36,8 +25,8 @@ class FixedKernel:
     name = "phases.c"
 
     def __init__(self, task: Task) -> None:
-        """Raises InputError on a GPU, and where there is no compiler."""
-        require_cpu(task.data.device)
+        """Raises InputError where there is no compiler."""
+        super().__init__(task)
         self.packing = most_careful({task.packing})
         self._build = built(task.config.dtype)
         self._inferring = {t: FixedTrial(t) for t in (*task.inferring, *task.copies)}
@@ -65,8 +54,8 @@ class FixedKernel:
         for trial in trials:
             del self._inferring[trial]
 
-    def test_error(self, parameters: Sequence[Sequence[Tensor]]) -> float:
-        return self._test.error(parameters)
+    def test_error(self, trial: Trial) -> float:
+        return self._test.error(self.networks[trial].parameters())
 
     def _everything(self) -> list[tuple[Trial, FixedTrial | FixedBackprop]]:
         return [*self._inferring.items(), *self._autograd.items()]

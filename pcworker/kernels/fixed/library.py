@@ -54,7 +54,7 @@ def built(dtype: str, flags: tuple[str, ...] = HERE) -> Build:
     code.subtract.argtypes = [n, p, p, p, p]
     code.descend.argtypes = [n, real, p, p]
     code.made_by.restype = c_char_p
-    return Build(code, dtype, real, _trial_struct(real))
+    return Build(code, dtype, real, trial_struct(real))
 
 
 def _load(flags: tuple[str, ...]) -> ctypes.CDLL:
@@ -76,7 +76,9 @@ def _load(flags: tuple[str, ...]) -> ctypes.CDLL:
         ) from None
 
 
-def _trial_struct(real: "type[c_float] | type[c_double]") -> type[Structure]:
+def trial_struct(real: "type[c_float] | type[c_double]") -> type[Structure]:
+    """`Trial` of `phases.c`, for these numbers."""
+
     class Trial(Structure):
         _fields_ = (
             *((name, c_int32) for name in ("l_max", "instructions", "t_d", "f", "textbook")),

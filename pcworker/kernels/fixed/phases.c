@@ -115,7 +115,10 @@ INLINE V if_at_most(V a, V b, V then, V otherwise) { return either(a <= b, then,
     }
 #endif
 
-enum { PREDICT, BEGIN, ACTIVATE, CLAMP, COMPARE, LISTEN, MOVE, LEARN, LEARN_GATED, PULL_BACK };
+enum {
+    PREDICT, BEGIN, ACTIVATE, CLAMP, COMPARE, LISTEN, MOVE, LEARN, LEARN_GATED, PULL_BACK,
+    COUNT /* on a GPU only: how many predictions are right */
+};
 enum { SIGMOID, TANH, RELU, EXPONENTIAL };
 
 typedef struct { int first, step; } Worker; /* it has the elements first, first + step, ... */

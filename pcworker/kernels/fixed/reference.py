@@ -5,7 +5,6 @@ batches. Autograd decides what is multiplied with what; `phases.c` only gives ea
 """
 
 from collections.abc import Iterable
-from ctypes import CDLL
 from typing import Any
 
 import torch
@@ -17,37 +16,43 @@ from pcworker.data.randomness import initial_parameters
 from pcworker.kernels.fixed.library import F_CODES, built
 from pcworker.trials.trial import Trial
 
+MAIN_MEMORY = torch.device("cpu")
+
 
 class Affine(nn.Module):
     """x theta^T + bias, as torch.nn.Linear. The weights of an input lie together in memory."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, takes_pixels: bool) -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, takes_pixels: bool, operations: Any
+    ) -> None:
         """
         weight        [n, m], which is copied
         bias          [n], which is copied
         takes_pixels  whether the terms of inputs that are 0 are left out of all sums
+        operations    has the functions of `phases.c` that compute
         """
         super().__init__()
         self.weight = nn.Parameter(weight.t().contiguous().t())
         self.bias = None if bias is None else nn.Parameter(bias.clone())
         self._takes_pixels = takes_pixels
-        self._code = built(_dtype(weight)).code
+        self._operations = operations
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = _Affine.apply(x, self.weight, self.bias, self._takes_pixels, self._code)
+        out: Tensor = _Affine.apply(x, self.weight, self.bias, self._takes_pixels, self._operations)
         return out
 
 
 class Nonlinearity(nn.Module):
     """f, by its name in a configuration."""
 
-    def __init__(self, name: str, dtype: str) -> None:
+    def __init__(self, name: str, operations: Any) -> None:
+        """`operations` has the functions of `phases.c` that compute."""
         super().__init__()
         self._f = F_CODES.index(name)
-        self._code = built(dtype).code
+        self._operations = operations
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = _Nonlinearity.apply(x, self._f, self._code)
+        out: Tensor = _Nonlinearity.apply(x, self._f, self._operations)
         return out
 
 
@@ -57,8 +62,10 @@ class Descent(torch.optim.Optimizer):
     torch.optim.SGD itself rounds once or twice, as the processor has it.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, operations: Any) -> None:
+        """`operations` has the functions of `phases.c` that compute."""
         super().__init__(parameters, {"lr": lr})
+        self._operations = operations
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds parameters. The method of torch also does this, but it imports torch's compiler,
@@ -75,25 +82,34 @@ class Descent(torch.optim.Optimizer):
                     continue
                 if gradient.stride() != theta.stride():
                     gradient = torch.empty_like(theta).copy_(gradient)
-                descend = built(_dtype(theta)).code.descend
-                descend(theta.numel(), group["lr"], gradient.data_ptr(), theta.data_ptr())
+                addresses = (gradient.data_ptr(), theta.data_ptr())
+                self._operations.descend(theta.numel(), group["lr"], *addresses)
 
 
 class FixedBackprop:
     """One BP trial: gradient descent (Eq. 3) on E = 1/2 sum (s_out - y^0)^2 (Eq. 2)."""
 
-    def __init__(self, trial: Trial) -> None:
+    def __init__(
+        self, trial: Trial, operations: Any = None, device: torch.device = MAIN_MEMORY
+    ) -> None:
+        """
+        operations  has the functions of `phases.c` that compute; None: this machine's library
+        device      where the tensors are that they take
+        """
         config = trial.configuration
-        self._build = built(config.dtype)
+        code = self._operations = operations or built(config.dtype).code
         self._layers: list[Affine] = []
         modules: list[nn.Module] = []
-        for weight, *bias in reversed(initial_parameters(config, trial.seed)):
-            layer = Affine(weight, bias[0] if bias else None, takes_pixels=not modules)
+        for drawn in reversed(initial_parameters(config, trial.seed)):
+            weight, *bias = (parameter.to(device) for parameter in drawn)
+            layer = Affine(weight, bias[0] if bias else None, not modules, code)
             self._layers.insert(0, layer)
-            modules += [layer, Nonlinearity(config.activation, config.dtype)]
+            modules += [layer, Nonlinearity(config.activation, code)]
         self._network = nn.Sequential(*modules[:-1])  # the output layer is linear
-        self._optimiser = Descent(self._network.parameters(), lr=config.alpha)
-        self.squares = torch.zeros(config.batch_size, config.widths[0], dtype=torch.float64)
+        self._optimiser = Descent(self._network.parameters(), config.alpha, code)
+        self.squares = torch.zeros(
+            config.batch_size, config.widths[0], dtype=torch.float64, device=device
+        )
         """[B, n_0]: the squares of the output errors before each update, added up until they are
         set to zero."""
 
@@ -104,7 +120,7 @@ class FixedBackprop:
         outputs = self._network(batch.inputs)
         targets, slope = batch.targets.contiguous(), torch.empty_like(outputs)  # slope = dE / dy^0
         addresses = [t.data_ptr() for t in (outputs, targets, slope, self.squares)]
-        self._build.code.subtract(outputs.numel(), *addresses)
+        self._operations.subtract(outputs.numel(), *addresses)
         outputs.backward(slope)
         self._optimiser.step()
 
@@ -127,14 +143,14 @@ class _Affine(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, pixels: bool, code: CDLL
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, pixels: bool, operations: Any
     ) -> Tensor:
         x = x.contiguous()
         ctx.save_for_backward(x, weight)
-        ctx.pixels, ctx.biased, ctx.code = pixels, bias is not None, code
-        out = _product(code, x, weight.t(), zeros=not pixels)
+        ctx.pixels, ctx.biased, ctx.operations = pixels, bias is not None, operations
+        out = _product(operations, x, weight.t(), zeros=not pixels)
         if bias is not None:
-            code.add_bias(len(x), len(bias), bias.contiguous().data_ptr(), out.data_ptr())
+            operations.add_bias(len(x), len(bias), bias.contiguous().data_ptr(), out.data_ptr())
         return out
 
     @staticmethod
@@ -142,12 +158,12 @@ class _Affine(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         gradient = gradient.contiguous()
-        back = _product(ctx.code, gradient, weight) if ctx.needs_input_grad[0] else None
-        change = _product(ctx.code, x.t(), gradient, zeros=not ctx.pixels).t()
+        back = _product(ctx.operations, gradient, weight) if ctx.needs_input_grad[0] else None
+        change = _product(ctx.operations, x.t(), gradient, zeros=not ctx.pixels).t()
         if not ctx.biased:
             return back, change, None, None, None
         rows = gradient.new_empty(gradient.shape[1])
-        ctx.code.add_rows(*gradient.shape, gradient.data_ptr(), rows.data_ptr())
+        ctx.operations.add_rows(*gradient.shape, gradient.data_ptr(), rows.data_ptr())
         return back, change, rows, None, None
 
 
@@ -155,11 +171,11 @@ class _Nonlinearity(torch.autograd.Function):
     """f, and f' times the gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, f: int, code: CDLL) -> Tensor:
+    def forward(ctx: Any, x: Tensor, f: int, operations: Any) -> Tensor:
         x, out = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
-        code.apply(f, x.numel(), x.data_ptr(), out.data_ptr())
+        operations.apply(f, x.numel(), x.data_ptr(), out.data_ptr())
         ctx.save_for_backward(out)
-        ctx.f, ctx.code = f, code
+        ctx.f, ctx.operations = f, operations
         return out
 
     @staticmethod
@@ -168,20 +184,16 @@ class _Nonlinearity(torch.autograd.Function):
         (fx,) = ctx.saved_tensors
         gradient, out = gradient.contiguous(), torch.empty_like(fx)
         addresses = [t.data_ptr() for t in (gradient, fx, out)]
-        ctx.code.apply_back(ctx.f, fx.numel(), *addresses)
+        ctx.operations.apply_back(ctx.f, fx.numel(), *addresses)
         return out, None, None
 
 
-def _product(code: CDLL, a: Tensor, b: Tensor, *, zeros: bool = True) -> Tensor:
+def _product(operations: Any, a: Tensor, b: Tensor, *, zeros: bool = True) -> Tensor:
     """a b. `zeros` says whether terms with an element of `a` that is 0 belong to the sums."""
     (rows, terms), columns = a.shape, b.shape[1]
     turned = not a.is_contiguous()
     assert not turned or a.t().is_contiguous(), "a matrix lies row by row, or column by column"
     b, out = b.contiguous(), a.new_empty(rows, columns)
     addresses = (a.data_ptr(), turned, b.data_ptr(), zeros, out.data_ptr())
-    code.multiply(rows, columns, terms, *addresses)
+    operations.multiply(rows, columns, terms, *addresses)
     return out
-
-
-def _dtype(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")

@@ -1,8 +1,6 @@
 """The kernel of `fused.c`: it trains every trial alone, and the copies of twins too."""
 
-from collections.abc import Collection, Mapping, Sequence
-
-from torch import Tensor
+from collections.abc import Collection, Mapping
 
 from pcworker.data.batches import Chunk
 from pcworker.kernels.backprop import Backprop
@@ -11,7 +9,7 @@ from pcworker.kernels.fused.evaluation import FusedTest
 from pcworker.kernels.fused.gathered import Gathered
 from pcworker.kernels.fused.library import Orders
 from pcworker.kernels.fused.trial import FusedTrial
-from pcworker.kernels.kernel import Network, Task, most_careful
+from pcworker.kernels.kernel import ChunkKernel, Network, Task, most_careful
 from pcworker.kernels.probe import Probe
 from pcworker.trials.trial import Trial
 
@@ -22,13 +20,14 @@ def fused_kernel(task: Task, probe: Probe) -> "FusedKernel | None":
     return None if orders is None else FusedKernel(task, orders)
 
 
-class FusedKernel:
+class FusedKernel(ChunkKernel):
     """Trains a task by `fused.c`. The BP trials of the task are left to torch.autograd, because
     they are the reference."""
 
     name = "fused.c"
 
     def __init__(self, task: Task, orders: Orders) -> None:
+        super().__init__(task)
         self.packing = most_careful({task.packing})
         self._block = orders.block
         self._fused = {t: FusedTrial(t, orders) for t in (*task.inferring, *task.copies)}
@@ -55,5 +54,5 @@ class FusedKernel:
         for trial in trials:
             del self._fused[trial]
 
-    def test_error(self, parameters: Sequence[Sequence[Tensor]]) -> float:
-        return self._test.error(parameters)
+    def test_error(self, trial: Trial) -> float:
+        return self._test.error(self.networks[trial].parameters())

@@ -6,12 +6,14 @@ Sums go through the elements in their order, so that none depends on a library o
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from torch import Tensor
 
 from pcworker.trials.digests import Parameters
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Distance(NamedTuple):
@@ -25,7 +27,7 @@ class Distance(NamedTuple):
     """The largest absolute difference."""
 
 
-def to_numpy(parameters: Sequence[Sequence[Tensor]]) -> list[list[np.ndarray]]:
+def to_numpy(parameters: "Sequence[Sequence[Tensor]]") -> list[list[np.ndarray]]:
     """Copies of the parameters in main memory."""
     return [[p.detach().cpu().numpy().copy() for p in layer] for layer in parameters]
 
@@ -49,7 +51,7 @@ def distance(ours: Parameters, theirs: Parameters) -> Distance:
     return Distance(l2, l1, largest)
 
 
-def energy(squares: Tensor, samples: int) -> float:
+def energy(squares: "Tensor", samples: int) -> float:
     """The mean over samples of 1/2 sum (s_out - y^0)^2.
 
     squares  float64 [B, n_0]: the squared errors, added up over an epoch's batches

@@ -1,0 +1,70 @@
+"""A GPU, with a stream and with memory of torch's."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from pcworker.kernels.cuda.driver import GpuCode, gpu_limits
+from pcworker.kernels.cuda.gpu import Gpu
+from pcworker.kernels.cuda.nvrtc import cubin
+from pcworker.kernels.fixed.library import PHASES
+
+
+class TorchGpu:
+    """A GPU and one stream on it. See `cuda.gpu.Gpu`."""
+
+    def __init__(self, device: torch.device) -> None:
+        """Raises CudaError if the device cannot be used."""
+        self.device = device
+        with torch.cuda.device(device):
+            self._limits = gpu_limits()
+            self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+
+    @property
+    def shared_bytes(self) -> int:
+        return self._limits.shared_of_block
+
+    def program(self, source: Path, defines: Sequence[str]) -> GpuCode:
+        return _code(source, tuple(defines), self._limits.arch, self.device)
+
+    @contextmanager
+    def stream(self) -> Iterator[None]:
+        # what was done outside, such as a copy of weights, is done before anything inside
+        torch.cuda.current_stream(self.device).synchronize()
+        with torch.cuda.stream(self._stream):
+            yield
+
+    def beside(self) -> Gpu:
+        return TorchGpu(self.device)
+
+    def after(self, other: Gpu) -> None:
+        with other.stream():
+            before = torch.cuda.current_stream(self.device).record_event()
+        self._stream.wait_event(before)
+
+    def wait(self) -> None:
+        self._stream.synchronize()
+
+    def recorded(self, works: Sequence[Callable[[], None]]) -> Callable[[], None]:
+        for work in works:
+            work()
+        self._stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        branches = [torch.cuda.Stream() for _ in works]  # type: ignore[no-untyped-call]
+        # other threads, which train other shards, may use the GPU in the meantime
+        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+            for work, branch in zip(works, branches, strict=True):
+                branch.wait_stream(self._stream)
+                with torch.cuda.stream(branch):
+                    work()
+                self._stream.wait_stream(branch)
+        return graph.replay
+
+
+@cache
+def _code(source: Path, defines: tuple[str, ...], arch: str, device: torch.device) -> GpuCode:
+    with torch.cuda.device(device):
+        return GpuCode(cubin(source, [PHASES], arch, defines))

@@ -1,0 +1,182 @@
+"""Tests of the kernel of a GPU, on an emulator of one. Oracle: the kernel of the CPU, `phases.c`,
+and the defined digests of `jobs.verify`.
+
+The emulator runs the source of the GPU on a CPU, thread by thread, in several orders. What only a
+GPU can show is in tests/gpu.
+"""
+
+import ctypes
+
+import numpy as np
+import pytest
+import torch
+from emulated_device import H100_BYTES, EmulatedDevice
+
+from jobs.verify.digests import defined
+from jobs.verify.gpu import trainings_on
+from pcworker.data.batches import chunk_sizes, weights_are_checked
+from pcworker.data.dataset import DataSet
+from pcworker.data.mnist import Digits
+from pcworker.data.randomness import Noise
+from pcworker.kernels.cuda.distances import distances
+from pcworker.kernels.cuda.kernel import CudaKernel, stretches
+from pcworker.kernels.cuda.launch import SAMPLES_CU, Launcher, bytes_needed, fits
+from pcworker.kernels.cuda.minibatches import Gatherer
+from pcworker.kernels.fixed.kernel import FixedKernel
+from pcworker.kernels.kernel import Kernel, Task
+from pcworker.trials.configuration import Configuration, configuration
+from pcworker.trials.digests import network_digest
+from pcworker.trials.measures import distance, energy, to_numpy
+from pcworker.trials.trial import Trial
+
+EPOCHS = 2
+NETWORKS = [
+    {"network": "784-32-32-10"},
+    {"network": "784-30-17-10", "batch_size": 7, "bias": True, "reduction": "mean"},
+    {"network": "784-32-10", "dtype": "float64", "activation": "tanh", "init": "linear"},
+    {"network": "784-40-33-10", "batch_size": 24},
+    {"network": "784-16-16-16-10", "activation": "relu", "arithmetic": "textbook"},
+]
+ORDERS = ["ascending", "shuffled", "reversed", "shuffled", "reversed"]
+
+
+def digits(samples: int) -> Digits:
+    """Digits of which one pixel of five is not 0, and 45 for the test."""
+    random = np.random.default_rng(0)
+
+    def images(count: int) -> np.ndarray:
+        drawn = random.integers(256, size=(count, 784), dtype=np.uint8)
+        return np.where(random.random((count, 784)) < 0.2, drawn, np.uint8(0))
+
+    labels = [random.integers(10, size=count, dtype=np.uint8) for count in (samples, 45)]
+    return Digits(images(samples), labels[0], images(45), labels[1])
+
+
+def trials(common: dict[str, object]) -> list[Trial]:
+    """Every rule, two seeds, noise, a BP trial, and a trial that does not stay finite."""
+    cells: list[tuple[int, dict[str, object]]] = [
+        (1, {"rule": "Z-IL"}),
+        (1, {"rule": "Z-IL", "gamma": 0.5, "sigma": 0.1}),
+        (1, {"rule": "IL", "t": 5, "gamma": 0.5}),
+        (2, {"rule": "IL", "t": 3}),
+        (1, {"rule": "Fa-Z-IL"}),
+        (1, {"rule": "BP"}),
+        (1, {"rule": "IL", "t": 64, "gamma": 20.0}),
+    ]
+    return [Trial(configuration(**common, **cell), seed) for seed, cell in cells]  # type: ignore[arg-type]
+
+
+def trained(kernel: Kernel, trials_: list[Trial], samples: int) -> dict[Trial, object]:
+    """What is known of every trial after two epochs, and of those that are not finite any more."""
+    lost: dict[Trial, int] = {}
+    for epoch in range(1, EPOCHS + 1):
+        for look in kernel.train_epoch(epoch):
+            fresh = {trial: at for trial, at in look.nonfinite.items() if trial not in lost}
+            lost |= {trial: 1000 * epoch + at for trial, at in fresh.items()}
+            kernel.drop([trial for trial in fresh if trial in trials_])
+    found: dict[Trial, object] = dict(lost)
+    for trial, network in kernel.networks.items():
+        measured = (kernel.test_error(trial), kernel.distance(trial))
+        digest = network_digest(to_numpy(network.parameters()))
+        found[trial] = (digest, *measured, energy(network.squares, samples))
+    return found
+
+
+@pytest.mark.parametrize(("common", "order"), [*zip(NETWORKS, ORDERS, strict=True)], ids=str)
+def test_a_shard_has_the_results_of_the_cpu(common: dict[str, object], order: str) -> None:
+    data = DataSet(digits(130), torch.device("cpu"))
+    task = Task(data, trials(common))
+    kernel = CudaKernel(task, EmulatedDevice(order))
+    ours = trained(kernel, list(task.trials), data.samples)
+    assert ours == trained(FixedKernel(task), list(task.trials), data.samples)
+    assert len(ours) == 8  # with the copy of a twin
+    wide = common["network"] == "784-40-33-10"
+    assert kernel.name == ("phases on a GPU" if wide else "samples on a GPU")
+
+
+def test_a_network_without_room_in_shared_memory_is_trained_another_way_with_the_same_bits() -> (
+    None
+):
+    data = DataSet(digits(45), torch.device("cpu"))
+    task = Task(data, [Trial(configuration(network="784-32-32-10", rule="Z-IL"), 1)])
+    found = {}
+    for shared_bytes in (H100_BYTES, bytes_needed(task.config) - 1):
+        kernel = CudaKernel(task, EmulatedDevice(shared_bytes=shared_bytes))
+        found[kernel.name] = trained(kernel, list(task.trials), data.samples)
+    assert list(found) == ["samples on a GPU", "phases on a GPU"]
+    assert found["samples on a GPU"] == found["phases on a GPU"]
+
+
+QUICK = [("Z-IL with sigmoid", "float32")]
+DEFINED = [
+    pytest.param(check, marks=[] if (check.name, check.dtype) in QUICK else pytest.mark.long)
+    for check in trainings_on(EmulatedDevice("shuffled"))
+]
+
+
+@pytest.mark.parametrize("check", DEFINED, ids=lambda check: check.title)
+def test_trainings_have_the_defined_digests(check) -> None:  # type: ignore[no-untyped-def]
+    assert check.digest(None) == defined()[check.title]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("network", ["784-10", "784-32-10", "784-5-6-7-10"])
+def test_the_size_of_shared_memory_is_that_of_the_source(network: str, dtype: str) -> None:
+    config = configuration(network=network, rule="Z-IL", dtype=dtype, batch_size=13)
+    found = ctypes.c_int64()
+    program = Launcher(EmulatedDevice(), config)._program
+    program.launch("shared_bytes", 1, 1, 0, [ctypes.addressof(found)])
+    assert bytes_needed(config) == found.value
+    assert SAMPLES_CU.exists()
+
+
+def test_which_networks_a_warp_can_hold() -> None:
+    def fit(shared_bytes: int = H100_BYTES, **fields: object) -> bool:
+        config: Configuration = configuration(rule="Z-IL", **fields)  # type: ignore[arg-type]
+        return fits(config, shared_bytes)
+
+    assert fit(network="784-32-32-32-10")
+    assert fit(network="784-32-32-32-10", shared_bytes=99 * 1024)
+    assert not fit(network="784-33-10")
+    assert not fit(network="784-32-32-32-32-32-10")
+    assert not fit(network="784-32-10", batch_size=500)
+
+
+@pytest.mark.parametrize(("samples", "batch_size"), [(60_000, 20), (130, 7), (5, 7), (14_041, 20)])
+def test_the_gpu_looks_for_nonfinite_weights_where_the_cpu_does(
+    samples: int, batch_size: int
+) -> None:
+    made, looks = 0, []
+    for updates, _ in chunk_sizes(samples, batch_size):
+        made += updates
+        looks += [made] if weights_are_checked(made) else []
+    looks = sorted({*looks, made})
+    ours = stretches(samples, batch_size)
+    assert [part.done + at for part in ours for at in part.looks] == looks
+    assert sum(part.updates * part.batch for part in ours) == samples
+
+
+@pytest.mark.parametrize(("first", "updates", "batch"), [(0, 3, 7), (7, 3, 7), (21, 1, 2)])
+def test_noise_has_the_bits_of_the_cpus(first: int, updates: int, batch: int) -> None:
+    config = configuration(network="784-5-6-10", rule="Z-IL", dtype="float64")
+    noise = Noise(9, 2, [5, 6])
+    if first:
+        noise.draw(1, first)
+    ours = Gatherer(EmulatedDevice("reversed"), config).noise(9, 2, first, updates, batch)
+    for drawn, expected in zip(ours, noise.draw(updates, batch), strict=True):
+        assert torch.equal(drawn, expected)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-30, 1e19])
+def test_distances_have_the_bits_of_the_cpus_where_squares_over_and_underflow(scale: float) -> None:
+    source = np.random.default_rng(3)
+    networks = [
+        [
+            [torch.from_numpy(scale**7 * source.standard_normal(shape)) for shape in shapes]
+            for shapes in (((3, 5), (3,)), ((5, 200), (5,)))
+        ]
+        for _ in range(2)
+    ]
+    ours, theirs = networks
+    found = distances(EmulatedDevice("shuffled"), [(ours, theirs), (ours, ours)], "float64")
+    assert found == [distance(to_numpy(a), to_numpy(b)) for a, b in ((ours, theirs), (ours, ours))]

@@ -1,0 +1,47 @@
+"""A device of the emulator, in the place of a GPU: `pcworker.kernels.cuda.gpu.Gpu`."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+from emulated_gpu import EmulatedGpu
+
+from pcworker.kernels.cuda.gpu import Gpu
+from pcworker.kernels.fixed.library import PHASES
+
+H100_BYTES = 232_448
+"""The shared memory of a block of an H100."""
+
+
+class EmulatedDevice:
+    """It has one stream, and every launch ends before the next thing begins."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, order: str = "ascending", shared_bytes: int = H100_BYTES) -> None:
+        """`order` is that of threads between two barriers, see `EmulatedGpu`."""
+        self._order, self.shared_bytes = order, shared_bytes
+
+    def program(self, source: Path, defines: Sequence[str]) -> EmulatedGpu:
+        return EmulatedGpu(source, [PHASES], defines, order=self._order)
+
+    def stream(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def beside(self) -> Gpu:
+        return self
+
+    def after(self, other: Gpu) -> None:
+        pass
+
+    def wait(self) -> None:
+        pass
+
+    def recorded(self, works: Sequence[Callable[[], None]]) -> Callable[[], None]:
+        def again() -> None:
+            for work in works:
+                work()
+
+        again()
+        return again
