@@ -6,7 +6,7 @@ PEERS := .venv-peers
 RUN := $(VENV)/bin/python -m
 
 .PHONY: help mnist figure3 table3 table4 benchmark peers store test test-faults test-long \
-	test-portable check constraints clean
+	test-portable test-gpu benchmark-gpu check constraints clean
 
 help:
 	@echo "make mnist    the full grid of Figure 3, one seed, one epoch, into ./results"
@@ -18,6 +18,7 @@ help:
 	@echo "make test     the tests        make check   format, lint, types, import rules"
 	@echo "make test-faults   what is lost when workers, nodes, drivers and stores fail (nothing)"
 	@echo "make test-long     proofs, full lengths, other builds: what CI does not run"
+	@echo "make test-gpu      the bits of this machine's GPU    make benchmark-gpu   its speed"
 	@echo "make test-portable the defined bits on other processors, in the emulator QEMU"
 
 mnist: $(VENV)/installed
@@ -57,6 +58,15 @@ test-faults: $(VENV)/installed
 # not run by CI: before an issue is resolved
 test-long: $(VENV)/installed
 	$(RUN) pytest -m long
+
+# On any machine with an NVIDIA GPU, with its own Python: torch, NumPy and pytest are enough.
+GPU_TESTS = $(PYTHON) -m pytest -c /dev/null --rootdir=. --noconftest -p no:cacheprovider -q -rs
+
+test-gpu:
+	PYTHONPATH=. $(GPU_TESTS) -W ignore tests/gpu
+
+benchmark-gpu:
+	$(PYTHON) -m jobs.benchmark.gpu
 
 # not run by CI: it needs qemu-user and, for one of its builds, gcc-aarch64-linux-gnu
 test-portable: $(VENV)/installed

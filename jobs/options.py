@@ -69,13 +69,6 @@ MNIST_NETWORKS = "784-32-10,784-32-32-10,784-32-32-32-10"
 """The paper's networks, with one, two and three hidden layers."""
 
 
-def mnist_network(network: str) -> str:
-    """Returns `network` if it has MNIST's inputs and outputs. Otherwise raises InputError."""
-    if not (network.startswith("784-") and network.endswith("-10")):
-        raise InputError(f"network {network!r}: MNIST needs 784 inputs and 10 outputs: 784-...-10")
-    return network
-
-
 _STORE = [
     click.option(
         "--store", default="results", show_default=True,

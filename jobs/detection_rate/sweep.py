@@ -5,7 +5,7 @@ from typing import Any
 
 from cluster.sweeps.sweep import Cell, Sweep, declare
 from jobs.detection_rate.configuration import DetectionConfiguration, detection_configuration
-from jobs.options import mnist_network
+from pcworker.data.mnist import mnist_network
 
 
 def detection_rate(

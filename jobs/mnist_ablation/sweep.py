@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cluster.sweeps.sweep import Cell, Sweep, declare, of_rules
-from jobs.options import mnist_network
+from pcworker.data.mnist import mnist_network
 from pcworker.equations.rules import BP, FA_Z_IL, IL, Z_IL
 from pcworker.trials.configuration import configuration
 

@@ -45,6 +45,18 @@ def trainings_on(gpu: Gpu) -> list[Check]:
     ]
 
 
+def sample_checks(gpu: Gpu) -> list[Check]:
+    """One check of each rule, which take a sanitizer a minute or two."""
+    return [
+        Check(
+            training_title(rule, "sigmoid"),
+            "float32",
+            partial(_trained, gpu, rule, "sigmoid", "float32"),
+        )
+        for rule in TRIED
+    ]
+
+
 def _trained(gpu: Gpu, rule: str, f: str, dtype: str, build: object = None) -> Iterator[np.ndarray]:
     del build  # it is a CPU's
     for config in varied(rule, f, dtype):

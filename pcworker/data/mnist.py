@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pcworker.errors import DataError
+from pcworker.errors import DataError, InputError
 from pcworker.machine.cache import cache_folder
 
 LOG = logging.getLogger("zilsweep")
@@ -285,3 +285,10 @@ class _ArrayUnpickler(pickle.Unpickler):
         if (module, name) not in UNPICKLED:
             raise DataError(f"a pickle of arrays asks for {module}.{name}, which is refused")
         return UNPICKLED[module, name]
+
+
+def mnist_network(network: str) -> str:
+    """Returns `network` if it has MNIST's inputs and outputs. Otherwise raises InputError."""
+    if not (network.startswith("784-") and network.endswith("-10")):
+        raise InputError(f"network {network!r}: MNIST needs 784 inputs and 10 outputs: 784-...-10")
+    return network

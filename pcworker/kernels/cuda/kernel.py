@@ -128,7 +128,8 @@ class CudaKernel:
 
     def _look(self, started: "_Started") -> Look:
         """Waits for the updates of a stretch, and says which weights are not finite."""
-        seen = started.work.nonfinite.tolist()
+        with self._gpu.stream():
+            seen = started.work.nonfinite.tolist()
         found = {trial: at for trial, at in zip(started.trials, seen, strict=True) if at}
         found |= {trial: started.stretch.done + at for trial, at in started.found.items()}
         return Look(started.stretch.done + started.stretch.updates, found)

@@ -25,43 +25,55 @@ SAMPLES = 4
 _MOST_LAYERS, _MOST_THREADS, _PHASE_THREADS = 5, 1024, 256
 
 
-def fits(config: Configuration, shared_bytes: int) -> bool:
+def fits(config: Configuration, shared_bytes: int, samples: int = SAMPLES) -> bool:
     """True if `train_samples` can train this network on a GPU with so much shared memory a block.
     Otherwise `train_phases` does, with the same bits."""
     return (
         max(config.widths[:-1]) <= UNITS
         and config.l_max <= _MOST_LAYERS
-        and _warps(config) * UNITS <= _MOST_THREADS
-        and bytes_needed(config) <= shared_bytes
+        and threads_of(config, samples) <= _MOST_THREADS
+        and bytes_needed(config, samples) <= shared_bytes
     )
 
 
-def bytes_needed(config: Configuration) -> int:
+def threads_of(config: Configuration, samples: int = SAMPLES) -> int:
+    """The threads of a block of `train_samples`."""
+    return -(-config.batch_size // samples) * UNITS
+
+
+def bytes_needed(config: Configuration, samples: int = SAMPLES) -> int:
     """The size of `Shared` of `samples.cu`."""
-    layers, small, places = config.l_max, max(1, config.l_max - 1), _warps(config) * SAMPLES
+    layers, small, warps = (
+        config.l_max,
+        max(1, config.l_max - 1),
+        threads_of(config, samples) // UNITS,
+    )
+    places = warps * samples
     rows = (small + layers + 1) * places + small * UNITS + layers
-    numbers = rows * UNITS + small * UNITS * (UNITS + 1) + 2 * _warps(config) * SAMPLES * UNITS
+    numbers = rows * UNITS + small * UNITS * (UNITS + 1) + 2 * warps * max(4, samples) * UNITS
     return -(-(numbers * (8 if config.dtype == "float64" else 4) + 4) // 16) * 16
 
 
 class Launcher:
     """Trains trials of one `stack_key` on a GPU."""
 
-    def __init__(self, gpu: Gpu, config: Configuration) -> None:
-        self._gpu, self._config = gpu, config
-        self.whole = not fits(config, gpu.shared_bytes)
+    def __init__(self, gpu: Gpu, config: Configuration, samples: int = SAMPLES) -> None:
+        """`samples` is how many a warp has. The benchmark tries others."""
+        self._gpu, self._config, self._samples = gpu, config, samples
+        self.whole = not fits(config, gpu.shared_bytes, samples)
         """True if `train_phases` trains, and not `train_samples`."""
-        defines = ["DOUBLE"] if config.dtype == "float64" else []
+        self.defines = ["DOUBLE"] if config.dtype == "float64" else []
+        """The definitions with which `samples.cu` is compiled."""
         if not self.whole:
-            defines += [
+            self.defines += [
                 f"WIDTHS={','.join(map(str, config.widths))}",
                 f"BATCH={config.batch_size}",
-                f"SAMPLES={SAMPLES}",
+                f"SAMPLES={samples}",
                 f"F={F_CODES.index(config.activation)}",
                 f"TEXTBOOK={int(config.arithmetic == 'textbook')}",
                 f"BIASED={int(config.bias)}",
             ]
-        self._program = gpu.program(SAMPLES_CU, defines)
+        self._program = gpu.program(SAMPLES_CU, self.defines)
 
     def prepare(
         self,
@@ -95,8 +107,9 @@ class Launcher:
         if self.whole:
             how = ("train_phases", blocks, _PHASE_THREADS, 0)
         else:
-            threads = _warps(self._config) * UNITS
-            how = ("train_samples", blocks, threads, bytes_needed(self._config))
+            threads = threads_of(self._config, self._samples)
+            shared = bytes_needed(self._config, self._samples)
+            how = ("train_samples", blocks, threads, shared)
         self._program.launch(*how, [work.asked.data_ptr()])
 
 
@@ -121,7 +134,3 @@ class _Launch(Structure):
         *((name, c_uint64) for name in ("trials", "batches", "seeds", "nonfinite", "right")),
         *((name, c_int32) for name in ("done", "looks", "last", "chunk")),
     )
-
-
-def _warps(config: Configuration) -> int:
-    return -(-config.batch_size // SAMPLES)

@@ -408,7 +408,7 @@ INLINE int finds_nonfinite(const Trial *t, Shared *m) {
 }
 
 extern "C" __global__ void __launch_bounds__(WARPS * UNITS) train_samples(const Launch *launch) {
-    extern __shared__ unsigned char shared_memory[];
+    extern __shared__ __align__(16) unsigned char shared_memory[];
     Shared *m = (Shared *)shared_memory;
     int number = threadIdx.x / UNITS, block = blockIdx.x;
     const Trial *t = launch->trials + block;

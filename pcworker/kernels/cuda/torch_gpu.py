@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
 import torch
 
@@ -11,6 +12,8 @@ from pcworker.kernels.cuda.driver import GpuCode, gpu_limits
 from pcworker.kernels.cuda.gpu import Gpu
 from pcworker.kernels.cuda.nvrtc import cubin
 from pcworker.kernels.fixed.library import PHASES
+
+_RECORDING = Lock()
 
 
 class TorchGpu:
@@ -41,9 +44,8 @@ class TorchGpu:
         return TorchGpu(self.device)
 
     def after(self, other: Gpu) -> None:
-        with other.stream():
-            before = torch.cuda.current_stream(self.device).record_event()
-        self._stream.wait_event(before)
+        assert isinstance(other, TorchGpu)
+        self._stream.wait_event(other._stream.record_event())
 
     def wait(self) -> None:
         self._stream.synchronize()
@@ -54,12 +56,14 @@ class TorchGpu:
         self._stream.synchronize()
         graph = torch.cuda.CUDAGraph()
         branches = [torch.cuda.Stream() for _ in works]  # type: ignore[no-untyped-call]
-        # other threads, which train other shards, may use the GPU in the meantime
-        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+        # Other threads, which train other shards, may use the GPU meanwhile, but not record.
+        alone = torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local")
+        with _RECORDING, alone:
             for work, branch in zip(works, branches, strict=True):
                 branch.wait_stream(self._stream)
                 with torch.cuda.stream(branch):
                     work()
+            for branch in branches:
                 self._stream.wait_stream(branch)
         return graph.replay
 

@@ -1,0 +1,300 @@
+"""How fast this machine's GPU trains Figure 3, in the fixed sums: `make benchmark-gpu`.
+
+It needs torch and NumPy alone, no network and no data set: it draws digits of MNIST's shape and
+sparsity. It prints its figures, and writes them to gpu-benchmark.json, or to a file that is named.
+"""
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from jobs.mnist_ablation.sweep import (
+    GAMMAS,
+    PAPER_SEEDS,
+    SIGMAS,
+    STEPS_OF_THE_PAPER,
+    mnist_ablation,
+)
+from pcworker.data.batches import Batch
+from pcworker.data.dataset import DataSet
+from pcworker.data.mnist import Digits
+from pcworker.data.streams import Stream
+from pcworker.kernels.backprop import Backprop
+from pcworker.kernels.cuda.driver import gpu_limits
+from pcworker.kernels.cuda.kernel import CudaKernel
+from pcworker.kernels.cuda.launch import SAMPLES, SAMPLES_CU, Launcher, bytes_needed, threads_of
+from pcworker.kernels.cuda.memory import TrialsMemory
+from pcworker.kernels.cuda.minibatches import Gatherer, on_gpu
+from pcworker.kernels.cuda.reference import CudaBackprop
+from pcworker.kernels.cuda.torch_gpu import TorchGpu
+from pcworker.kernels.kernel import Task
+from pcworker.kernels.program import program
+from pcworker.kernels.stack import Stack
+from pcworker.trials.configuration import configuration
+from pcworker.trials.trial import Trial
+
+NETWORKS = ("784-32-10", "784-32-32-10", "784-32-32-32-10")
+EPOCHS_OF_THE_PAPER, UPDATES, ROUNDS = 64, 500, 3
+SHARE_OF_PIXELS = 0.191
+"""The share of MNIST's pixels that are not 0."""
+
+
+def drawn_digits(samples: int = 60_000, tests: int = 10_000) -> Digits:
+    """Images and labels of MNIST's shape and sparsity."""
+
+    def images(count: int, purpose: str) -> np.ndarray:
+        drawn = Stream(0, purpose).integers(count * 784).reshape(count, 784)
+        shown = (drawn >> np.uint64(32)) % np.uint64(1000) < np.uint64(1000 * SHARE_OF_PIXELS)
+        return np.where(shown, drawn % np.uint64(255) + np.uint64(1), np.uint64(0)).astype(np.uint8)
+
+    def labels(count: int, purpose: str) -> np.ndarray:
+        return (Stream(0, purpose).integers(count) % np.uint64(10)).astype(np.uint8)
+
+    return Digits(
+        images(samples, "train"), labels(samples, "labels"),
+        images(tests, "test"), labels(tests, "test labels"),
+    )  # fmt: skip
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """The time of some work, and of the GPU that it keeps busy."""
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    work()
+    torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def figure3_trials(network: str) -> list[Trial]:
+    """The trials of the paper's sweep with one network."""
+    sweep = mnist_ablation(
+        networks=[network],
+        seeds=[int(seed) for seed in PAPER_SEEDS.split(",")],
+        t=[None if t == "l" else int(t) for t in STEPS_OF_THE_PAPER.split(",")],
+        gamma=[float(gamma) for gamma in GAMMAS.split(",")],
+        sigma=[float(sigma) for sigma in SIGMAS.split(",")],
+    )
+    return list(sweep.trials)
+
+
+def time_figure3(data: DataSet, with_bp: bool) -> dict[str, Any]:
+    """Seconds of an epoch of the paper's sweep, and of measuring all its trials after it.
+
+    All trials of a network are one task, and the three tasks are trained at the same time.
+    """
+    tasks = []
+    for network in NETWORKS:
+        trials = [t for t in figure3_trials(network) if with_bp or t.configuration.rule != "BP"]
+        tasks.append(Task(data, trials))
+    kernels = [CudaKernel(task, TorchGpu(data.device)) for task in tasks]
+    trial_count = sum(len(task.trials) for task in tasks)
+    _together(kernels, 1)  # compiles, and records graphs
+    alone = {
+        network: seconds(lambda kernel=kernel: _train(kernel, 2))  # type: ignore[misc]
+        for network, kernel in zip(NETWORKS, kernels, strict=True)
+    }
+    epoch = median(seconds(lambda: _together(kernels, 3)) for _ in range(ROUNDS))
+    measuring = sum(seconds(lambda kernel=kernel: _measure(kernel)) for kernel in kernels)  # type: ignore[misc]
+    return {
+        "trials": trial_count,
+        "epoch_s": epoch,
+        "epoch_alone_s": alone,
+        "measuring_s": measuring,
+        "whole_sweep_s": EPOCHS_OF_THE_PAPER * (epoch + measuring),
+    }
+
+
+def _together(kernels: Sequence[CudaKernel], epoch: int) -> None:
+    threads = [threading.Thread(target=_train, args=(kernel, epoch)) for kernel in kernels]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _train(kernel: CudaKernel, epoch: int) -> None:
+    for _ in kernel.train_epoch(epoch):
+        pass
+
+
+def _measure(kernel: CudaKernel) -> None:
+    for trial in kernel.networks:
+        kernel.test_error(trial)
+        kernel.distance(trial)
+
+
+class Launches:
+    """Launches of equal trials, over the minibatches of one seed."""
+
+    def __init__(self, data: DataSet, network: str, **cell: Any) -> None:
+        self.gpu = TorchGpu(data.device)
+        self._config = configuration(network=network, **cell)
+        images = on_gpu(data.train_images, data.train_labels)
+        order = torch.arange(UPDATES * self._config.batch_size).reshape(UPDATES, -1)
+        with self.gpu.stream():
+            gatherer = Gatherer(self.gpu, self._config)
+            noise = gatherer.noise(0, 1, 0, *order.shape)
+            self._batches = {0: gatherer.minibatches(images, order, noise)}
+        self.gpu.wait()
+
+    def time(self, width: int, samples: int = SAMPLES) -> float:
+        """Seconds of UPDATES updates of `width` trials in one launch."""
+        # sigma makes trials of one seed unlike, and costs nothing
+        trials = [
+            Trial(replace(self._config, sigma=1e-3 + place / 1e6), 0) for place in range(width)
+        ]
+        with self.gpu.stream():
+            launcher = Launcher(self.gpu, self._config, samples)
+            memory = TrialsMemory(trials, self.gpu.device, launcher.whole)
+            programs = [(trial, program(trial)) for trial in trials]
+            prepared = launcher.prepare(memory, programs, self._batches, rate=1e-3)
+        self.gpu.wait()
+
+        def launch() -> None:
+            with self.gpu.stream():
+                launcher.start(prepared)
+            self.gpu.wait()
+
+        launch()
+        return median(seconds(launch) for _ in range(ROUNDS))
+
+
+def time_backprop(data: DataSet, network: str) -> dict[str, float]:
+    """Microseconds of an update of backpropagation: our recorded one for three seeds at once, and
+    torch's own, of one seed, with a recorded CUDA graph and without."""
+    gpu, config = TorchGpu(data.device), configuration(network=network, rule="BP")
+    trials = [Trial(config, seed) for seed in range(3)]
+    images = on_gpu(data.train_images, data.train_labels)
+    with gpu.stream():
+        gatherer = Gatherer(gpu, config)
+    gpu.wait()
+    ours = CudaBackprop(gpu, trials, images, gatherer)
+    order = torch.arange(UPDATES * config.batch_size).reshape(UPDATES, -1)
+    orders = dict.fromkeys(range(3), order)
+    ours.train(orders, config.alpha, [UPDATES])
+    recorded = seconds(lambda: ours.train(orders, config.alpha, [UPDATES]))
+    plain = Backprop(Trial(replace(config, sums="library"), 0), data.device)
+    return {
+        "fixed_3_seeds_us": 1e6 * recorded / UPDATES,
+        **_plain_and_recorded(plain, next(data.batches(config, 0, 1, noisy=False))),
+    }
+
+
+def time_stack(data: DataSet, network: str, width: int) -> dict[str, float]:
+    """Microseconds of an update of `width` IL trials, t = 16, by torch.bmm."""
+    config = configuration(network=network, rule="IL", t=16, gamma=0.5, sums="library")
+    trials = [Trial(replace(config, gamma=0.5 + place / 1e4), 0) for place in range(width)]
+    batch = next(data.batches(config, 0, 1, noisy=False))
+    stack = Stack(trials, data.device)
+    return _plain_and_recorded(_OfStack(stack), batch)
+
+
+class _OfStack:
+    """A stack of trials of seed 0, with the `update` of `Backprop`."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+
+    def update(self, batch: Batch, rate: float) -> None:
+        """Makes an update of all trials."""
+        self._stack.update({0: batch}, rate)
+
+
+def _plain_and_recorded(network: "Backprop | _OfStack", batch: Batch) -> dict[str, float]:
+    def update() -> None:
+        network.update(batch, 1e-3)
+
+    found = {"torch_us": _us_each(update)}
+    try:
+        again = TorchGpu(batch.inputs.device).recorded([update])
+    except RuntimeError as error:  # torch refuses some operations in a capture
+        print(f"left out: torch with a CUDA graph ({str(error).splitlines()[0]})")
+        return found
+    return found | {"graph_us": _us_each(again)}
+
+
+def _us_each(update: Callable[[], None], repeats: int = 50) -> float:
+    """Microseconds of an update, the first one not counted."""
+
+    def repeat() -> None:
+        for _ in range(repeats):
+            update()
+
+    update()
+    return 1e6 * seconds(repeat) / repeats
+
+
+def occupancy(gpu: TorchGpu, network: str, samples: int) -> dict[str, int]:
+    """The registers of `train_samples`, and how many of its blocks a multiprocessor runs."""
+    config = configuration(network=network, rule="Z-IL")
+    code = gpu.program(SAMPLES_CU, Launcher(gpu, config, samples).defines)
+    threads, shared = threads_of(config, samples), bytes_needed(config, samples)
+    return {
+        "registers": code.registers("train_samples"),
+        "local_bytes": code.local_bytes("train_samples"),
+        "shared_bytes": shared,
+        "blocks_at_once": code.blocks_at_once("train_samples", threads, shared),
+    }
+
+
+def benchmark(data: DataSet) -> Mapping[str, Any]:
+    """All figures. They are printed as they are found."""
+    found: dict[str, Any] = {"gpu": asdict(gpu_limits()), "torch": torch.__version__}
+
+    def tell(name: str, value: Any) -> None:
+        found[name] = value
+        print(f"{name}: {json.dumps(value)}", flush=True)
+
+    tell("gpu", found["gpu"])
+    gpu = TorchGpu(data.device)
+    tell("occupancy", {n: {s: occupancy(gpu, n, s) for s in (2, 4)} for n in NETWORKS})
+    tell("figure3", time_figure3(data, with_bp=True))
+    tell("figure3_without_bp", time_figure3(data, with_bp=False))
+    long = Launches(data, NETWORKS[1], rule="IL", t=64, gamma=0.1)
+    wide = gpu_limits().multiprocessors
+    updates = {
+        f"{k:g}": UPDATES * (w := max(1, int(k * wide))) / long.time(w)
+        for k in (0, 0.5, 1, 2, 3, 4, 6)
+    }
+    tell("updates_per_s_by_trials_per_multiprocessor", updates)
+    tell(
+        "updates_per_s_by_samples_per_warp",
+        {s: UPDATES * 3 * wide / long.time(3 * wide, s) for s in (1, 2, 4, 5)},
+    )
+    every = {
+        n: {
+            t: 1e6 * Launches(data, n, rule="IL", t=t, gamma=0.1).time(1) / UPDATES
+            for t in (1, 16, 64)
+        }
+        for n in NETWORKS
+    }
+    tell("us_per_update_of_a_trial_alone_by_t", every)
+    tell("us_per_update_of_bp", {n: time_backprop(data, n) for n in NETWORKS})
+    tell("us_per_update_by_bmm_16_trials_t_16", {n: time_stack(data, n, 16) for n in NETWORKS})
+    alone = Launches(data, NETWORKS[1], rule="IL", t=16, gamma=0.1)
+    tell("us_per_update_ours_16_trials_t_16", 1e6 * alone.time(16) / UPDATES)
+    return found
+
+
+def command(path: Path) -> int:
+    """Runs the benchmark, and returns the exit code."""
+    if not torch.cuda.is_available():
+        print("torch finds no GPU here: this benchmark measures one", file=sys.stderr)
+        return 2
+    found = benchmark(DataSet(drawn_digits(), torch.device("cuda", 0)))
+    path.write_text(json.dumps(found, indent=1) + "\n")
+    print(f"Written to {path}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(command(Path(sys.argv[1] if len(sys.argv) > 1 else "gpu-benchmark.json")))
