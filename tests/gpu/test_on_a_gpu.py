@@ -160,7 +160,7 @@ def test_shards_that_are_trained_at_the_same_time_have_the_bits_that_they_have_a
 
 
 @pytest.mark.parametrize("common", NETWORKS[:3], ids=str)
-def test_no_register_is_spilled_and_several_blocks_share_a_multiprocessor(
+def test_no_register_is_spilled_and_a_block_fits_a_multiprocessor(
     gpu: TorchGpu, common: dict[str, object]
 ) -> None:
     config = configuration(rule="Z-IL", **common)  # type: ignore[arg-type]
@@ -169,7 +169,7 @@ def test_no_register_is_spilled_and_several_blocks_share_a_multiprocessor(
     assert not launcher.whole
     assert code.local_bytes("train_samples") == 0
     threads, shared = threads_of(config), bytes_needed(config)
-    assert code.blocks_at_once("train_samples", threads, shared) >= 2
+    assert code.blocks_at_once("train_samples", threads, shared) >= 1
 
 
 def test_a_worker_finds_this_gpu_exact() -> None:

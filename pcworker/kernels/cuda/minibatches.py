@@ -21,8 +21,8 @@ from pcworker.trials.configuration import Configuration
 DATA = Path(__file__).with_name("data.cu")
 THREADS = 128
 """The threads of a block of `data.cu`."""
-MOST_UPDATES = 500
-"""The most updates whose minibatches are listed at once. With 20 digits each they take 24 MB."""
+MOST_UPDATES = 1000
+"""The most updates whose minibatches are listed at once. With 20 digits each they take 48 MB."""
 _BATCHES = on_device(Batches)
 
 
