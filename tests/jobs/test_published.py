@@ -16,7 +16,7 @@ from command_lines import Ended, called
 
 from cluster.sweeps.sweep import Sweep
 from jobs.mnist_ablation.published import comparison
-from jobs.mnist_ablation.published.comparison import found_digests_of, published_digests
+from jobs.mnist_ablation.published.comparison import DATA_LINE, found_digests_of, published_digests
 from jobs.mnist_ablation.sweep import (
     GAMMAS,
     PAPER_SEEDS,
@@ -44,6 +44,7 @@ def table_of_ours(store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyP
     ids = tables["trials"]["trial_id"].to_pylist()
     path = tmp_path / "digests.csv"
     with path.open("w", newline="") as file:
+        file.write(f"{DATA_LINE}\n")
         out = csv.writer(file)
         out.writerow(["sweep", "trial_id", "weights", "metrics", "layers"])
         bits = found_digests_of(tables, ids).items()
@@ -52,6 +53,17 @@ def table_of_ours(store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyP
     published_digests.cache_clear()
     yield
     published_digests.cache_clear()
+
+
+def test_with_other_data_nothing_is_compared(store: LocalStore, table_of_ours: None) -> None:
+    text = comparison.PUBLISHED.read_text()
+    assert len(published_digests()) > 0
+    comparison.PUBLISHED.write_text(text.replace("741c9888", "00000000", 1))
+    published_digests.cache_clear()
+    assert published_digests() == {}
+    done = commit_changed(store, lambda result: result)
+    assert done.code == 0
+    assert "published bits" not in done.stdout
 
 
 def commit_changed(store: LocalStore, change: Change) -> Ended:

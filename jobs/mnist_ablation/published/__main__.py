@@ -14,7 +14,7 @@ import click
 from cluster.results.collect import collect, stored_plans
 from cluster.results.publish import require_complete
 from jobs.mnist_ablation.experiment import ABLATION
-from jobs.mnist_ablation.published.comparison import TrialDigests, found_digests_of
+from jobs.mnist_ablation.published.comparison import DATA_LINE, TrialDigests, found_digests_of
 from jobs.options import help_text, main, store_options, sweep_names
 from pcworker.errors import InputError
 from pcworker.store.store import open_store
@@ -26,6 +26,7 @@ from pcworker.store.store import open_store
 def command(store: str, s3_endpoint: str | None, sweep: Sequence[str]) -> None:
     """The command line: see the module's docstring."""
     opened = open_store(store, s3_endpoint)
+    click.echo(DATA_LINE)
     out = csv.writer(sys.stdout, lineterminator="\n")
     out.writerow(["sweep", "trial_id", *(field.name for field in fields(TrialDigests))])
     for plan in stored_plans(opened, sweep, {ABLATION.name: ABLATION}):

@@ -2,8 +2,8 @@
 
 Trials in the defined sums have the same bits on every machine. Whoever finds other ones has found a
 defect of a machine, or of ours. `digests.csv` has a row for each trial: the digests of its final
-weights and of its metrics, and for each layer the first digits of its own. They are of the MNIST
-that `pcworker.data.mnist` verifies, and no sweep learns other digits.
+weights and of its metrics, and for each layer the first digits of its own. Its first line has the
+sha256 of the data: with other data nothing is compared.
 
 `python -m jobs.mnist_ablation.published` makes the table.
 """
@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from cluster.results.audit import Published
 from jobs.mnist_ablation.divergence import epochs_of_trials, parameter_shas
+from pcworker.data.mnist import PARTS
 from pcworker.equations.rules import label
 from pcworker.fingerprint import fingerprint
 from pcworker.row import Row
@@ -27,6 +28,8 @@ from pcworker.trials.digests import combine, nonfinite_digest
 
 PUBLISHED = Path(__file__).with_name("digests.csv")
 _DIGITS = 12
+DATA_LINE = "# trained on " + " ".join(f"{name} {part.sha256}" for name, part in PARTS.items())
+"""The first line of the table: the sha256 of each array of the data that sweeps learn."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,11 @@ class TrialDigests:
 
 @cache
 def published_digests() -> dict[str, TrialDigests]:
-    """The published digests, by trial id."""
+    """The published digests, by trial id. There are none if they are of other data."""
     names = [field.name for field in fields(TrialDigests)]
     with PUBLISHED.open(newline="") as file:
+        if file.readline().rstrip("\n") != DATA_LINE:
+            return {}
         return {
             row["trial_id"]: TrialDigests(**{name: row[name] for name in names})
             for row in csv.DictReader(file)
