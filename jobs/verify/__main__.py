@@ -10,8 +10,13 @@ processor has no fma. The exit code is 0 if all digests are the defined ones, 1 
 import click
 
 from jobs.options import console, help_text, main
-from jobs.verify.digests import as_table, checks, defined, found_digests, outcomes
+from jobs.verify.check import Check
+from jobs.verify.digests import as_table, checks, chosen_by, defined, found_digests, outcomes
+from jobs.verify.gpu import trainings_on
 from jobs.verify.report import about_this_machine, conclusion, outcome_table
+from pcworker.errors import InputError
+from pcworker.kernels.cuda.nvrtc import CudaError
+from pcworker.kernels.cuda.torch_gpu import TorchGpu
 from pcworker.machine.device import prepare_device
 
 
@@ -26,15 +31,18 @@ from pcworker.machine.device import prepare_device
 @click.option(
     "--only", default="", metavar="TEXT", help="Make only the checks with this text in their name."
 )
+@click.option("--gpu", is_flag=True, help="Make the checks of trainings on this machine's GPU.")
 @click.option(
     "--print-digests",
     is_flag=True,
     help="Print a new table of digests, those of --all included, and compare nothing.",
 )
-def command(every: bool, only: str, print_digests: bool) -> int:
+def command(every: bool, only: str, gpu: bool, print_digests: bool) -> int:
     """The command line: see the module's docstring."""
+    if gpu and (every or print_digests):
+        raise InputError("--gpu makes the checks of trainings alone: leave out the other option")
     prepare_device("cpu", gpus=0, cpus=1)
-    chosen = checks(every=every or print_digests, only=only)
+    chosen = chosen_by(only, _on_this_gpu() if gpu else checks(every=every or print_digests))
     if print_digests:
         click.echo(as_table(found_digests(chosen)))
         return 0
@@ -43,6 +51,14 @@ def command(every: bool, only: str, print_digests: bool) -> int:
     console.print(outcome_table(made))
     console.print(conclusion(made))
     return 0 if all(each.same for each in made) else 1
+
+
+def _on_this_gpu() -> list[Check]:
+    device = prepare_device("cuda", gpus=1, cpus=1)
+    try:
+        return trainings_on(TorchGpu(device))
+    except CudaError as error:
+        raise InputError(str(error)) from None
 
 
 if __name__ == "__main__":

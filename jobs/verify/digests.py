@@ -1,7 +1,7 @@
 """The table of the defined digests, and which checks have them."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,10 +29,13 @@ class ComparedCheck:
         return self.expected == self.found
 
 
-def checks(*, every: bool, only: str = "") -> list[Check]:
-    """The checks whose title contains `only`. `every` says whether all inputs of float32 are among
-    them. Raises InputError if there are none."""
-    known = [*functions(), *products(), *streams(), *trainings(), *(every_input() if every else [])]
+def checks(*, every: bool) -> list[Check]:
+    """The checks of a CPU. `every` says whether all inputs of float32 are among them."""
+    return [*functions(), *products(), *streams(), *trainings(), *(every_input() if every else [])]
+
+
+def chosen_by(only: str, known: Sequence[Check]) -> list[Check]:
+    """The checks whose title contains `only`. Raises InputError if there are none."""
     chosen = [check for check in known if only in check.title]
     if not chosen:
         titles = "; ".join(check.title for check in known)

@@ -19,7 +19,7 @@ from command_lines import called, the_line
 
 from jobs.verify import digests
 from jobs.verify.check import MADE_UP_SEED, Check, canonical
-from jobs.verify.digests import build_for, checks, defined
+from jobs.verify.digests import build_for, checks, chosen_by, defined
 from jobs.verify.functions import applied, applied_back, domain, inputs, slope_inputs
 from jobs.verify.products import SHAPES, bias_of, descent_of, operands, product_of
 from jobs.verify.randomness import EPOCHS, SAMPLES
@@ -102,7 +102,7 @@ def test_products_and_changes_are_the_pages(shape: tuple[int, int, int], dtype: 
 
 
 def first_numbers(name: str) -> np.ndarray:
-    [check] = checks(every=False, only=name)
+    [check] = chosen_by(name, checks(every=False))
     return next(iter(check.arrays(build_for(check))))
 
 
@@ -261,7 +261,7 @@ def has_the_digests(flag: str, names: list[str]) -> None:
     known = Path("/proc/cpuinfo").read_text().split()
     if not set(NEEDS.get(flag, ())) <= set(known):
         pytest.skip(f"this processor cannot run a build with {flag}")
-    for check in (check for name in names for check in checks(every=False, only=name)):
+    for check in (check for name in names for check in chosen_by(name, checks(every=False))):
         build = built("float64" if check.dtype == "float64" else "float32", (flag,))
         assert check.digest(build) == defined()[check.title], check.title
 
