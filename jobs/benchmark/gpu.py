@@ -42,7 +42,7 @@ from pcworker.kernels.stack import Stack
 from pcworker.trials.configuration import configuration
 from pcworker.trials.trial import Trial
 
-NETWORKS = ("784-32-10", "784-32-32-10", "784-32-32-32-10")
+PAPERS_NETWORKS = ("784-32-10", "784-32-32-10", "784-32-32-32-10")
 EPOCHS_OF_THE_PAPER, UPDATES, ROUNDS = 64, 500, 3
 SHARE_OF_PIXELS = 0.191
 """The share of MNIST's pixels that are not 0."""
@@ -92,7 +92,7 @@ def time_figure3(data: DataSet, with_bp: bool) -> dict[str, Any]:
     All trials of a network are one task, and the three tasks are trained at the same time.
     """
     tasks = []
-    for network in NETWORKS:
+    for network in PAPERS_NETWORKS:
         trials = [t for t in figure3_trials(network) if with_bp or t.configuration.rule != "BP"]
         tasks.append(Task(data, trials))
     kernels = [CudaKernel(task, TorchGpu(data.device)) for task in tasks]
@@ -100,7 +100,7 @@ def time_figure3(data: DataSet, with_bp: bool) -> dict[str, Any]:
     _together(kernels, 1)  # compiles, and records graphs
     alone = {
         network: seconds(lambda kernel=kernel: _train(kernel, 2))  # type: ignore[misc]
-        for network, kernel in zip(NETWORKS, kernels, strict=True)
+        for network, kernel in zip(PAPERS_NETWORKS, kernels, strict=True)
     }
     epoch = median(seconds(lambda: _together(kernels, 3)) for _ in range(ROUNDS))
     measuring = sum(seconds(lambda kernel=kernel: _measure(kernel)) for kernel in kernels)  # type: ignore[misc]
@@ -132,7 +132,7 @@ def _measure(kernel: CudaKernel) -> None:
         kernel.distance(trial)
 
 
-class Launches:
+class TimedLaunches:
     """Launches of equal trials, over the minibatches of one seed."""
 
     def __init__(self, data: DataSet, network: str, **cell: Any) -> None:
@@ -256,10 +256,10 @@ def benchmark(data: DataSet) -> Mapping[str, Any]:
 
     tell("gpu", found["gpu"])
     gpu = TorchGpu(data.device)
-    tell("occupancy", {n: {s: occupancy(gpu, n, s) for s in (2, 4)} for n in NETWORKS})
+    tell("occupancy", {n: {s: occupancy(gpu, n, s) for s in (2, 4)} for n in PAPERS_NETWORKS})
     tell("figure3", time_figure3(data, with_bp=True))
     tell("figure3_without_bp", time_figure3(data, with_bp=False))
-    long = Launches(data, NETWORKS[1], rule="IL", t=64, gamma=0.1)
+    long = TimedLaunches(data, PAPERS_NETWORKS[1], rule="IL", t=64, gamma=0.1)
     wide = gpu_limits().multiprocessors
     updates = {
         f"{k:g}": UPDATES * (w := max(1, int(k * wide))) / long.time(w)
@@ -272,15 +272,17 @@ def benchmark(data: DataSet) -> Mapping[str, Any]:
     )
     every = {
         n: {
-            t: 1e6 * Launches(data, n, rule="IL", t=t, gamma=0.1).time(1) / UPDATES
+            t: 1e6 * TimedLaunches(data, n, rule="IL", t=t, gamma=0.1).time(1) / UPDATES
             for t in (1, 16, 64)
         }
-        for n in NETWORKS
+        for n in PAPERS_NETWORKS
     }
     tell("us_per_update_of_a_trial_alone_by_t", every)
-    tell("us_per_update_of_bp", {n: time_backprop(data, n) for n in NETWORKS})
-    tell("us_per_update_by_bmm_16_trials_t_16", {n: time_stack(data, n, 16) for n in NETWORKS})
-    alone = Launches(data, NETWORKS[1], rule="IL", t=16, gamma=0.1)
+    tell("us_per_update_of_bp", {n: time_backprop(data, n) for n in PAPERS_NETWORKS})
+    tell(
+        "us_per_update_by_bmm_16_trials_t_16", {n: time_stack(data, n, 16) for n in PAPERS_NETWORKS}
+    )
+    alone = TimedLaunches(data, PAPERS_NETWORKS[1], rule="IL", t=16, gamma=0.1)
     tell("us_per_update_ours_16_trials_t_16", 1e6 * alone.time(16) / UPDATES)
     return found
 

@@ -24,7 +24,7 @@ MADE_UP = r"""
 #include <string.h>
 char said[10000];
 const char *fails = "";
-int error;
+int refusal;
 static int say(const char *name, const char *form, ...) {
     va_list values;
     size_t at = strlen(said);
@@ -33,7 +33,7 @@ static int say(const char *name, const char *form, ...) {
     at += vsprintf(said + at, form, values);
     va_end(values);
     strcpy(said + at, "\n");
-    return strcmp(name, fails) == 0 ? error : 0;
+    return strcmp(name, fails) == 0 ? refusal : 0;
 }
 int cuGetErrorName(int e, const char **p) { *p = "CUDA_ERROR_MADE_UP"; return e == 999; }
 int cuGetErrorString(int e, const char **p) { *p = "made up"; return e == 999; }
@@ -82,7 +82,7 @@ class MadeUpDriver:
 
     def let_fail(self, name: bytes, error: int) -> None:
         ctypes.c_char_p.in_dll(self._library, "fails").value = name
-        ctypes.c_int.in_dll(self._library, "error").value = error
+        ctypes.c_int.in_dll(self._library, "refusal").value = error
 
 
 @pytest.fixture(scope="module")

@@ -99,9 +99,3 @@ template <class T> inline T __shfl_down_sync(unsigned mask, T value, int by) {
 unsigned __ballot_sync(unsigned mask, int votes);
 inline int __any_sync(unsigned mask, int votes) { return __ballot_sync(mask, votes) != 0; }
 inline int __all_sync(unsigned mask, int votes) { return __ballot_sync(mask, !votes) == 0; }
-
-/* <stdint.h> of the system may have been included before this file, and CUDA's is another. */
-#undef INT32_MIN
-#undef INT64_MIN
-#define int32_t emulated_int32_t
-#define int64_t emulated_int64_t

@@ -5,6 +5,7 @@ our kernels need and no more: blocks of one dimension, barriers, whole warps, sh
 have the bits of a GPU, as each operation rounds once on both.
 """
 
+import atexit
 import ctypes
 import re
 import shutil
@@ -79,19 +80,20 @@ class EmulatedGpu:
 @cache
 def _compiled(
     source: Path, text: str, headers: tuple[str, ...], flags: tuple[str, ...]
-) -> ctypes.CDLL:
+) -> ctypes.PyDLL:
     """The library. Texts are arguments so that a source that has changed is compiled again."""
     del headers
-    name = "c++" if shutil.which("c++") else "zig"
-    command = ["c++"] if name == "c++" else [sys.executable, "-m", "ziglang", "c++"]
+    zig = [sys.executable, "-m", "ziglang", "c++"]
+    command = ["c++"] if shutil.which("c++") else zig
     # A variable of a block is one of the whole program: all fibers see it, as all threads do.
     static = re.sub(r"(?<!extern )__shared__", "static __shared__", text)
-    with tempfile.TemporaryDirectory() as folder:
-        kernel, made = Path(folder) / "kernel.cpp", Path(folder) / "made.so"
-        kernel.write_text(f'#include "emulated_gpu.h"\n#line 1 "{source}"\n{static}')
-        words = [*command, *FLAGS, *flags, f"-I{RUNTIME.parent}", str(kernel), str(RUNTIME)]
-        subprocess.run([*words, "-o", str(made)], check=True)
-        library = ctypes.CDLL(str(made))
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)  # ThreadSanitizer reads in the library where a race is
+    kernel, made = folder / "kernel.cpp", folder / "made.so"
+    kernel.write_text(f'#include "emulated_gpu.h"\n#line 1 "{source}"\n{static}')
+    words = [*command, *FLAGS, *flags, f"-I{RUNTIME.parent}", str(kernel), str(RUNTIME)]
+    subprocess.run([*words, "-o", str(made)], check=True)
+    library = ctypes.PyDLL(str(made))  # it holds Python's lock: there is one launch at a time
     n, p = c_int, c_void_p
     library.emulated_launch.argtypes = [p, n, n, n, p, n, c_ulonglong]
     library.emulated_launch.restype = c_char_p

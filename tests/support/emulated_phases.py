@@ -2,6 +2,7 @@
 
 import ctypes
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,19 @@ from pcworker.kernels.fixed.trial import FixedTrial
 from pcworker.trials.configuration import configuration
 from pcworker.trials.trial import Trial
 
-SITES = re.findall(r"PHASES\((\w+)\(", PHASES.read_text())
-"""The phases after which `phases.c` has a barrier, in the order of its text."""
+
+def _sites() -> Iterator[str]:
+    function = ""
+    for match in re.finditer(
+        r"^INLINE void (\w+)|PHASES\((\w+)\(", PHASES.read_text(), re.MULTILINE
+    ):
+        function = match[1] or function
+        if match[2]:
+            yield f"{function}: {match[2]}"
+
+
+SITES = list(_sites())
+"""The barriers of `phases.c` in the order of its text: the function, and the phase before it."""
 
 
 class _Code:

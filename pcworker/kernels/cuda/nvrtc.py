@@ -21,7 +21,7 @@ from pcworker.fingerprint import fingerprint
 from pcworker.machine.cache import cache_folder
 from pcworker.machine.disk import Folders, replace
 
-NVRTC_FLAGS = ("--std=c++17", "--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true")
+_FLAGS = ("--std=c++17", "--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true")
 """The options of every compilation. They keep the compiler from fusing a product and a sum, from
 flushing subnormal numbers, and from dividing by a rounded reciprocal."""
 
@@ -42,7 +42,7 @@ def cubin(source: Path, headers: Sequence[Path], arch: str, defines: Sequence[st
     """
     compiler = _nvrtc()
     compiler.require_knows(arch)
-    options = [f"--gpu-architecture={arch}", *NVRTC_FLAGS, *(f"-D{define}" for define in defines)]
+    options = [f"--gpu-architecture={arch}", *_FLAGS, *(f"-D{define}" for define in defines)]
     texts = [[path.name, path.read_text()] for path in (source, *headers)]
     start = f"{source.stem}-{fingerprint([texts, options, compiler.version])[:16]}-"
     folder = cache_folder().absolute()
