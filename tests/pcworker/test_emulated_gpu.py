@@ -2,10 +2,6 @@
 race. The oracle is its library for the CPU. A barrier that is left out shows."""
 
 import ctypes
-import os
-import shutil
-import subprocess
-import sys
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -13,8 +9,8 @@ from pathlib import Path
 import pytest
 from emulated_gpu import ORDERS, EmulatedGpu
 from emulated_phases import SITES, build_for, leave_out, same, trained, with_a_barrier_less
-from running import ROOT
 from small_sweep import CELLS
+from thread_sanitizer import require_thread_sanitizer, watched
 
 from pcworker.kernels.fixed.library import PHASES, built
 from pcworker.kernels.fixed.trial import FixedTrial
@@ -131,16 +127,6 @@ def test_a_wrong_kernel_is_an_error_and_hangs_nobody(
 # ---- ThreadSanitizer ----
 
 
-def watched(program: str) -> "subprocess.CompletedProcess[str]":
-    """A process that runs this program and has loaded ThreadSanitizer before all else."""
-    command = ["c++", "-print-file-name=libtsan.so"]
-    library = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    path = f"{ROOT}:{ROOT / 'tests' / 'support'}"
-    environment = {**os.environ, "LD_PRELOAD": library, "PYTHONPATH": path}
-    words = [sys.executable, "-c", program]
-    return subprocess.run(words, env=environment, capture_output=True, text=True)
-
-
 PROGRAM = """
 import os, sys
 del os.environ["LD_PRELOAD"]  # the compiler does not need it
@@ -159,10 +145,7 @@ trained(cell, "20-9-8-5", build)
 
 
 def test_thread_sanitizer_sees_a_race_only_without_a_barrier(tmp_path: Path) -> None:
-    if shutil.which("c++") is None:
-        pytest.skip("there is no c++ here, and so no ThreadSanitizer")
-    if (tried := watched("print('ready')")).stdout != "ready\n" or tried.stderr:
-        pytest.skip(f"ThreadSanitizer does not work here: {tried.stderr.strip()[:200]}")
+    require_thread_sanitizer()
     done = watched(PROGRAM.format(copy=str(with_a_barrier_less(tmp_path))))
     whole, marker, without = done.stderr.partition("without a barrier\n")
     assert (done.stdout, whole) == ("True\n", "")

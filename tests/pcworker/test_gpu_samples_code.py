@@ -106,7 +106,7 @@ step(const Trial *t, const Batches *b, int steps, real *out, int *right) {
     extern __shared__ __align__(16) unsigned char shared_memory[];
     Shared *m = (Shared *)shared_memory;
     int number = (int)threadIdx.x / UNITS;
-    Warp w = {number, (int)threadIdx.x % UNITS, number * SAMPLES, t, b, m, 0};
+    Warp w = {number, (int)threadIdx.x % UNITS, number * SAMPLES, t, b, m, t->gamma, 0, 0};
     Activities x = {};
     for (int l = 0; l < L; l++)
         EACH_SAMPLE {

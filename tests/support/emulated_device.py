@@ -8,6 +8,7 @@ import torch
 from emulated_gpu import EmulatedGpu
 
 from pcworker.kernels.cuda.gpu import Gpu
+from pcworker.kernels.cuda.launch import SAMPLES_CU
 from pcworker.kernels.fixed.library import PHASES
 
 H100_BYTES = 232_448
@@ -19,12 +20,25 @@ class EmulatedDevice:
 
     device = torch.device("cpu")
 
-    def __init__(self, order: str = "ascending", shared_bytes: int = H100_BYTES) -> None:
-        """`order` is that of threads between two barriers, see `EmulatedGpu`."""
+    def __init__(
+        self,
+        order: str = "ascending",
+        *,
+        shared_bytes: int = H100_BYTES,
+        samples_cu: Path = SAMPLES_CU,
+        flags: tuple[str, ...] = (),
+    ) -> None:
+        """
+        order       in which threads run between two barriers, see `EmulatedGpu`
+        samples_cu  what is compiled in the place of `samples.cu`
+        flags       more of the compiler's
+        """
         self._order, self.shared_bytes = order, shared_bytes
+        self._samples_cu, self._flags = samples_cu, flags
 
     def program(self, source: Path, defines: Sequence[str]) -> EmulatedGpu:
-        return EmulatedGpu(source, [PHASES], defines, order=self._order)
+        chosen = self._samples_cu if source == SAMPLES_CU else source
+        return EmulatedGpu(chosen, [PHASES], defines, order=self._order, flags=self._flags)
 
     def stream(self) -> AbstractContextManager[None]:
         return nullcontext()

@@ -51,10 +51,10 @@ PHASE void look(Worker w, const Trial *t, int *found) {
     for (int l = 0; l < t->l_max; l++) {
         int size = l == t->l_max - 1 ? t->width[l + 1] * t->stride[l] : t->width[l] * t->stride[l + 1];
         for (int i = w.first; i < size; i += w.step)
-            if (!is_finite(t->theta[l][i])) *found = 1;
+            if (!is_finite(t->theta[l][i])) atomicOr(found, 1);
         if (t->bias)
             for (int j = w.first; j < t->width[l]; j += w.step)
-                if (!is_finite(t->bias[l][j])) *found = 1;
+                if (!is_finite(t->bias[l][j])) atomicOr(found, 1);
     }
 }
 
@@ -106,6 +106,7 @@ struct Warp {
     const Trial *t;
     const Batches *b;
     Shared *m;
+    real gamma, rate; /* in registers, because what is read from memory would be read each time */
     int update;
     __device__ int has(int s) const { return first + s < b->batch; }
 };
@@ -230,7 +231,7 @@ template <int l> INLINE void move_x(const Warp &w, Activities &x) {
     real pulled[SAMPLES];
     pull_back_to<l>(w, pulled);
     EACH_SAMPLE {
-        real change = (pulled[s] - w.m->eps[l][w.first + s][w.lane]) * w.t->gamma;
+        real change = (pulled[s] - w.m->eps[l][w.first + s][w.lane]) * w.gamma;
         x.d[l][s] = x.d[l][s] + change;
     }
 }
@@ -269,7 +270,7 @@ INLINE void learn_from_pixels(const Warp &w, const real (*eps)[UNITS]) {
         }
         UNROLL for (int q = 0; q < QUAD; q++)
             if (begin[q] < end[q] && w.lane < n)
-                theta[(first + q) * n] = fma_(w.t->rate, sum[q], before[q]);
+                theta[(first + q) * n] = fma_(w.rate, sum[q], before[q]);
     }
 }
 
@@ -285,7 +286,7 @@ template <int l> INLINE void learn_between(const Warp &w, const real (*eps)[UNIT
             UNROLL for (int q = 0; q < QUAD; q++) {
                 int j = first + q;
                 if (j >= N[l]) continue;
-                real theta = fma_(w.t->rate, sum[q], w.m->theta[l][j][w.lane]);
+                real theta = fma_(w.rate, sum[q], w.m->theta[l][j][w.lane]);
                 w.m->theta[l][j][w.lane] = w.m->turned[l][w.lane][j] = theta;
             }
     }
@@ -295,7 +296,7 @@ template <int l> INLINE void learn_between(const Warp &w, const real (*eps)[UNIT
 INLINE void learn_bias_of(const Warp &w, int l, const real (*eps)[UNITS]) {
     real sum = 0;
     for (int i = 0; i < w.b->batch; i++) sum = sum + eps[i][w.lane];
-    w.m->bias[l][w.lane] = fma_(w.t->rate, sum, w.m->bias[l][w.lane]);
+    w.m->bias[l][w.lane] = fma_(w.rate, sum, w.m->bias[l][w.lane]);
 }
 
 /* All warps meet before weights change, and after it. */
@@ -402,7 +403,7 @@ INLINE int finds_nonfinite(const Trial *t, Shared *m) {
         for (int j = threadIdx.x; BIASED && j < N[l]; j += blockDim.x)
             bad |= !is_finite(m->bias[l][j]);
     }
-    if (bad) m->found = 1;
+    if (bad) atomicOr(&m->found, 1);
     __syncthreads();
     return m->found;
 }
@@ -414,18 +415,17 @@ extern "C" __global__ void __launch_bounds__(WARPS * UNITS) train_samples(const 
     const Trial *t = launch->trials + block;
     const Batches *b = launch->batches + launch->seeds[block];
     if (launch->nonfinite[block]) return;
-    Warp w = {number, (int)threadIdx.x % UNITS, number * SAMPLES, t, b, m, 0};
+    int lane = (int)threadIdx.x % UNITS;
+    Warp w = {number, lane, number * SAMPLES, t, b, m, t->gamma, t->rate, 0};
     copy_weights(t, m, 0);
     for (; w.update < b->updates; w.update++) {
         make_update(w, launch->right + block);
         if (!looks_after(launch, w.update + 1, b->updates)) continue;
-        __syncthreads(); /* a warp may still read what another's look would find changed */
         if (!finds_nonfinite(t, m)) continue;
         if (threadIdx.x == 0) launch->nonfinite[block] = launch->done + w.update + 1;
         break;
     }
-    __syncthreads();
-    copy_weights(t, m, 1);
+    copy_weights(t, m, 1); /* all warps have met since weights changed */
 }
 
 extern "C" __global__ void shared_bytes(const int64_t *bytes) { *(int64_t *)bytes = sizeof(Shared); }
