@@ -66,7 +66,7 @@ test-gpu:
 	PYTHONPATH=. $(GPU_TESTS) -W ignore tests/gpu
 
 benchmark-gpu:
-	$(PYTHON) -m jobs.benchmark.gpu
+	$(PYTHON) -m jobs.gpu_speed
 
 # not run by CI: it needs qemu-user and, for one of its builds, gcc-aarch64-linux-gnu
 test-portable: $(VENV)/installed

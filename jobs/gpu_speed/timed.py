@@ -1,16 +1,9 @@
-"""How fast this machine's GPU trains Figure 3, in the fixed sums: `make benchmark-gpu`.
+"""What is timed on a GPU: launches, epochs of Figure 3, backpropagation, stacks by torch.bmm."""
 
-It needs torch and NumPy alone, no network and no data set: it draws digits of MNIST's shape and
-sparsity. It prints its figures, and writes them to gpu-benchmark.json, or to a file that is named.
-"""
-
-import json
-import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -29,7 +22,6 @@ from pcworker.data.dataset import DataSet
 from pcworker.data.mnist import Digits
 from pcworker.data.streams import Stream
 from pcworker.kernels.backprop import Backprop
-from pcworker.kernels.cuda.driver import gpu_limits
 from pcworker.kernels.cuda.kernel import CudaKernel
 from pcworker.kernels.cuda.launch import SAMPLES, SAMPLES_CU, Launcher, bytes_needed, threads_of
 from pcworker.kernels.cuda.memory import TrialsMemory
@@ -246,57 +238,21 @@ def occupancy(gpu: TorchGpu, network: str, samples: int) -> dict[str, int]:
     }
 
 
-def benchmark(data: DataSet) -> Mapping[str, Any]:
-    """All figures. They are printed as they are found."""
-    found: dict[str, Any] = {"gpu": asdict(gpu_limits()), "torch": torch.__version__}
-
-    def tell(name: str, value: Any) -> None:
-        found[name] = value
-        print(f"{name}: {json.dumps(value)}", flush=True)
-
-    tell("gpu", found["gpu"])
-    gpu = TorchGpu(data.device)
-    tell("occupancy", {n: {s: occupancy(gpu, n, s) for s in (2, 4)} for n in PAPERS_NETWORKS})
-    tell("figure3", time_figure3(data, with_bp=True))
-    tell("figure3_without_bp", time_figure3(data, with_bp=False))
-    long = TimedLaunches(data, PAPERS_NETWORKS[1], rule="IL", t=64, gamma=0.1)
-    wide = gpu_limits().multiprocessors
-    updates = {
-        f"{k:g}": UPDATES * (w := max(1, int(k * wide))) / long.time(w)
-        for k in (0, 0.5, 1, 2, 3, 4, 6)
-    }
-    tell("updates_per_s_by_trials_per_multiprocessor", updates)
-    tell(
-        "updates_per_s_by_samples_per_warp",
-        {s: UPDATES * 3 * wide / long.time(3 * wide, s) for s in (1, 2, 4, 5)},
+def busy_share(data: DataSet) -> float:
+    """The share of an epoch of the paper's sweep, without BP, in which the GPU computes."""
+    trials = [t for n in PAPERS_NETWORKS for t in figure3_trials(n) if t.configuration.rule != "BP"]
+    by_network = [[t for t in trials if t.configuration.network == n] for n in PAPERS_NETWORKS]
+    kernels = [CudaKernel(Task(data, some), TorchGpu(data.device)) for some in by_network]
+    _together(kernels, 1)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        took = seconds(lambda: _together(kernels, 2))
+    ranges = sorted(
+        (event.time_range.start, event.time_range.end)
+        for event in profile.events()
+        if event.device_type == torch._C._autograd.DeviceType.CUDA
     )
-    every = {
-        n: {
-            t: 1e6 * TimedLaunches(data, n, rule="IL", t=t, gamma=0.1).time(1) / UPDATES
-            for t in (1, 16, 64)
-        }
-        for n in PAPERS_NETWORKS
-    }
-    tell("us_per_update_of_a_trial_alone_by_t", every)
-    tell("us_per_update_of_bp", {n: time_backprop(data, n) for n in PAPERS_NETWORKS})
-    tell(
-        "us_per_update_by_bmm_16_trials_t_16", {n: time_stack(data, n, 16) for n in PAPERS_NETWORKS}
-    )
-    alone = TimedLaunches(data, PAPERS_NETWORKS[1], rule="IL", t=16, gamma=0.1)
-    tell("us_per_update_ours_16_trials_t_16", 1e6 * alone.time(16) / UPDATES)
-    return found
-
-
-def command(path: Path) -> int:
-    """Runs the benchmark, and returns the exit code."""
-    if not torch.cuda.is_available():
-        print("torch finds no GPU here: this benchmark measures one", file=sys.stderr)
-        return 2
-    found = benchmark(DataSet(drawn_digits(), torch.device("cuda", 0)))
-    path.write_text(json.dumps(found, indent=1) + "\n")
-    print(f"Written to {path}.")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(command(Path(sys.argv[1] if len(sys.argv) > 1 else "gpu-benchmark.json")))
+    busy = until = 0.0
+    for start, end in ranges:
+        busy += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return busy / 1e6 / took
