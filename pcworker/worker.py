@@ -1,7 +1,7 @@
 """A worker: it holds one engine, trains one shard at a time and writes the results to the store.
 
-It knows nothing of Ray. `pcworker.actor` makes a Ray actor of it, and `cluster.driver.in_process`
-runs it in the driver's own process.
+It knows nothing of Ray. `pcworker.actor` makes a Ray actor of it, and
+`cluster.driver.pools.in_process` runs it in the driver's own process.
 """
 
 import os

@@ -17,7 +17,7 @@ from cluster.driver.decide import (
 )
 from cluster.driver.events import AtWork, Event, Failed, Finished, Running, Trouble, WorkerInfo
 from cluster.driver.failures import Failure
-from cluster.driver.pool import POLL_S, Ended, Pool
+from cluster.driver.pools.pool import POLL_S, Ended, Pool
 from cluster.sweeps.plan import Shard
 from pcworker.worker import Report
 

@@ -32,8 +32,8 @@ from cluster.driver.events import (
     WorkerInfo,
 )
 from cluster.driver.failures import Failure, FailureKind
-from cluster.driver.in_process import InProcessPool
-from cluster.driver.pool import Ended
+from cluster.driver.pools.in_process import InProcessPool
+from cluster.driver.pools.pool import Ended
 from cluster.sweeps.plan import Plan, Shard, make_plan, store_plan
 from cluster.sweeps.sweep import Cell, declare
 from jobs.mnist_ablation.experiment import ABLATION, ablation_engine

@@ -11,7 +11,7 @@ import torch
 from ray import exceptions
 
 from cluster.driver.failures import FailureKind, failure_of, kind_of
-from cluster.driver.on_ray import kind_of_ray
+from cluster.driver.pools.on_ray import kind_of_ray
 from cluster.nodes.errors import cause_of
 from pcworker.errors import DamagedError, DataError, FullError, InputError, UnavailableError
 

@@ -20,7 +20,7 @@ from made_up import made_up_digits, work
 from running import PATIENCE_S, ROOT
 
 from cluster.driver.events import Failed, Finished, Joined, Running
-from cluster.driver.in_process import InProcessPool
+from cluster.driver.pools.in_process import InProcessPool
 from cluster.nodes.resources import Resources, ray_environment
 from cluster.sweeps.plan import store_plan
 from pcworker.errors import InputError
@@ -33,9 +33,9 @@ ONE_WORKER = Resources(workers=1, cpus=0.25, gpus=0, device="cpu")
 
 @pytest.fixture(scope="module")
 def on_ray() -> Iterator[ModuleType]:
-    """The module `cluster.driver.on_ray`, connected to a Ray of its own."""
+    """The module `cluster.driver.pools.on_ray`, connected to a Ray of its own."""
     ray_environment(None)  # it must be called before ray is imported
-    from cluster.driver import on_ray
+    from cluster.driver.pools import on_ray
     from cluster.nodes import connect
 
     with connect.connected(None) as cluster:

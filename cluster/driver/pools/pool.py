@@ -1,7 +1,7 @@
 """The seam between the dispatcher and its workers: a pool, which knows where the workers run.
 
-`cluster.driver.on_ray` has them on a Ray cluster, `cluster.driver.in_process` has one in the
-driver's own process.
+`cluster.driver.pools.on_ray` has them on a Ray cluster, and `cluster.driver.pools.in_process` has
+one in the driver's own process.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

@@ -24,7 +24,7 @@ from ray.exceptions import (
 
 from cluster.driver.events import Joined, Trouble, WorkerInfo
 from cluster.driver.failures import Failure, FailureKind, kind_of
-from cluster.driver.pool import POLL_S, Ended
+from cluster.driver.pools.pool import POLL_S, Ended
 from cluster.nodes.connect import nodes
 from cluster.nodes.errors import cause_of, environment_error
 from cluster.nodes.resources import Resources, require_room, workers_that_fit
@@ -68,8 +68,8 @@ class _Run:
 
 
 class RayPool:
-    """See `cluster.driver.pool.Pool`. It has as many workers as the user asked for, or as fit, but
-    no more than there are shards."""
+    """See `cluster.driver.pools.pool.Pool`. It has as many workers as the user asked for, or as
+    fit, but no more than there are shards."""
 
     def __init__(self, work: Work, data: Any, needs: Resources) -> None:
         """`data` is given to every worker's engine. InputError if too few workers fit."""

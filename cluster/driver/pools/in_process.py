@@ -11,7 +11,7 @@ from typing import Any
 
 from cluster.driver.events import Joined, WorkerInfo
 from cluster.driver.failures import Failure, failure_of
-from cluster.driver.pool import Ended
+from cluster.driver.pools.pool import Ended
 from cluster.sweeps.plan import Shard
 from pcworker.worker import Place, Report, Work, Worker
 
@@ -26,7 +26,7 @@ class _Task:
 
 
 class InProcessPool:
-    """See `cluster.driver.pool.Pool`. A submitted shard is trained inside `wait`."""
+    """See `cluster.driver.pools.pool.Pool`. A submitted shard is trained inside `wait`."""
 
     def __init__(self, work: Work, data: Any) -> None:
         """`data` is given to the worker's engine."""
