@@ -68,6 +68,7 @@ class RunOptions:
             f"--address {self.address}": self.address is not None,
             f"--workers {needs.workers}": needs.workers not in (None, 1),
             f"--gpus-per-worker {needs.gpus:g}": needs.gpus > 0,
+            f"--cpu-workers {needs.cpu_workers}": needs.cpu_workers > 0,
         }
         return [option for option, is_given in given.items() if is_given]
 
@@ -83,6 +84,7 @@ def run_sweep(
     plan = adopt_plan(opened, make_plan(experiment, sweep, name))
     if plan.sums == "fixed":
         _require_fit_for_fixed_sums(plan.experiment, options)
+    _require_alike(plan, options.resources)
     opened.check()
     store = PatientStore(opened, lambda message: console.print(message, style="yellow"))
     done = read_commits(store, plan)
@@ -197,6 +199,16 @@ def _require_fit_for_fixed_sums(experiment: Experiment, options: RunOptions) -> 
             f"--device {needs.device} with --gpus-per-worker {needs.gpus:g}: {experiment.name} has "
             "no kernel for a GPU in the fixed sums; leave both out, so that CPU cores train, or "
             "give --sums library"
+        )
+
+
+def _require_alike(plan: Plan[Any], needs: Resources) -> None:
+    """Raises InputError if CPU workers are to be beside GPU workers, and results differ there."""
+    if needs.cpu_workers and not plan.same_on_every_device:
+        raise InputError(
+            f"--cpu-workers {needs.cpu_workers}: the results of this sweep depend on the device "
+            "that computes them, so that CPU and GPU workers must not be mixed; leave it out, or "
+            "give --sums fixed if the job has that option"
         )
 
 

@@ -111,6 +111,10 @@ _WHERE = [
         help="GPUs of each worker; a fraction means that workers share one.",
     ),
     click.option(
+        "--cpu-workers", type=click.IntRange(0), default=0, show_default=True,
+        help="Number of CPU workers beside the GPU workers, for the fixed sums.",
+    ),
+    click.option(
         "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
         help="auto: the GPU that Ray assigned to the worker, or else its CPU cores.",
     ),
@@ -203,6 +207,7 @@ def resources_from(given: dict[str, Any]) -> Resources:
         cpus=given.pop("cpus_per_worker"),
         gpus=given.pop("gpus_per_worker"),
         device=given.pop("device"),
+        cpu_workers=given.pop("cpu_workers"),
     )
 
 

@@ -38,9 +38,9 @@ class WorkerActor:
         return self._worker.describe()
 
     @ray.method(concurrency_group="control")
-    def progress(self) -> tuple[str, float]:
-        """See `Worker.progress`. It is answered while a shard is trained."""
-        return self._worker.progress
+    def progress(self) -> dict[str, float]:
+        """See `Worker.progress`. It is answered while shards are trained."""
+        return dict(self._worker.progress)
 
     def run(
         self, shard_id: str, attempt_id: str, trials: Sequence[Trial[Any]], max_width: int | None

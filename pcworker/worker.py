@@ -1,7 +1,10 @@
-"""A worker: it holds one engine, trains one shard at a time and writes the results to the store.
+"""A worker: it holds one engine, trains shards and writes their results to the store.
 
-It knows nothing of Ray. `pcworker.actor` makes a Ray actor of it, and `cluster.driver.in_process`
-runs it in the driver's own process.
+On a CPU it trains one shard at a time. A GPU is not full of one shard, so a worker has as many
+places there as fill it, and trains a shard in each, in a thread of its own.
+
+It knows nothing of Ray. `pcworker.actor` makes a Ray actor of it, and
+`cluster.driver.pools.in_process` runs it in the driver's own process.
 """
 
 import os
@@ -68,6 +71,11 @@ class Work:
     """The environment variables with which a worker's process must start."""
     exact_sums: str | None = "fixed"
     """The sums of its trials, if a worker is to refuse to start on a device that is not exact."""
+    places: int | None = 1
+    """The number of shards that a worker trains at the same time. None: as many as fill its share
+    of a GPU, and one on a CPU."""
+    gpu_share: float = 1.0
+    """The share of a GPU that each worker has."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,7 @@ class Worker:
     def __init__(self, work: Work, data: Any, place: Place) -> None:
         """Raises InputError, which the driver shows, if the work cannot be done here."""
         from pcworker.kernels.exactness import require_exact
-        from pcworker.machine.device import device_name, numerics, prepare_device
+        from pcworker.machine.device import device_name, numerics, places, prepare_device
 
         self._work, self._keys = work, SweepKeys(work.sweep)
         self._store = PatientStore(work.store)
@@ -111,6 +119,7 @@ class Worker:
         device = prepare_device(work.device, gpus=place.gpus, cpus=work.cpus)
         sums = work.exact_sums
         self._trouble = None if sums is None else require_exact(device, sums).kernel_trouble
+        self._places = work.places or places(device, work.gpu_share)
         self._engine = work.make_engine(data, device)
         # This is read now, because the sources may be edited while the worker lives.
         here = replace(provenance(work.command), hostname=place.hostname)
@@ -121,15 +130,16 @@ class Worker:
             node_id=place.node_id,
             numerics=numerics(),
         )
-        self.progress: tuple[str, float] = ("", 0.0)
-        """The id of the attempt that runs, and the share of it that is done, from 0 to 1."""
+        self.progress: dict[str, float] = {}
+        """By attempt id, for each attempt that runs or has failed: the share of it that is done,
+        from 0 to 1."""
 
     def describe(self) -> tuple[dict[str, Any], str | None]:
         """Says who this worker is: the values of a `cluster.driver.events.WorkerInfo`. The second
         value is what the user should know although the worker works, in one line."""
         names = ("hostname", "node_id", "device")
         who = {"pid": os.getpid(), **{name: getattr(self._where, name) for name in names}}
-        return who, self._trouble
+        return who | {"places": self._places}, self._trouble
 
     def run(
         self,
@@ -139,14 +149,15 @@ class Worker:
         max_width: int | None,
         meanwhile: Callable[[], None] = lambda: None,
     ) -> Report:
-        """Trains a shard and commits it.
+        """Trains a shard and commits it. As many threads as there are places may call this at the
+        same time.
 
         max_width  the most trials in one stack; None: all of them
         meanwhile  is called now and then while the shard is trained
         """
 
         def report(share: float) -> None:
-            self.progress = (attempt_id, share)
+            self.progress[attempt_id] = share
             meanwhile()
 
         report(0.0)
@@ -173,6 +184,7 @@ class Worker:
         with suppress(StoreError):  # The shard is committed, and the driver tidies up in the end.
             if keeps:
                 checkpoints.clear()
+        del self.progress[attempt_id]
         return Report(
             outcome=outcome,
             wall_seconds=result.wall_seconds,

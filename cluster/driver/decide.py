@@ -14,7 +14,12 @@ shard's own fault, so many of these are forgiven, and a loss after some progress
 all. The limit for "memory" depends on the shard: see `limits`."""
 
 STREAK = 3
-"""A node becomes a suspect when it fails so many attempts in a row, of more than one shard."""
+"""A node becomes a suspect when so many of its workers in a row have failed, at more than one
+shard."""
+
+COMPANY = 3
+"""After so many losses that were not forgiven, a shard is tried alone on a worker. Whoever was lost
+beside others need not be at fault, and must not be quarantined with the one that is."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +51,16 @@ class History:
 
     def add(self, attempt: Attempt) -> None:
         """Remembers an attempt that has just ended."""
-        self.last.setdefault(attempt.worker.node_id, deque(maxlen=STREAK)).append(attempt)
+        last = self.last.setdefault(attempt.worker.node_id, deque(maxlen=STREAK))
         if attempt.failure is None:
             self.some_succeeded = True
         else:
             self.failures.append(attempt)
+        # What fails one attempt of a worker may fail all that run beside it. That counts once.
+        if not any(
+            attempt.failure and one.failure and one.worker == attempt.worker for one in last
+        ):
+            last.append(attempt)
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,8 @@ class Start:
     shard: Shard
     max_width: int | None
     """The most trials in one stack. None means that all trials are in one stack."""
+    alone: bool = False
+    """True if nothing else may run on its worker at the same time."""
 
 
 def limits(shard: Shard) -> dict[FailureKind, int]:
@@ -82,13 +94,7 @@ def is_quarantined(shard: Shard, history: History) -> bool:
     """True if a shard has failed too often to be tried again in this submission."""
     if shard.shard_id in history.quarantined:
         return True
-    counts: Counter[FailureKind | None] = Counter()
-    farthest = 0.0
-    for attempt in _failures_of(shard, history):
-        advanced, farthest = attempt.reached > farthest, max(farthest, attempt.reached)
-        forgiven = attempt.failure == "lost" and advanced
-        if not forgiven and attempt.worker.node_id not in history.avoided:
-            counts[attempt.failure] += 1
+    counts = _counted(shard, history)
     return any(counts[kind] >= limit for kind, limit in limits(shard).items())
 
 
@@ -96,7 +102,7 @@ def next_start(
     waiting: Iterable[Shard], running: Collection[str], history: History
 ) -> Start | None:
     """Returns the next shard to start, or None if there is none. Shards start in the order given,
-    but those that have failed before come last.
+    but those that have failed before come last, and last of all those that must be alone.
 
     waiting  the shards without a commit
     running  the ids of the shards that are at work
@@ -109,11 +115,27 @@ def next_start(
             return Start(shard, None)
         failed_before.append(shard)
     allowed = [shard for shard in failed_before if not is_quarantined(shard, history)]
-    if not allowed:
-        return None
-    shard = min(allowed, key=lambda shard: failed[shard.shard_id])
+    starts = [_another(shard, history) for shard in allowed]
+    return min(starts, key=lambda start: (start.alone, failed[start.shard.shard_id]), default=None)
+
+
+def _another(shard: Shard, history: History) -> Start:
+    """The start of a shard that has failed before."""
     halvings = sum(attempt.failure == "memory" for attempt in _failures_of(shard, history))
-    return Start(shard, max(1, len(shard.trials) >> halvings) if halvings else None)
+    width = max(1, len(shard.trials) >> halvings) if halvings else None
+    return Start(shard, width, halvings > 0 or _counted(shard, history)["lost"] >= COMPANY)
+
+
+def _counted(shard: Shard, history: History) -> Counter[FailureKind | None]:
+    """The failures of a shard that are not forgiven, by kind."""
+    counts: Counter[FailureKind | None] = Counter()
+    farthest = 0.0
+    for attempt in _failures_of(shard, history):
+        advanced, farthest = attempt.reached > farthest, max(farthest, attempt.reached)
+        forgiven = attempt.failure == "lost" and advanced
+        if not forgiven and attempt.worker.node_id not in history.avoided:
+            counts[attempt.failure] += 1
+    return counts
 
 
 def _failures_of(shard: Shard, history: History) -> list[Attempt]:

@@ -17,7 +17,7 @@ from cluster.driver.decide import (
 )
 from cluster.driver.events import AtWork, Event, Failed, Finished, Running, Trouble, WorkerInfo
 from cluster.driver.failures import Failure
-from cluster.driver.pool import POLL_S, Ended, Pool
+from cluster.driver.pools.pool import POLL_S, Ended, Pool, Vacancy
 from cluster.sweeps.plan import Shard
 from pcworker.worker import Report
 
@@ -42,23 +42,27 @@ class Dispatcher:
         self._history = History()
         self._asked = -math.inf
         """The time, on the monotonic clock, when the workers were asked for their progress."""
+        self._longest_first = True
 
     def run(
         self,
         shards: Sequence[Shard],
         committed: Callable[[str], Collection[str]],
         tell: Callable[[Event], None],
+        longest_first: bool = True,
     ) -> int:
         """Runs until every shard has a commit or is quarantined, and returns the number of those
         that are quarantined.
 
-        shards     in the order in which they are to start
-        committed  is asked before each start, because another driver may be at work: it returns
-                   nothing if the shard of this id has no commit, and otherwise the ids of all
-                   shards that have one
-        tell       hears every event, and `Running` about twice a second
+        shards         in the order in which they are to start
+        committed      is asked before each start, because another driver may be at work: it
+                       returns nothing if the shard of this id has no commit, and otherwise the ids
+                       of all shards that have one
+        tell           hears every event, and `Running` about twice a second
+        longest_first  True if `shards` begins with the longest ones, otherwise with the shortest
         """
         self._waiting = {shard.shard_id: shard for shard in shards}
+        self._longest_first = longest_first
         while True:
             self._pool.resize(len(self._waiting))
             for elsewhere in self._start_idle(committed):
@@ -70,13 +74,28 @@ class Dispatcher:
                 for told in self._ended(event) if isinstance(event, Ended) else [event]:
                     tell(told)
 
-    def _next(self) -> Start | None:
+    def _next(self, slow: bool = False) -> Start | None:
+        """The next shard to start; on a slow worker one of the shortest, because a long one would
+        hold up the end of the sweep there."""
         running = {attempt.start.shard.shard_id for attempt in self._running.values()}
-        return next_start(self._waiting.values(), running, self._history)
+        from_the_end = slow and self._longest_first
+        waiting = reversed(self._waiting.values()) if from_the_end else self._waiting.values()
+        return next_start(waiting, running, self._history)
+
+    def _match(self) -> tuple[Vacancy, Start] | None:
+        """The next shard to start and the worker for it, or None if nothing can be started now."""
+        vacancies = self._pool.vacancies
+        starts = {slow: self._next(slow) for slow in {vacancy.slow for vacancy in vacancies}}
+        for vacancy in vacancies:
+            start = starts[vacancy.slow]
+            if start and (vacancy.empty or not start.alone):
+                return vacancy, start
+        return None
 
     def _start_idle(self, committed: Callable[[str], Collection[str]]) -> Iterator[Finished]:
-        """Gives every idle worker a shard. Yields the shards that another driver has committed."""
-        while self._pool.idle and (start := self._next()):
+        """Fills every free place. Yields the shards that another driver has committed."""
+        while match := self._match():
+            vacancy, start = match
             if there := committed(start.shard.shard_id):
                 running = {attempt.start.shard.shard_id for attempt in self._running.values()}
                 for shard_id in [each for each in self._waiting if each in there]:
@@ -84,8 +103,8 @@ class Dispatcher:
                         yield Finished(self._waiting.pop(shard_id), "elsewhere")
                 continue
             attempt_id = uuid.uuid4().hex[:12]
-            worker = self._pool.submit(attempt_id, start.shard, start.max_width)
-            self._running[attempt_id] = _RunningAttempt(start, worker)
+            self._pool.submit(vacancy.worker, attempt_id, start)
+            self._running[attempt_id] = _RunningAttempt(start, vacancy.worker)
 
     def _ended(self, ended: Ended) -> list[Event]:
         """Takes in an attempt that has ended, and returns what there is to tell of it."""

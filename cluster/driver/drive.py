@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from cluster.driver.crew import in_words
 from cluster.driver.dispatch import Dispatcher
 from cluster.driver.events import Event, Failed, Running, Trouble
 from cluster.driver.heartbeat import Heartbeat
@@ -111,13 +112,17 @@ def _dispatch(assignment: Assignment, site: Site, console: Console) -> tuple[Pla
         try:
             for event in pool.start(len(plan.shards) - len(done), heartbeat.beat):
                 hear(event)
-            shards = _order(plan, done, heartbeat, console)
+            if assignment.resources.gpus:
+                console.print(f"At work: {in_words(pool.workers)}.", soft_wrap=True)
+            others = _others(heartbeat, console)
+            left = [shard for shard in plan.shards if shard.shard_id not in done]
+            shards = left[::-1] if others else left
             console.print(
                 f"Sweep {plan.name}: {len(plan.trials)} trials in {len(plan.shards)} "
                 f"shard(s), {len(done)} committed already, in {store.url}",
                 soft_wrap=True,
             )
-            return plan, Dispatcher(pool).run(shards, committed, hear)
+            return plan, Dispatcher(pool).run(shards, committed, hear, longest_first=not others)
         finally:
             heartbeat.end()
 
@@ -137,33 +142,35 @@ def _look(assignment: Assignment, site: Site, console: Console) -> None:
 
 
 def _work(assignment: Assignment) -> Work:
-    experiment = assignment.plan.experiment
+    plan, needs = assignment.plan, assignment.resources
+    experiment = plan.experiment
     return Work(
-        sweep=assignment.plan.name,
+        sweep=plan.name,
         store=assignment.opened,
-        device=assignment.resources.device,
-        cpus=int(assignment.resources.cpus),
+        device=needs.device,
+        cpus=int(needs.cpus),
+        places=None if needs.gpus and plan.same_on_every_device else 1,
+        gpu_share=needs.gpus,
         checkpoint_every=assignment.checkpoint_every,
         command=tuple(command_line()),
         make_engine=experiment.engine,
         tables=experiment.tables,
         environment=assignment.environment,
-        exact_sums=assignment.plan.sums if assignment.preflight and experiment.exact else None,
+        exact_sums=plan.sums if assignment.preflight and experiment.exact else None,
     )
 
 
-def _order(plan: Plan[Any], done: set[str], heartbeat: Heartbeat, console: Console) -> list[Shard]:
-    """Returns the shards to run: from the last one on, if another driver is at work on the first
-    ones."""
-    shards = [shard for shard in plan.shards if shard.shard_id not in done]
-    if others := heartbeat.others():
+def _others(heartbeat: Heartbeat, console: Console) -> bool:
+    """True if another driver is at work on the first shards, so that this one should begin with the
+    last."""
+    others = heartbeat.others()
+    if others:
         hosts = ", ".join(in_a_line(driver.hostname) for driver in others)
         console.print(
             f"Another driver seems alive, on {hosts}: working from the last shard on. (If it has "
             "just been killed, nothing is wrong.)"
         )
-        shards.reverse()
-    return shards
+    return bool(others)
 
 
 def _record(store: Store, plan: Plan[Any], event: Failed) -> None:

@@ -17,6 +17,8 @@ class WorkerInfo:
     node_id: str
     """The id that Ray gave to the node. It is empty where there is no Ray."""
     device: str
+    places: int = 1
+    """The number of shards that it trains at the same time."""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Literal
 from pcworker.errors import DataError, FullError, StoreError, in_one_line
 
 FailureKind = Literal["error", "lost", "memory", "store"]
-"""error: the shard raised an exception. lost: its worker or its node died. memory: it ran out of
-memory. store: its worker could not read or write the store."""
+"""error: the shard raised an exception. lost: its worker, its GPU or its node died. memory: it ran
+out of memory. store: its worker could not read or write the store."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,17 @@ def kind_of(error: BaseException) -> FailureKind:
         raise error
     if isinstance(error, MemoryError) or _is_torchs_out_of_memory(error):
         return "memory"
+    if _is_of_cuda(error):
+        return "memory" if "out of memory" in str(error) else "lost"
     return "store" if isinstance(error, StoreError) else "error"
 
 
 def _is_torchs_out_of_memory(error: BaseException) -> bool:
     """Torch raises one class on a GPU and another on a CPU. This does not import torch."""
     return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+
+
+def _is_of_cuda(error: BaseException) -> bool:
+    """True for an error of CUDA, after which a process cannot use its GPU any more, whichever trial
+    it trains. The text counts too, because Ray cannot send every exception of torch's."""
+    return type(error).__name__ in ("AcceleratorError", "CudaError") or "CUDA error" in str(error)

@@ -91,6 +91,7 @@ class SweepProgress:
                 "worker",
                 worker=worker.hostname,
                 device=worker.device,
+                places=worker.places if worker.places > 1 else None,
                 pid=worker.pid,
             )
             if event.trouble and event.trouble not in self._told:

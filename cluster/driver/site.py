@@ -7,8 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cluster.driver.events import Event
-from cluster.driver.in_process import InProcessPool
-from cluster.driver.pool import Pool
+from cluster.driver.pools.in_process import InProcessPool
+from cluster.driver.pools.pool import Pool
 from cluster.nodes.resources import Resources
 from pcworker.worker import Work
 
@@ -51,7 +51,7 @@ def on_ray(address: str | None, needs: Resources) -> Iterator[Site]:
     """
     # Importing these imports ray, which reads its environment at that moment.
     from cluster.driver.metrics import Metrics
-    from cluster.driver.on_ray import RayPool
+    from cluster.driver.pools.on_ray import RayPool
     from cluster.nodes.connect import connected
 
     with connected(address) as cluster:

@@ -21,10 +21,17 @@ class Resources:
     """The GPUs of each worker. A fraction means that workers share one."""
     device: str
     """"auto", "cpu" or "cuda"."""
+    cpu_workers: int = 0
+    """The number of CPU workers beside workers with GPUs. Each takes `cpus`."""
 
     def __post_init__(self) -> None:
         if self.device == "cuda" and self.gpus == 0:
             raise InputError("device cuda with 0 GPUs per worker: give --gpus-per-worker 1, say")
+        if self.cpu_workers and self.gpus == 0:
+            raise InputError(
+                f"--cpu-workers {self.cpu_workers} is for CPU workers beside GPU workers: give "
+                "--gpus-per-worker 1, say, or --workers in its place"
+            )
         for name, amount in (("cpus", self.cpus), ("gpus", self.gpus)):
             fraction, whole = 0.001 <= amount <= 1, amount >= 0 and amount == amount // 1
             if not (fraction or whole) or amount == math.inf or (name == "cpus" and amount == 0):
@@ -32,6 +39,13 @@ class Resources:
                     f"{amount:g} {name} per worker: give a whole number, or a share of one from "
                     "0.001 to 1"
                 )
+
+    @property
+    def beside(self) -> "Resources | None":
+        """The needs of the CPU workers beside the GPU workers. None: there are to be none."""
+        if not self.cpu_workers:
+            return None
+        return Resources(self.cpu_workers, self.cpus, gpus=0.0, device="cpu")
 
     def __str__(self) -> str:
         gpus = f" and {self.gpus:g} GPU(s)" if self.gpus else ""
@@ -49,6 +63,8 @@ def workers_that_fit(nodes: Sequence[Mapping[str, float]], needs: Resources) -> 
 def require_room(nodes: Sequence[Mapping[str, float]], needs: Resources) -> None:
     """Raises InputError if no worker fits, or fewer than the user asked for."""
     if workers_that_fit(nodes, needs) >= (needs.workers or 1):
+        if needs.beside is not None:
+            _require_room_beside(nodes, needs, needs.beside)
         return
     cpus, gpus = (sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU"))
     has = f"{cpus:g} CPU core(s) and {gpus:g} GPU(s) on {len(nodes)} node(s)"
@@ -56,6 +72,23 @@ def require_room(nodes: Sequence[Mapping[str, float]], needs: Resources) -> None
         f"{needs.workers or 1} worker(s) of {needs} do not fit: the cluster has {has}; "
         "lower --workers, --cpus-per-worker or --gpus-per-worker"
     )
+
+
+def _require_room_beside(
+    nodes: Sequence[Mapping[str, float]], needs: Resources, beside: Resources
+) -> None:
+    """Raises InputError if the CPU workers do not fit beside the GPU workers."""
+    left, missing = [], needs.workers or workers_that_fit(nodes, needs)
+    for node in nodes:
+        here = min(missing, _on_node(node, needs))
+        missing -= here
+        left.append({"CPU": node.get("CPU", 0.0) - here * needs.cpus})
+    room = workers_that_fit(left, beside)
+    if room < needs.cpu_workers:
+        raise InputError(
+            f"--cpu-workers {needs.cpu_workers}: beside the GPU workers there is room for {room} "
+            f"worker(s) of {beside}; lower --cpu-workers or --cpus-per-worker"
+        )
 
 
 def _on_node(node: Mapping[str, float], needs: Resources) -> int:

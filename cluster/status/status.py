@@ -191,8 +191,8 @@ def _first_error(
 
 
 def _updates_per_second(commits: Mapping[str, Commit], alive: Sequence[Driver]) -> float | None:
-    """Weight updates per second: the mean rate of one worker so far, times the number of workers
-    that run a shard. None if nothing is committed yet, or nothing runs."""
+    """Weight updates per second: the mean rate of a shard so far, times the number of shards that
+    are at work. None if nothing is committed yet, or nothing runs."""
     seconds = sum(commit.wall_seconds for commit in commits.values())
     at_work = sum(len(driver.running) for driver in alive)
     if not (seconds and at_work):
@@ -215,13 +215,13 @@ def _eta_seconds(
         for shard_id, cost in costs.items()
         if states[shard_id] in ("running", "missing")
     ]
-    workers = sum(len(driver.workers) for driver in alive)
-    if not (left and workers):
+    places = sum(worker.places for driver in alive for worker in driver.workers)
+    if not (left and places):
         return None
     expected = sum(costs[shard_id] for shard_id in commits)
     taken = sum(commit.wall_seconds for commit in commits.values())
     pace = taken / expected if commits else 1.0
-    return pace * max(sum(left) / workers, max(left))
+    return pace * max(sum(left) / places, max(left))
 
 
 def _machines(commits: Mapping[str, Commit], alive: Sequence[Driver]) -> tuple[Machine, ...]:

@@ -63,6 +63,12 @@ class Plan(Generic[C]):
         """The sums of its trials."""
         return self.shards[0].trials[0].configuration.sums
 
+    @property
+    def same_on_every_device(self) -> bool:
+        """True if its trials have the same results on a CPU and on a GPU, also where several shards
+        are trained at the same time."""
+        return self.sums == "fixed" and self.experiment.same_everywhere
+
     def trial_ids(self, cell: Cell[C]) -> list[str]:
         """The ids of a cell's trials, one for each seed."""
         configuration, version = cell.configuration, self.engine_version

@@ -85,7 +85,7 @@ def _workers(needs: Resources, address: str | None) -> int:
     """How many workers a submission would have. Without Ray, neither a cluster nor GPUs can be
     seen: then it is the number that the user gave, or 1."""
     if address is not None or needs.gpus:
-        return needs.workers or 1
+        return (needs.workers or 1) + needs.cpu_workers
     here = [{"CPU": float(os.cpu_count() or 1)}]
     require_room(here, needs)
     return needs.workers or workers_that_fit(here, needs)

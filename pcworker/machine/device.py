@@ -8,6 +8,7 @@ import torch
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from pcworker.errors import InputError
+from pcworker.machine.places import places_on_gpu
 from pcworker.machine.processor import SAME_EVERYWHERE, processor_fingerprint
 
 FREE_MEMORY_BYTES = 2**30
@@ -43,6 +44,16 @@ def prepare_device(device: str, *, gpus: int, cpus: int) -> torch.device:
     chosen = torch.device("cuda", 0)
     _require_free_memory(chosen)
     return chosen
+
+
+def places(device: torch.device, gpu_share: float) -> int:
+    """The number of shards that a worker trains at the same time: one on a CPU, and on a GPU as
+    many as fill the worker's share of it."""
+    if device.type != "cuda":
+        return 1
+    free, _ = torch.cuda.mem_get_info(device)
+    multiprocessors = torch.cuda.get_device_properties(device).multi_processor_count
+    return places_on_gpu(multiprocessors, free, min(1.0, gpu_share))
 
 
 def numerics() -> dict[str, Any]:

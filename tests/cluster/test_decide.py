@@ -7,6 +7,7 @@ import pytest
 from builders import tiny
 
 from cluster.driver.decide import (
+    COMPANY,
     LIMITS,
     STREAK,
     Attempt,
@@ -29,8 +30,8 @@ SHARDS = tuple(
 A, B, C = SHARDS
 
 
-def worker(node: str) -> WorkerInfo:
-    return WorkerInfo("host", 1, node, "cpu")
+def worker(node: str, pid: int = 1) -> WorkerInfo:
+    return WorkerInfo("host", pid, node, "cpu")
 
 
 def failures(*of: tuple[str, FailureKind, int]) -> History:
@@ -150,7 +151,8 @@ def test_any_history_ends_with_every_shard_done_or_quarantined(history: int) -> 
 
 
 def on(node: str, *ends: tuple[str, FailureKind | None]) -> list[Attempt]:
-    return [Attempt(shard_id, worker(node), failure) for shard_id, failure in ends]
+    """Attempts on a node, each on a worker of its own."""
+    return [Attempt(end[0], worker(node, pid), end[1]) for pid, end in enumerate(ends)]
 
 
 BAD = on("bad", ("a", "error"), ("b", "error"), ("c", "store"))
@@ -180,6 +182,49 @@ def test_a_node_that_loses_workers_or_has_little_memory_is_not_suspect(kind: Fai
 
 def test_a_node_that_succeeds_is_suspect_no_more() -> None:
     assert suspects(History([*on("good", ("d", None)), *BAD, *on("bad", ("a", None))])) == set()
+
+
+def test_shards_that_fail_together_on_one_worker_are_one_failure_of_the_node() -> None:
+    together = [Attempt(one.shard_id, worker("bad"), one.failure) for one in BAD]
+    history = History([*on("good", ("d", None)), *together])
+    assert suspects(history) == set()
+    assert [attempt.shard_id for attempt in history.failures] == ["a", "b", "c"]  # one each
+    for pid, shard_id in ((2, "a"), (3, "b")):
+        history.add(Attempt(shard_id, worker("bad", pid), "error"))
+    assert suspects(history) == {"bad"}
+
+
+def test_a_shard_that_was_lost_again_and_again_is_tried_alone_and_after_all_others() -> None:
+    lost = [Attempt("a", worker("node", pid), "lost") for pid in range(COMPANY)]
+    assert next_start([A], set(), History(lost[1:])) == Start(A, None)
+    assert next_start([A], set(), History(lost)) == Start(A, None, alone=True)
+    others = [Attempt("b", worker("node", pid), "store") for pid in range(2 * COMPANY)]
+    assert next_start([A, B], set(), History([*lost, *others])) == Start(B, None)
+
+
+def test_a_shard_that_ran_out_of_memory_is_tried_alone() -> None:
+    assert next_start([A], set(), failures(("a", "memory", 1))) == Start(A, 6, alone=True)
+
+
+def test_who_is_lost_beside_a_shard_that_kills_its_workers_is_not_quarantined_with_it() -> None:
+    """A worker trains all three at once, and a kills it before the others are further."""
+    history, done, pid = History(), set[str](), 0
+    while True:
+        running: list[Start] = []
+        waiting = [shard for shard in SHARDS if shard.shard_id not in done]
+        while (start := next_start(waiting, [s.shard.shard_id for s in running], history)) and (
+            not running or not (start.alone or running[0].alone)
+        ):
+            running.append(start)
+        if not running:
+            break
+        names, pid = {start.shard.shard_id for start in running}, pid + 1
+        for name in sorted(names):
+            history.add(Attempt(name, worker("node", pid), "lost" if "a" in names else None))
+        done |= names if "a" not in names else set()
+    assert done == {"b", "c"}
+    assert is_quarantined(A, history)
+    assert pid == LIMITS["lost"] + 2
 
 
 def test_what_failed_on_a_node_that_is_avoided_is_not_the_shards_fault() -> None:

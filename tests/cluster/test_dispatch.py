@@ -11,6 +11,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from builders import shard_result
 from dispatching import Makes, commit_of, commit_path, dispatched, files, of, small_plan
 from made_up import made_up_digits, work
 
-from cluster.driver.decide import LIMITS, STREAK
+from cluster.driver.decide import LIMITS, STREAK, Start
 from cluster.driver.dispatch import Dispatcher
 from cluster.driver.events import (
     AtWork,
@@ -32,8 +33,9 @@ from cluster.driver.events import (
     WorkerInfo,
 )
 from cluster.driver.failures import Failure, FailureKind
-from cluster.driver.in_process import InProcessPool
-from cluster.driver.pool import Ended
+from cluster.driver.pools.hands import Hand, Try, vacancies_of
+from cluster.driver.pools.in_process import InProcessPool
+from cluster.driver.pools.pool import Ended, Vacancy
 from cluster.sweeps.plan import Plan, Shard, make_plan, store_plan
 from cluster.sweeps.sweep import Cell, declare
 from jobs.mnist_ablation.experiment import ABLATION, ablation_engine
@@ -290,7 +292,8 @@ def failure(kind: FailureKind) -> Failure:
 
 
 class ScriptedPool:
-    """A pool that has one worker on each of some nodes. Each `wait` ends all running attempts.
+    """A pool that has one worker on each of some nodes. Each `wait` ends all running attempts. In
+    the place of a worker that has failed there is another one.
 
     `script` takes the name of the node, the shard, and the number of earlier attempts of the shard.
     It returns how the attempt ends, and the share of the work that is done by then.
@@ -300,16 +303,21 @@ class ScriptedPool:
         self,
         nodes: Sequence[str],
         script: Callable[[str, Shard, int], tuple[Report | Failure, float]],
+        *,
+        places: int = 1,
+        slow: Collection[str] = (),
     ) -> None:
-        self.workers = [WorkerInfo(f"host-{node}", 1, node, "cpu") for node in nodes]
+        """`slow` names the nodes whose workers are CPU workers beside GPU workers."""
+        self.workers = [WorkerInfo(f"host-{node}", 1, node, "cpu", places) for node in nodes]
+        self._slow = slow
         self._script = script
-        self._runs: dict[str, tuple[WorkerInfo, Report | Failure, float]] = {}
+        self._runs: dict[str, tuple[Start, WorkerInfo, Report | Failure, float]] = {}
         self.submitted: list[tuple[str, str]] = []
         """The node and the shard id of each submission, in order."""
 
     @property
-    def idle(self) -> int:
-        return len(self._idle())
+    def vacancies(self) -> list[Vacancy]:
+        return vacancies_of(self._hand(worker) for worker in self.workers)
 
     def start(self, shards: int, beat: Callable[[], None] = lambda: None) -> list[Joined | Trouble]:
         return [*map(Joined, self.workers)]
@@ -317,30 +325,33 @@ class ScriptedPool:
     def resize(self, shards: int) -> None:
         pass
 
-    def submit(self, attempt_id: str, shard: Shard, max_width: int | None) -> WorkerInfo:
-        worker = self._idle()[0]
+    def submit(self, worker: WorkerInfo, attempt_id: str, start: Start) -> None:
+        assert self._hand(worker).vacant
+        shard = start.shard
         before = sum(shard_id == shard.shard_id for _, shard_id in self.submitted)
-        self._runs[attempt_id] = (worker, *self._script(worker.node_id, shard, before))
+        self._runs[attempt_id] = (start, worker, *self._script(worker.node_id, shard, before))
         self.submitted.append((worker.node_id, shard.shard_id))
-        return worker
 
     def wait(self, meanwhile: Callable[[], None]) -> list[Ended]:
         meanwhile()
-        ended = [Ended(name, *run) for name, run in self._runs.items()]
+        ended = [Ended(name, *run) for name, (_, *run) in self._runs.items()]
         self._runs = {}
+        failed = {one.worker for one in ended if isinstance(one.result, Failure)}
+        self.workers = [replace(w, pid=w.pid + 1) if w in failed else w for w in self.workers]
         return ended
 
     def shares(self) -> dict[str, float]:
-        return {name: share for name, (_, _, share) in self._runs.items()}
+        return {name: share for name, (_, _, _, share) in self._runs.items()}
 
     def avoid(self, suspects: Collection[str]) -> set[str]:
         fresh = {worker.node_id for worker in self.workers} & set(suspects)
         self.workers = [worker for worker in self.workers if worker.node_id not in fresh]
         return fresh
 
-    def _idle(self) -> list[WorkerInfo]:
-        busy = [worker for worker, _, _ in self._runs.values()]
-        return [worker for worker in self.workers if worker not in busy]
+    def _hand(self, worker: WorkerInfo) -> Hand:
+        here = [(name, start) for name, (start, who, *_) in self._runs.items() if who == worker]
+        runs = [Try(name, start.alone) for name, start in here]
+        return Hand(None, worker, None, worker.node_id in self._slow, runs)
 
 
 NETWORKS = ("784-8-10", "784-16-10", "784-24-10", "784-32-10", "784-40-10", "784-48-10")
@@ -353,6 +364,44 @@ def test_every_worker_gets_a_shard_in_the_order_of_the_plan() -> None:
     assert quarantined == 0
     assert pool.submitted == list(zip("ababab", [s.shard_id for s in plan.shards], strict=True))
     assert [event.worker.node_id for event in of(Finished, events)] == list("ababab")
+
+
+def test_a_worker_with_places_gets_as_many_shards_the_longest_ones_first() -> None:
+    plan = small_plan(*NETWORKS)
+    pool = ScriptedPool("ab", lambda node, shard, before: (END, 1.0), places=2)
+    assert dispatched(pool, plan)[0] == 0
+    assert pool.submitted == list(zip("ababab", [s.shard_id for s in plan.shards], strict=True))
+
+
+@pytest.mark.parametrize("longest_first", [True, False])
+def test_a_cpu_worker_beside_gpu_workers_takes_the_shortest_shards(longest_first: bool) -> None:
+    plan = small_plan(*NETWORKS)
+    pool = ScriptedPool(["cpu", "gpu"], lambda node, shard, before: (END, 1.0), slow=["cpu"])
+    shards = plan.shards if longest_first else plan.shards[::-1]
+    run = Dispatcher(pool).run
+    assert run(shards, lambda shard: (), lambda event: None, longest_first=longest_first) == 0
+    given = [int(shard_id.split("-")[0]) for _, shard_id in pool.submitted]
+    assert [node for node, _ in pool.submitted] == ["gpu", "cpu"] * 3
+    assert given == ([0, 5, 1, 4, 2, 3] if longest_first else [5, 4, 3, 2, 1, 0])
+
+
+def test_a_shard_that_is_to_be_alone_waits_for_an_empty_worker() -> None:
+    """The first shard runs out of memory when anything is beside it."""
+    plan = small_plan(*NETWORKS[:3])
+    first = plan.shards[0].shard_id
+    together: list[set[str]] = []
+
+    def script(node: str, shard: Shard, before: int) -> tuple[Report | Failure, float]:
+        fails = shard.shard_id == first and not before
+        return (failure("memory"), 0.5) if fails else (END, 1.0)
+
+    class Records(ScriptedPool):
+        def wait(self, meanwhile: Callable[[], None]) -> list[Ended]:
+            together.append({start.shard.shard_id for start, *_ in self._runs.values()})
+            return super().wait(meanwhile)
+
+    assert dispatched(Records("a", script, places=2), plan)[0] == 0
+    assert together == [{s.shard_id for s in plan.shards[:2]}, {plan.shards[2].shard_id}, {first}]
 
 
 def test_what_runs_is_told_with_its_share_and_its_host() -> None:

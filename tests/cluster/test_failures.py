@@ -11,7 +11,7 @@ import torch
 from ray import exceptions
 
 from cluster.driver.failures import FailureKind, failure_of, kind_of
-from cluster.driver.on_ray import kind_of_ray
+from cluster.driver.pools.on_ray import kind_of_ray
 from cluster.nodes.errors import cause_of
 from pcworker.errors import DamagedError, DataError, FullError, InputError, UnavailableError
 
@@ -35,6 +35,10 @@ KINDS: list[tuple[Exception, FailureKind]] = [
     (numpys(), "memory"),
     (torchs(), "memory"),
     (torch.OutOfMemoryError("CUDA out of memory"), "memory"),
+    (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), "lost"),
+    (RuntimeError("CUDA error: unspecified launch failure\nMore follows."), "lost"),
+    (type("CudaError", (Exception,), {})("the device is gone"), "lost"),
+    (RuntimeError("CUDA error: out of memory"), "memory"),
     (UnavailableError("it does not answer"), "store"),
     (DamagedError("it is corrupt"), "store"),
     (ValueError("no"), "error"),

@@ -60,8 +60,8 @@ def main() -> None:
     import ray
     from made_up import made_up_digits, work
 
-    from cluster.driver import on_ray
     from cluster.driver.metrics import Metrics
+    from cluster.driver.pools import on_ray
     from cluster.nodes import connect
 
     cells = [

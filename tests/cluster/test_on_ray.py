@@ -3,6 +3,7 @@
 The data are a few hundred made-up digits. `test_dispatch` tests the loop itself, on other pools.
 """
 
+import json
 import os
 import re
 import signal
@@ -20,9 +21,9 @@ from made_up import made_up_digits, work
 from running import PATIENCE_S, ROOT
 
 from cluster.driver.events import Failed, Finished, Joined, Running
-from cluster.driver.in_process import InProcessPool
+from cluster.driver.pools.in_process import InProcessPool
 from cluster.nodes.resources import Resources, ray_environment
-from cluster.sweeps.plan import store_plan
+from cluster.sweeps.plan import Plan, store_plan
 from pcworker.errors import InputError
 from pcworker.store.local import LocalStore
 from pcworker.store.store import Store
@@ -33,13 +34,16 @@ ONE_WORKER = Resources(workers=1, cpus=0.25, gpus=0, device="cpu")
 
 @pytest.fixture(scope="module")
 def on_ray() -> Iterator[ModuleType]:
-    """The module `cluster.driver.on_ray`, connected to a Ray of its own."""
+    """The module `cluster.driver.pools.on_ray`, connected to a Ray of its own. It has a GPU as far
+    as Ray knows."""
     ray_environment(None)  # it must be called before ray is imported
-    from cluster.driver import on_ray
+    os.environ["RAY_OVERRIDE_RESOURCES"] = json.dumps({"GPU": 1})
+    from cluster.driver.pools import on_ray
     from cluster.nodes import connect
 
     with connect.connected(None) as cluster:
         assert cluster.where.startswith("a local Ray on this machine: 1 node(s)")
+        del os.environ["RAY_OVERRIDE_RESOURCES"]
         yield on_ray
 
 
@@ -80,6 +84,135 @@ def test_a_killed_worker_is_replaced_and_its_shard_ends_with_the_bits_of_this_pr
     assert dispatched(InProcessPool(work(alone, plan.name), made_up_digits()), plan)[0] == 0
     undisturbed = commit_of(tmp_path / "alone", plan, shard)
     assert survivor["result_digest"] == undisturbed["result_digest"]
+
+
+NETWORKS = ("784-16-10", "784-20-10", "784-24-10")
+
+
+def digests(store: Path, plan: Plan) -> list[str]:
+    return [commit_of(store, plan, shard)["result_digest"] for shard in plan.shards]
+
+
+def digests_of_this_process(folder: Path, plan: Plan) -> list[str]:
+    """What the shards of a plan must give: the oracle."""
+    store_plan(LocalStore(folder), plan, {})
+    pool = InProcessPool(work(LocalStore(folder), plan.name), made_up_digits())
+    assert dispatched(pool, plan)[0] == 0
+    return digests(folder, plan)
+
+
+def test_a_worker_trains_several_shards_at_once_and_each_outlives_its_death(
+    on_ray: ModuleType, tmp_path: Path
+) -> None:
+    plan = small_plan(*NETWORKS, epochs=30)
+    shards = {shard.shard_id for shard in plan.shards}
+    store, pids = LocalStore(tmp_path / "killed"), list[int]()
+
+    def kill(event: Any) -> None:
+        at_work = event.shards.values() if isinstance(event, Running) else ()
+        if len(at_work) == 3 and all(at.share > 0.1 for at in at_work) and not pids:
+            [worker] = event.workers
+            pids.append(worker.pid)
+            os.kill(worker.pid, signal.SIGKILL)
+
+    store_plan(store, plan, {})
+    pool = on_ray.RayPool(work(store, plan.name, places=3), made_up_digits(), ONE_WORKER)
+    quarantined, events = dispatched(pool, plan, on=kill)
+    assert quarantined == 0
+    first, second = of(Joined, events)
+    assert (first.worker.pid, first.worker.places) == (pids[0], 3)
+    failed = of(Failed, events)
+    assert {(event.kind, event.worker) for event in failed} == {("lost", first.worker)}
+    assert sorted(event.shard.shard_id for event in failed) == sorted(shards)  # each once
+    finished = of(Finished, events)
+    assert {event.worker for event in finished} == {second.worker}
+    assert sorted(event.shard.shard_id for event in finished) == sorted(shards)
+    assert all(event.resumed_from for event in finished)  # each from its own checkpoint
+    assert digests(tmp_path / "killed", plan) == digests_of_this_process(tmp_path / "alone", plan)
+
+
+def breaks_once(folder: Path, network: str, error: str) -> Any:
+    """For `Work`: the first attempt at a network fails as soon as another shard is at work beside
+    it. That one goes on until the file `go` is there.
+
+    Everything is inside, so that it travels by value: the workers do not have this module.
+    """
+
+    def make(data: Any, device: Any) -> Any:
+        import threading
+        import time
+        from typing import Any
+
+        import torch
+
+        from pcworker.training.engine import Engine
+
+        def wait_for(name: str) -> None:
+            deadline, pause = time.monotonic() + 240, threading.Event()
+            while not (folder / name).exists():
+                assert time.monotonic() < deadline
+                pause.wait(0.05)
+
+        class Breaks(Engine):
+            def run(self, trials: Any, **options: Any) -> Any:
+                breaks = trials[0].configuration.network == network
+                if breaks and not (folder / "broken").exists():
+                    wait_for("beside")
+                    (folder / "broken").touch()
+                    raise {"cuda": torch.AcceleratorError, "value": ValueError}[error](
+                        "CUDA error: unspecified launch failure" if error == "cuda" else "no"
+                    )
+                if not breaks:
+                    (folder / "beside").touch()
+                    wait_for("go")
+                return super().run(trials, **options)
+
+        return Breaks(data, device)
+
+    return make
+
+
+@pytest.mark.parametrize(("error", "kind"), [("cuda", "lost"), ("value", "error")])
+def test_an_error_of_cuda_ends_a_worker_and_another_error_lets_the_other_shards_end(
+    on_ray: ModuleType, tmp_path: Path, error: str, kind: str
+) -> None:
+    plan, store = small_plan(*NETWORKS[:2]), LocalStore(tmp_path)
+    store_plan(store, plan, {})
+
+    def go(event: Any) -> None:
+        if isinstance(event, Failed):
+            (tmp_path / "go").touch()
+
+    engine = breaks_once(tmp_path, NETWORKS[0], error)
+    told = work(store, plan.name, places=2, make_engine=engine)
+    pool = on_ray.RayPool(told, made_up_digits(), ONE_WORKER)
+    quarantined, events = dispatched(pool, plan, on=go)
+    assert quarantined == 0
+    first, second = of(Joined, events)
+    failed, finished = of(Failed, events), of(Finished, events)
+    [broken] = [e for e in failed if e.shard.trials[0].configuration.network == NETWORKS[0]]
+    assert (broken.kind, broken.worker, broken.quarantined) == (kind, first.worker, False)
+    assert len(failed) == (2 if error == "cuda" else 1)
+    workers = {event.shard.trials[0].configuration.network: event.worker for event in finished}
+    beside = second if error == "cuda" else first
+    assert workers == {NETWORKS[0]: second.worker, NETWORKS[1]: beside.worker}
+
+
+def test_cpu_workers_beside_gpu_workers_take_the_shortest_shards(
+    on_ray: ModuleType, tmp_path: Path
+) -> None:
+    """The GPU is one that Ray believes in, so its worker computes on the CPU, too."""
+    plan, store = small_plan(*NETWORKS), LocalStore(tmp_path / "mixed")
+    store_plan(store, plan, {})
+    mixed = Resources(workers=1, cpus=0.25, gpus=1, device="cpu", cpu_workers=1)
+    pool = on_ray.RayPool(work(store, plan.name, places=2), made_up_digits(), mixed)
+    quarantined, events = dispatched(pool, plan)
+    assert quarantined == 0
+    joined = {event.worker.places: event.worker for event in of(Joined, events)}
+    assert sorted(joined) == [1, 2]
+    workers = {event.shard: event.worker for event in of(Finished, events)}
+    assert [workers[s] for s in plan.shards] == [joined[2], joined[2], joined[1]]
+    assert digests(tmp_path / "mixed", plan) == digests_of_this_process(tmp_path / "alone", plan)
 
 
 def test_without_a_shard_no_worker_is_started(on_ray: ModuleType, tmp_path: Path) -> None:

@@ -39,6 +39,35 @@ def test_workers_that_fit(nodes: list[dict[str, float]], each: Resources, fit: i
                 require_room(nodes, wanted)
 
 
+@pytest.mark.parametrize(
+    ("nodes", "gpu_workers", "cpu_workers", "fit"),
+    [
+        ([{"CPU": 8, "GPU": 1}], None, 7, True),
+        ([{"CPU": 8, "GPU": 1}], None, 8, False),
+        ([{"CPU": 8, "GPU": 4}], None, 5, False),
+        ([{"CPU": 8, "GPU": 4}], 3, 5, True),
+        ([{"CPU": 1, "GPU": 1}, {"CPU": 4}], None, 4, True),
+        ([{"CPU": 1, "GPU": 1}, {"CPU": 4}], None, 5, False),
+    ],
+)
+def test_cpu_workers_must_fit_beside_the_gpu_workers(
+    nodes: list[dict[str, float]], gpu_workers: int | None, cpu_workers: int, fit: bool
+) -> None:
+    mixed = Resources(gpu_workers, 1, 1, "auto", cpu_workers)
+    if fit:
+        require_room(nodes, mixed)
+    else:
+        with pytest.raises(InputError, match=f"--cpu-workers {cpu_workers}: beside the GPU"):
+            require_room(nodes, mixed)
+
+
+def test_cpu_workers_are_beside_gpu_workers_or_not_asked_for() -> None:
+    with pytest.raises(InputError, match=r"--cpu-workers 2 .* give --gpus-per-worker 1"):
+        Resources(None, 1, 0, "auto", cpu_workers=2)
+    assert Resources(None, 2, 1, "auto").beside is None
+    assert Resources(None, 2, 1, "auto", 3).beside == Resources(3, 2, 0, "cpu")
+
+
 @pytest.mark.parametrize("amount", [-1, 1.5, math.inf, math.nan, 0.0001])
 def test_an_amount_that_ray_cannot_give_is_refused(amount: float) -> None:
     with pytest.raises(InputError, match="per worker: give a whole number"):

@@ -205,6 +205,13 @@ def test_before_the_first_commit_the_eta_is_the_cost_tables(plan: Plan) -> None:
     assert not status.calibrated
 
 
+def test_a_worker_with_several_places_is_as_fast_as_so_many_workers(plan: Plan) -> None:
+    several = replace(driver({}), workers=(replace(worker(), places=2),))
+    assert stands(plan, drivers=[several]).eta_seconds == pytest.approx(
+        stands(plan, drivers=[driver({}, 2)]).eta_seconds, rel=1e-12
+    )
+
+
 def test_commits_that_took_twice_their_cost_double_the_eta(store: LocalStore, plan: Plan) -> None:
     first, *rest = plan.shards
     commits = commits_of(store, plan, [first], wall_seconds=2 * cost(first))

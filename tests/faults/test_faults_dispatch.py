@@ -46,10 +46,10 @@ TOO_MUCH = 2**60
 
 @pytest.fixture(scope="module")
 def on_ray() -> Iterator[ModuleType]:
-    """The module `cluster.driver.on_ray`, connected to a Ray whose workers find our files."""
+    """The module `cluster.driver.pools.on_ray`, connected to a Ray whose workers find our files."""
     import ray
 
-    from cluster.driver import on_ray
+    from cluster.driver.pools import on_ray
     from cluster.nodes import connect
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -450,7 +450,7 @@ def test_a_submitted_sweep_outlives_a_lost_node_and_uses_one_that_joins(
 
 @pytest.fixture
 def connected(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The module `cluster.driver.on_ray`, connected to the cluster from this process."""
+    """The module `cluster.driver.pools.on_ray`, connected to the cluster from this process."""
     environment = cluster.environment()
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.setenv(name, environment[name])
@@ -463,7 +463,7 @@ def connected(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     try:
         with connect.connected(cluster.address) as found:
             assert found.where.startswith(f"the Ray cluster at {cluster.address}: ")
-            yield importlib.import_module("cluster.driver.on_ray")
+            yield importlib.import_module("cluster.driver.pools.on_ray")
     finally:
         forget.reset_auth_token_state()
 

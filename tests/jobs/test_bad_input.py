@@ -20,6 +20,7 @@ SOUND = {ABLATION: SMALL, TIMING: (), DETECTION: ("--networks", "784-16-16-10")}
 """Options that are right, to which a mistake is added."""
 
 LONG, MANY = "9" * 4000, "9" * 5000
+MIXED = "--gpus-per-worker 1 --cpu-workers 2"
 """Whole numbers that Python turns into an int, and that it refuses to."""
 
 MISTAKES = {
@@ -82,6 +83,8 @@ MISTAKES = {
         ("--local-debug --address auto", "--address auto", "leave out --local-debug"),
         ("--local-debug --workers 2", "--workers 2", "leave out --local-debug"),
         ("--local-debug --gpus-per-worker 0.5", "--gpus-per-worker 0.5", "leave out --local-debug"),
+        ("--cpu-workers 2", "--cpu-workers 2", "give --gpus-per-worker 1"),
+        (f"{MIXED} --sums library", "--cpu-workers 2", "give --sums fixed"),
     ],
     TIMING: [
         ("--networks resnet", "'resnet'", "mlp, alexnet, vgg11"),
@@ -99,6 +102,7 @@ MISTAKES = {
         ("--with-loading --loaders 0", "0", "x>=1"),
         ("--seeds -1", "-1", "from 0 to 2^63 - 1"),
         ("--device cuda", "0 GPUs", "--gpus-per-worker 1"),
+        (MIXED, "--cpu-workers 2", "leave it out"),
         ("--cpus-per-worker 999", "999 CPU", "lower --workers"),
         ("--data /nowhere/at/all", "/nowhere/at/all", "DATA/train/n01440764"),
         ("--arithmetic exact", "'exact'", "'displacement', 'textbook'"),

@@ -11,7 +11,7 @@ from builders import shard_result
 from cluster.driver.dispatch import Dispatcher
 from cluster.driver.drive import Assignment
 from cluster.driver.events import Event
-from cluster.driver.pool import Pool
+from cluster.driver.pools.pool import Pool
 from cluster.nodes.resources import Resources
 from cluster.sweeps.plan import Plan, Shard, make_plan
 from jobs.mnist_ablation.experiment import ABLATION

@@ -89,7 +89,7 @@ def plan_of(shards: int) -> Plan:
 def measured(on_ray: Any, store: Store, shards: int) -> Overhead:
     """Runs the plan.
 
-    on_ray  the module `cluster.driver.on_ray`, connected to a Ray
+    on_ray  the module `cluster.driver.pools.on_ray`, connected to a Ray
     """
     from pcworker.worker import Work
 
@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, help="An empty directory.  [default: a temporary]")
     options = parser.parse_args()
     ray_environment(None)  # before ray is imported
-    from cluster.driver import on_ray
+    from cluster.driver.pools import on_ray
     from cluster.nodes import connect
 
     given = options.store

@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -22,15 +22,17 @@ from ray.exceptions import (
     RuntimeEnvSetupError,
 )
 
+from cluster.driver.decide import Start
 from cluster.driver.events import Joined, Trouble, WorkerInfo
 from cluster.driver.failures import Failure, FailureKind, kind_of
-from cluster.driver.pool import POLL_S, Ended
+from cluster.driver.pools.hands import Hand, Try, vacancies_of
+from cluster.driver.pools.pool import POLL_S, Ended, Vacancy
 from cluster.nodes.connect import nodes
 from cluster.nodes.errors import cause_of, environment_error
 from cluster.nodes.resources import Resources, require_room, workers_that_fit
-from cluster.sweeps.plan import Shard
 from pcworker.actor import WorkerActor
 from pcworker.errors import InputError
+from pcworker.machine.places import MOST_PLACES
 from pcworker.worker import Report, Work
 
 START_TIMEOUT_S = 120.0
@@ -48,44 +50,41 @@ START_FAILURES = 3
 
 
 @dataclass(frozen=True)
-class _Hand:
-    """A worker that is ready."""
+class _Kind:
+    """One kind of workers: those that the user asked for, or CPU workers beside GPU workers."""
+
+    needs: Resources
+    work: Work
+    actor: Any
+    """The class of its actors, as Ray knows it."""
+    slow: bool
+
+
+@dataclass(frozen=True)
+class _Starting:
+    """An actor that starts."""
 
     actor: Any
-    info: WorkerInfo
-    trouble: str | None
-    """What it says when it joins."""
-
-
-@dataclass
-class _Run:
-    """An attempt that runs."""
-
-    attempt_id: str
-    hand: _Hand
-    share: float = 0.0
-    """The share of it that was done when its worker answered last."""
+    kind: _Kind
 
 
 class RayPool:
-    """See `cluster.driver.pool.Pool`. It has as many workers as the user asked for, or as fit, but
-    no more than there are shards."""
+    """See `cluster.driver.pools.pool.Pool`. It has as many workers of each kind as the user asked
+    for, or as fit, but no more than there are shards."""
 
     def __init__(self, work: Work, data: Any, needs: Resources) -> None:
         """`data` is given to every worker's engine. InputError if too few workers fit."""
         require_room(nodes(), needs)
-        self._work, self._needs = work, needs
+        self._needs = needs
         self._data = ray.put(data)  # All workers share this one copy.
-        options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0}
-        options["concurrency_groups"] = {"control": 1}
-        options |= {"num_cpus": needs.cpus, "num_gpus": needs.gpus}
-        if work.environment:  # A runtime environment costs Ray time, even an empty one.
-            options["runtime_env"] = {"env_vars": dict(work.environment)}
-        self._class: Any = ray.remote(**options)(WorkerActor)
-        self._starting: dict[Any, Any] = {}
-        """The actors that are starting, by the reference to their description."""
-        self._hands: list[_Hand] = []
-        self._runs: dict[Any, _Run] = {}
+        self._kinds = [_kind(work, needs, slow=False)]
+        if needs.beside is not None:
+            on_cpu = replace(work, device="cpu", places=1)
+            self._kinds.append(_kind(on_cpu, needs.beside, slow=True))
+        self._starting: dict[Any, _Starting] = {}
+        """By the reference to the worker's description."""
+        self._hands: list[Hand] = []
+        self._runs: dict[Any, tuple[Hand, Try]] = {}
         """By the reference to the attempt's report."""
         self._avoided = frozenset[str]()
         self._failed_starts, self._failed_since_look = 0, False
@@ -98,14 +97,15 @@ class RayPool:
         return [hand.info for hand in self._hands]
 
     @property
-    def idle(self) -> int:
-        """The number of ready workers without a shard."""
-        return len(self._idle_hands())
+    def vacancies(self) -> list[Vacancy]:
+        """The ready workers with a free place."""
+        return vacancies_of(self._hands)
 
     def start(self, shards: int, beat: Callable[[], None] = lambda: None) -> list[Joined | Trouble]:
         """Starts the workers and waits for them. Returns which are ready and which cannot start.
 
-        InputError if none can start, or none does within START_TIMEOUT_S.
+        InputError if none can start, or none does within START_TIMEOUT_S. CPU workers beside GPU
+        workers do not count: they never take the place of a GPU that does not work.
         """
         if not shards:  # Another driver has just finished the last one.
             return []
@@ -117,9 +117,9 @@ class RayPool:
             ready, _ = ray.wait(list(self._starting), timeout=min(left, LOOK_S))
             events = [self._settle(ref) for ref in ready]
             troubles += [event for event in events if isinstance(event, Trouble)]
-            if self._hands:
+            if self._has_main():
                 deadline = min(deadline, time.monotonic() + OTHERS_S)
-        if not self._hands:
+        if not self._has_main():
             raise InputError(
                 troubles[0].message
                 if troubles
@@ -137,18 +137,22 @@ class RayPool:
         if time.monotonic() - self._looked < pause:
             return
         self._looked, self._failed_since_look = time.monotonic(), False
-        fit = workers_that_fit(nodes(self._avoided), self._needs)
-        wanted = min(self._needs.workers or max(1, fit), shards)
-        for _ in range(wanted - len(self._hands) - len(self._starting)):
-            actor = self._new()
-            self._starting[actor.describe.remote()] = actor
+        for kind in self._kinds:
+            fit = workers_that_fit(nodes(self._avoided), kind.needs)
+            wanted = min(kind.needs.workers or max(1, fit), shards)
+            present = sum(hand.slow == kind.slow for hand in self._hands)
+            present += sum(starting.kind is kind for starting in self._starting.values())
+            for _ in range(wanted - present):
+                actor = self._new(kind)
+                self._starting[actor.describe.remote()] = _Starting(actor, kind)
 
-    def submit(self, attempt_id: str, shard: Shard, max_width: int | None) -> WorkerInfo:
-        """Gives a shard to an idle worker."""
-        hand = self._idle_hands()[-1]
-        ref = hand.actor.run.remote(shard.shard_id, attempt_id, shard.trials, max_width)
-        self._runs[ref] = _Run(attempt_id, hand)
-        return hand.info
+    def submit(self, worker: WorkerInfo, attempt_id: str, start: Start) -> None:
+        """Gives a shard to a worker that has a vacancy."""
+        hand = next(hand for hand in self._hands if hand.info == worker)
+        run, shard = Try(attempt_id, start.alone), start.shard
+        ref = hand.actor.run.remote(shard.shard_id, attempt_id, shard.trials, start.max_width)
+        hand.runs.append(run)
+        self._runs[ref] = (hand, run)
 
     def wait(self, meanwhile: Callable[[], None]) -> list[Ended | Joined | Trouble]:
         """Waits for POLL_S seconds at most.
@@ -167,16 +171,16 @@ class RayPool:
 
     def shares(self) -> dict[str, float]:
         """Asks all workers that are at work, for POLL_S seconds at most."""
-        asked = {run.hand.actor.progress.remote(): run for run in self._runs.values()}
+        asked = {hand.actor.progress.remote(): hand for hand in self._hands if hand.runs}
         ready: list[Any] = []
         if asked:
             ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=POLL_S)
         for ref in ready:
-            with suppress(RayError):  # The worker is lost, which its run will say.
-                attempt_id, share = ray.get(ref)
-                if attempt_id == asked[ref].attempt_id:
-                    asked[ref].share = share
-        return {run.attempt_id: run.share for run in self._runs.values()}
+            with suppress(RayError):  # The worker is lost, which its runs will say.
+                told = ray.get(ref)
+                for run in asked[ref].runs:
+                    run.share = told.get(run.attempt_id, run.share)
+        return {run.attempt_id: run.share for _, run in self._runs.values()}
 
     def avoid(self, suspects: Collection[str]) -> set[str]:
         """Dismisses the workers on these nodes, where another node has room for a worker."""
@@ -184,40 +188,44 @@ class RayPool:
         if not fresh or not workers_that_fit(nodes(self._avoided | fresh), self._needs):
             return set()
         self._avoided |= fresh
-        for actor in self._starting.values():  # One of them might be starting there.
-            ray.kill(actor)
+        for starting in self._starting.values():  # One of them might be starting there.
+            ray.kill(starting.actor)
         self._starting = {}
         for hand in [hand for hand in self._hands if hand.info.node_id in fresh]:
             self._dismiss(hand)
         return fresh
 
-    def _idle_hands(self) -> list[_Hand]:
-        busy = {id(run.hand) for run in self._runs.values()}
-        return [hand for hand in self._hands if id(hand) not in busy]
+    def _has_main(self) -> bool:
+        """True if a worker is ready that is not a CPU worker beside GPU workers."""
+        return any(not hand.slow for hand in self._hands)
 
-    def _new(self) -> Any:
+    def _new(self, kind: _Kind) -> Any:
         elsewhere = {"ray.io/node-id": f"!in({', '.join(sorted(self._avoided))})"}
         options = {"label_selector": elsewhere} if self._avoided else {}
-        return self._class.options(**options).remote(self._work, self._data)
+        return kind.actor.options(**options).remote(kind.work, self._data)
 
-    def _dismiss(self, hand: _Hand) -> None:
-        """Ends a worker. `resize` starts another one soon."""
+    def _dismiss(self, hand: Hand) -> None:
+        """Ends a worker, and all that runs on it. `resize` starts another one soon."""
         ray.kill(hand.actor)
         self._hands = [other for other in self._hands if other is not hand]
         self._looked = -math.inf
 
     def _ended(self, ref: Any) -> Ended:
         """Takes in an attempt that has ended, with a report or with an exception."""
-        run = self._runs.pop(ref)
+        hand, run = self._runs.pop(ref)
+        hand.runs.remove(run)
         result: Report | Failure
         try:
             result = ray.get(ref)
         except RayError as error:
-            # Whatever went wrong may have left the worker's process in a bad state.
-            self._dismiss(run.hand)
             whole = "".join(traceback.format_exception(error))
             result = Failure(kind_of_ray(error), cause_of(error), whole)
-        return Ended(run.attempt_id, run.hand.info, result, run.share)
+            hand.leaving = True
+        # A worker that is lost, perhaps with its GPU, does not bring its other attempts to an end.
+        lost = isinstance(result, Failure) and result.kind == "lost"
+        if lost or (hand.leaving and not hand.runs):
+            self._dismiss(hand)
+        return Ended(run.attempt_id, hand.info, result, run.share)
 
     def _settle(self, ref: Any) -> Joined | Trouble:
         """Takes in a worker that has started, or has failed to.
@@ -225,14 +233,14 @@ class RayPool:
         InputError if the workers' environment cannot be set up, or if workers fail to start again
         and again and there is no other worker.
         """
-        actor = self._starting.pop(ref)
+        starting = self._starting.pop(ref)
         try:
             who, trouble = ray.get(ref)
-            hand = _Hand(actor, WorkerInfo(**who), trouble)
+            hand = Hand(starting.actor, WorkerInfo(**who), trouble, starting.kind.slow)
         except RuntimeEnvSetupError as error:
             raise environment_error(error) from error
         except RayError as error:
-            ray.kill(actor)
+            ray.kill(starting.actor)
             return self._failed_to_start(error)
         self._failed_starts = 0
         self._hands.append(hand)
@@ -259,6 +267,17 @@ class RayPool:
                 f"{self._needs}; what is committed is kept: when there is room, the same command "
                 "goes on from there"
             )
+
+
+def _kind(work: Work, needs: Resources, *, slow: bool) -> _Kind:
+    options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0}
+    options["concurrency_groups"] = {"control": 1}
+    # Only the worker itself knows its GPU, so Ray allows for as many shards as there may ever be.
+    options["max_concurrency"] = work.places or MOST_PLACES
+    options |= {"num_cpus": needs.cpus, "num_gpus": needs.gpus}
+    if work.environment:  # A runtime environment costs Ray time, even an empty one.
+        options["runtime_env"] = {"env_vars": dict(work.environment)}
+    return _Kind(needs, work, ray.remote(**options)(WorkerActor), slow)
 
 
 def kind_of_ray(error: RayError) -> FailureKind:

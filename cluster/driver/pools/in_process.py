@@ -9,10 +9,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.driver.decide import Start
 from cluster.driver.events import Joined, WorkerInfo
 from cluster.driver.failures import Failure, failure_of
-from cluster.driver.pool import Ended
-from cluster.sweeps.plan import Shard
+from cluster.driver.pools.pool import Ended, Vacancy
 from pcworker.worker import Place, Report, Work, Worker
 
 
@@ -21,12 +21,11 @@ class _Task:
     """An attempt that was submitted."""
 
     attempt_id: str
-    shard: Shard
-    max_width: int | None
+    start: Start
 
 
 class InProcessPool:
-    """See `cluster.driver.pool.Pool`. A submitted shard is trained inside `wait`."""
+    """See `cluster.driver.pools.pool.Pool`. A submitted shard is trained inside `wait`."""
 
     def __init__(self, work: Work, data: Any) -> None:
         """`data` is given to the worker's engine."""
@@ -40,9 +39,9 @@ class InProcessPool:
         return [joined.worker for joined in self._joined()]
 
     @property
-    def idle(self) -> int:
-        """1 if there is a worker without a shard, otherwise 0."""
-        return int(self._worker is not None and self._task is None)
+    def vacancies(self) -> list[Vacancy]:
+        """The one worker, if there is one and it has no shard."""
+        return [] if self._task else [Vacancy(worker, empty=True) for worker in self.workers]
 
     def start(self, shards: int, beat: Callable[[], None] = lambda: None) -> list[Joined]:
         """Makes the worker. Raises InputError if it cannot do the work here."""
@@ -61,11 +60,9 @@ class InProcessPool:
             place = Place(hostname=socket.gethostname(), node_id="", gpus=0)
             self._worker = Worker(self._work, self._data, place)
 
-    def submit(self, attempt_id: str, shard: Shard, max_width: int | None) -> WorkerInfo:
+    def submit(self, worker: WorkerInfo, attempt_id: str, start: Start) -> None:
         """Keeps the shard for the next `wait`."""
-        self._task = _Task(attempt_id, shard, max_width)
-        [worker] = self.workers
-        return worker
+        self._task = _Task(attempt_id, start)
 
     def wait(self, meanwhile: Callable[[], None]) -> list[Ended]:
         """Trains the shard that was submitted, and calls `meanwhile` as often as the engine reports
@@ -98,11 +95,12 @@ class InProcessPool:
 
 
 def _train(worker: Worker, task: _Task, meanwhile: Callable[[], None]) -> Report:
-    shard_id, trials = task.shard.shard_id, task.shard.trials
-    return worker.run(shard_id, task.attempt_id, trials, task.max_width, meanwhile)
+    shard = task.start.shard
+    return worker.run(
+        shard.shard_id, task.attempt_id, shard.trials, task.start.max_width, meanwhile
+    )
 
 
 def _share(worker: Worker, task: _Task) -> float:
     """The share of a task that its worker has done."""
-    attempt_id, share = worker.progress
-    return share if attempt_id == task.attempt_id else 0.0
+    return worker.progress.get(task.attempt_id, 0.0)

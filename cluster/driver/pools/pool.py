@@ -1,20 +1,31 @@
 """The seam between the dispatcher and its workers: a pool, which knows where the workers run.
 
-`cluster.driver.on_ray` has them on a Ray cluster, `cluster.driver.in_process` has one in the
-driver's own process.
+`cluster.driver.pools.on_ray` has them on a Ray cluster, and `cluster.driver.pools.in_process` has
+one in the driver's own process.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from cluster.driver.decide import Start
 from cluster.driver.events import Joined, Trouble, WorkerInfo
 from cluster.driver.failures import Failure
-from cluster.sweeps.plan import Shard
 from pcworker.worker import Report
 
 POLL_S = 0.5
 """The seconds between two looks at what runs."""
+
+
+@dataclass(frozen=True)
+class Vacancy:
+    """A worker that has a free place for a shard."""
+
+    worker: WorkerInfo
+    empty: bool
+    """True if nothing runs on the worker."""
+    slow: bool = False
+    """True for a CPU worker beside GPU workers."""
 
 
 @dataclass(frozen=True)
@@ -30,15 +41,16 @@ class Ended:
 
 
 class Pool(Protocol):
-    """The workers of one sweep."""
+    """The workers of one sweep. A worker has one place for a shard, or several: then it trains as
+    many shards at the same time."""
 
     @property
     def workers(self) -> Sequence[WorkerInfo]:
         """The workers that are ready, whether they are busy or idle."""
 
     @property
-    def idle(self) -> int:
-        """The number of workers that are ready and have nothing to do."""
+    def vacancies(self) -> Sequence[Vacancy]:
+        """The workers that have a free place, each once. Those to fill first come first."""
 
     def start(
         self, shards: int, beat: Callable[[], None] = lambda: None
@@ -51,17 +63,17 @@ class Pool(Protocol):
     def resize(self, shards: int) -> None:
         """Starts the workers that are wanting for so many shards, and does not wait for them."""
 
-    def submit(self, attempt_id: str, shard: Shard, max_width: int | None) -> WorkerInfo:
-        """Gives a shard to an idle worker, and returns which worker that is.
-
-        max_width  the most trials in one stack; None: all of them
-        """
+    def submit(self, worker: WorkerInfo, attempt_id: str, start: Start) -> None:
+        """Gives a shard to a worker that has a vacancy. If the shard is to be alone, the worker has
+        no vacancy until it has ended."""
 
     def wait(self, meanwhile: Callable[[], None]) -> Sequence[Ended | Joined | Trouble]:
         """Waits for something to happen, and returns what has happened, which may be nothing.
 
         `meanwhile` is called now and then during the wait. Raises InputError if there is no hope
-        left that anything happens. A worker whose attempt has failed is dismissed.
+        left that anything happens. A worker whose attempt has failed gets no more work, and it is
+        dismissed when its other attempts have ended. If it counts as lost, it is dismissed at once,
+        and its other attempts are lost with it.
         """
 
     def shares(self) -> Mapping[str, float]:

@@ -1,0 +1,49 @@
+"""Keeps the books of a pool: which worker has which attempts, and where there is a free place."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from cluster.driver.events import WorkerInfo
+from cluster.driver.pools.pool import Vacancy
+
+
+@dataclass
+class Try:
+    """An attempt that runs."""
+
+    attempt_id: str
+    alone: bool
+    """True if nothing else may run beside it on its worker."""
+    share: float = 0.0
+    """The share of it that was done when its worker answered last."""
+
+
+@dataclass(eq=False)
+class Hand:
+    """A worker that is ready."""
+
+    actor: Any
+    info: WorkerInfo
+    trouble: str | None
+    """What it says when it joins."""
+    slow: bool = False
+    """True for a CPU worker beside GPU workers."""
+    runs: list[Try] = field(default_factory=list)
+    leaving: bool = False
+    """True if an attempt has failed here, so that the worker gets no more work: whatever went wrong
+    may have left its process in a bad state."""
+
+    @property
+    def vacant(self) -> bool:
+        """True if it can take another shard."""
+        full = len(self.runs) >= self.info.places or any(run.alone for run in self.runs)
+        return not full and not self.leaving
+
+
+def vacancies_of(hands: Iterable[Hand]) -> list[Vacancy]:
+    """Returns the workers with a free place: CPU workers beside GPU workers come last, and workers
+    with little to do come first."""
+    vacant = [hand for hand in hands if hand.vacant]
+    vacant.sort(key=lambda hand: (hand.slow, len(hand.runs)))
+    return [Vacancy(hand.info, not hand.runs, hand.slow) for hand in vacant]
