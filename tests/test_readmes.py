@@ -41,6 +41,8 @@ from pcworker.store.parquet import to_parquet
 SHELL = ("export", ".", "cd", "mkdir")
 ELSEWHERE = ("git", "docker", "aws", "eksctl", "kubectl", "base64")
 """Programs of other systems. A README must say that the tests do not run them."""
+WITHOUT_OPTIONS = "jobs.gpu_speed"
+"""The job that runs where click may be missing."""
 SUFFIXES = (".py", ".md", ".c", ".txt", ".csv", ".png", ".yaml", ".toml")
 
 
@@ -54,6 +56,9 @@ def parsed(command: click.Command, words: Sequence[str]) -> dict[str, Any]:
 def check_job(words: Sequence[str]) -> None:
     """Parses the command line of a job, and declares the sweep that it asks for."""
     module, *options = words
+    if module == WITHOUT_OPTIONS:
+        assert not options
+        return
     if options == ["--help"]:
         command_of(module)
         return
@@ -235,8 +240,8 @@ def options() -> frozenset[str]:
     """All options of all jobs."""
     modules = {*(ROOT / "jobs").glob("*.py"), *(ROOT / "jobs").glob("*/__main__.py")}
     names = {path.parent.name if path.stem == "__main__" else path.stem for path in modules}
-    jobs = (f"jobs.{name}" for name in names - {"__init__", "options", "experiments"})
-    every = [option for job in jobs for option in command_of(job).params]
+    jobs = {f"jobs.{name}" for name in names - {"__init__", "options", "experiments"}}
+    every = [option for job in jobs - {WITHOUT_OPTIONS} for option in command_of(job).params]
     return frozenset(name for option in every for name in (*option.opts, *option.secondary_opts))
 
 
