@@ -79,7 +79,6 @@ def timing_packs(
 
 
 def _place(trial: Trial[TimingConfiguration]) -> tuple[bool, float, str]:
-    """The place of a trial in its shard. Cheap rules follow BP directly, so that little time passes
-    between the two times of their ratio."""
-    config = trial.configuration
-    return RULES[config.rule].infers, update_seconds(config), trial.trial_id
+    """The place of a trial in its shard. Cheap rules follow plain BP directly, so that little time
+    passes between the two times of their ratio."""
+    return trial != trial.twin, update_seconds(trial.configuration), trial.trial_id
