@@ -35,8 +35,8 @@ def output_energy(network: nn.Sequential, batch: Minibatch) -> Tensor:
 
 
 def compiled_energy(network: nn.Sequential, example: Minibatch) -> Energy:
-    """`output_energy` for minibatches of the shape of `example`. Its forward and its backward pass have
-    been compiled by torch.compile, without a change of the weights.
+    """`output_energy` for minibatches of the shape of `example`. torch.compile has compiled its
+    forward and its backward pass, without a change of the weights.
 
     Raises InputError if torch.compile does not work here.
     """

@@ -8,6 +8,7 @@ import copy
 import hashlib
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -245,15 +246,18 @@ def test_compiled_bp_learns_bp_and_is_compiled_before_its_first_update(cpu: torc
 
 
 def test_where_torch_compile_has_no_compiler_that_is_said(
-    cpu: torch.device, monkeypatch: pytest.MonkeyPatch
+    cpu: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from torch._inductor import config as inductor
 
-    monkeypatch.setattr(inductor, "force_disable_caches", True)
-    monkeypatch.setattr(inductor.cpp, "cxx", ("/nowhere/c++",))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     [batch] = some_batches(cpu, 1)
     network = build("small-conv", SEED)
-    with pytest.raises(InputError, match=r"torch.compile does not work here .*; install .*leave"):
+    no_compiler = r"torch.compile does not work here .*No working C\+\+ compiler.*; install .*leave"
+    with (
+        inductor.patch("cpp.cxx", ("/nowhere/c++",)),
+        pytest.raises(InputError, match=no_compiler),
+    ):
         learner(configured(rule="BP", execution="compiled"), network, batch)
 
 
