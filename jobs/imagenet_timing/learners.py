@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from jobs.imagenet_timing.configuration import TimingConfiguration
 from pcworker.data.images import Minibatch
 from pcworker.equations.rules import RULES
-from pcworker.errors import InputError, first_line
+from pcworker.errors import LackingError, first_line
 from pcworker.networks.captured import captured
 from pcworker.networks.method import Method
 from pcworker.networks.sequential import predictive
@@ -38,7 +38,7 @@ def compiled_energy(network: nn.Sequential, example: Minibatch) -> Energy:
     """`output_energy` for minibatches of the shape of `example`. torch.compile has compiled its
     forward and its backward pass, without a change of the weights.
 
-    Raises InputError if torch.compile does not work here.
+    Raises LackingError if torch.compile does not work here.
     """
     # torch keeps 8 versions of a function, and one for any shape would be slower
     torch.compiler.reset()
@@ -46,7 +46,7 @@ def compiled_energy(network: nn.Sequential, example: Minibatch) -> Energy:
     try:
         torch.autograd.grad(compiled(network, example), list(network.parameters()))
     except torch._dynamo.exc.TorchDynamoException as error:
-        raise InputError(
+        raise LackingError(
             f"execution compiled: torch.compile does not work here ({first_line(error)}); install "
             "the compiler that it needs, or leave compiled out of --executions"
         ) from error
@@ -120,7 +120,7 @@ def learner(config: TimingConfiguration, network: nn.Sequential, example: Miniba
 
     example  a minibatch of the shape of all
 
-    Raises InputError if the update is to be compiled, and torch.compile does not work here.
+    Raises LackingError if the update is to be compiled, and torch.compile does not work here.
     """
     made = _learner(config, network, example)
     return GraphLearner(made, network, example) if config.execution == "graph" else made

@@ -115,7 +115,7 @@ def series(found: Sequence[Run]) -> list[list[Run]]:
 def _run(rows: Sequence[Row]) -> Run:
     bp = rows[0]
     device = str(bp["device"])
-    arithmetics = {row["arithmetic"] for row in rows[1:]} - {"displacement"}
+    arithmetics = {row["arithmetic"] for row in rows if row["rule"] != BP.name} - {"displacement"}
     also = "".join(f", {arithmetic} arithmetic" for arithmetic in sorted(arithmetics))
     return Run(
         network=bp["network"],

@@ -166,6 +166,7 @@ def test_every_execution_has_a_row_and_a_ratio_to_plain_bp(store: LocalStore) ->
         assert row["ratio_to_bp_median"] == pytest.approx(ratio)
         assert (paper(row) is None) == (row["execution"] != "plain" or row["t"] == 10)
     assert len(by_steps(run)) == 2
+    assert "arithmetic" not in run.title
     text = printed(store, made)
     assert "those of every row are compared with plain BP's" in text
     svg = draw_table4(made.rows("timings"))["svg"].decode()

@@ -28,7 +28,7 @@ from jobs.imagenet_timing.results import Comparison, TimingResult, TrialTiming
 from jobs.imagenet_timing.tables import TIMING_TABLES, timing_digest, timing_rows
 from pcworker.data.generators import draw_parameters
 from pcworker.data.images import Minibatch, SyntheticImages, minibatches
-from pcworker.errors import InputError
+from pcworker.errors import InputError, LackingError
 from pcworker.networks.catalogue import facts
 from pcworker.networks.named import build
 from pcworker.store.parquet import table
@@ -256,7 +256,7 @@ def test_where_torch_compile_has_no_compiler_that_is_said(
     no_compiler = r"torch.compile does not work here .*No working C\+\+ compiler.*; install .*leave"
     with (
         inductor.patch("cpp.cxx", ("/nowhere/c++",)),
-        pytest.raises(InputError, match=no_compiler),
+        pytest.raises(LackingError, match=no_compiler),
     ):
         learner(configured(rule="BP", execution="compiled"), network, batch)
 
