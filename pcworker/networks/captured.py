@@ -39,7 +39,7 @@ def captured(
         for parameter, values in zip(parameters, before, strict=True):
             parameter.copy_(values)
     graph = torch.cuda.CUDAGraph()
-    # By default, a thread that pins minibatches meanwhile would make the capture fail.
+    # By default, a thread that pins minibatches meanwhile could make the capture fail.
     with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
         work()
     return graph.replay
