@@ -3,6 +3,7 @@
     ZilsweepError
     ├── InputError            the user's input or environment is wrong: one line, exit code 2
     │   ├── DataError         a data set is missing or broken, or not the canonical MNIST
+    │   ├── LackingError      a worker's machine lacks what the trials need, such as a compiler
     │   └── StoreError        the store cannot be read or written, or gives a wrong answer
     │       ├── DamagedError      one object in the store is corrupt; the rest is readable
     │       ├── FullError         the store has no space left, or is read-only
@@ -24,6 +25,10 @@ class InputError(ZilsweepError):
 
 class DataError(InputError):
     """A data set is missing or broken, or not the canonical one."""
+
+
+class LackingError(InputError):
+    """A worker's machine lacks what the trials need."""
 
 
 class StoreError(InputError):

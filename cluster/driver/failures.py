@@ -4,7 +4,7 @@ import traceback
 from dataclasses import dataclass
 from typing import Literal
 
-from pcworker.errors import DataError, FullError, StoreError, in_one_line
+from pcworker.errors import DataError, FullError, LackingError, StoreError, in_one_line
 
 FailureKind = Literal["error", "lost", "memory", "store"]
 """error: the shard raised an exception. lost: its worker, its GPU or its node died. memory: it ran
@@ -30,10 +30,10 @@ def failure_of(error: Exception) -> Failure:
 def kind_of(error: BaseException) -> FailureKind:
     """Returns the kind of failure that an exception of a shard is counted as.
 
-    Raises `error` itself if no other attempt could fare better, because the store is full or the
-    data is broken.
+    Raises `error` itself if no other attempt could fare better, because the store is full, the data
+    is broken, or the machine lacks what the trials need.
     """
-    if isinstance(error, (DataError, FullError)):
+    if isinstance(error, (DataError, FullError, LackingError)):
         raise error
     if isinstance(error, MemoryError) or _is_torchs_out_of_memory(error):
         return "memory"

@@ -218,7 +218,7 @@ def _read_shard(
 
 def _with_todays_columns(rows: pa.Table, row: type, engine_version: int) -> pa.Table:
     """The rows of a table of the dataclass `row` that this engine has written, with the columns
-    that were added since. They hold what that engine did."""
+    that were added since. They hold what was done before there was a choice."""
     schema = schema_of(row)
     for name, value in not_said(engine_version).items():
         if name in schema.names and name not in rows.column_names:

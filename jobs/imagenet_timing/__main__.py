@@ -8,6 +8,8 @@ the time and the memory of BP, IL, Z-IL and Fa-Z-IL, and whether they learn the 
     IL              at t = 10 and 20, which shows the cost of one step
     BP              torch.autograd and torch.optim.SGD, with which all others are compared
 
+With --executions, BP is also timed with torch.compile, and every rule as a CUDA graph.
+
 A shard is one network on one device. Its rules take turns, from equal weights, on equal batches.
 """
 
@@ -51,6 +53,11 @@ SYNTHETIC = "No --data: the images are synthetic, normals of the shape of normal
 @rules_option
 @click.option("--schedules", type=TEXTS, default="layerwise,literal", show_default=True)
 @click.option("--t", type=INTEGERS, default="10,20", show_default=True, help="Values of t for IL.")
+@click.option(
+    "--executions", type=TEXTS, default="plain", show_default=True,
+    help="plain; compiled: BP by torch.compile; graph: every rule as a CUDA graph, on a GPU. Plain "
+    "BP is always timed.",
+)  # fmt: skip
 @choice("arithmetic", "displacement", "textbook: eps = x - mu as printed, which rounds.")
 @click.option("--seeds", type=INTEGERS, default="1482555873", show_default=True)
 @click.option("--batch-size", type=int, default=2, show_default=True)

@@ -43,6 +43,10 @@ class TimingConfiguration:
     gamma: float | None
     schedule: str | None
     arithmetic: str | None
+    execution: str
+    """How the operations of a weight update are started. "plain": by Python, one by one;
+    "compiled": BP's forward and backward passes by torch.compile; "graph": all together, as a CUDA
+    graph."""
     alpha: float
     batch_size: int
     data: str
@@ -66,6 +70,7 @@ class TimingConfiguration:
     def __post_init__(self) -> None:
         facts(self.network)
         require_choices(self)
+        self._require_execution()
         for name, least in (("t", 0), ("batch_size", 1), ("threads", 1), ("loaders", 1)):
             require_at_least(name, getattr(self, name), least)
         for name in ("warmup", "updates", "block"):
@@ -74,6 +79,15 @@ class TimingConfiguration:
             raise InputError(
                 f"updates {self.updates} are not whole blocks of {self.block}; give a multiple"
             )
+
+    def _require_execution(self) -> None:
+        if self.execution == "graph" and self.device_kind == "cpu":
+            raise InputError(
+                "execution graph: a CUDA graph needs a GPU, and the device is the CPU; give "
+                "--gpus-per-worker 1, or leave graph out of --executions"
+            )
+        if self.execution == "compiled" and self.rule != BP.name:
+            raise InputError(f"execution compiled is for {BP.name} alone, not for {self.rule}")
 
     @property
     def blocks(self) -> int:
@@ -93,8 +107,8 @@ class TimingConfiguration:
         return self.warmup + self.updates + loop
 
     def twin(self) -> "TimingConfiguration":
-        """The configuration of BP on the same network, device and minibatches."""
-        return replace(self, rule=BP.name, **BP.unused(self))
+        """The configuration of plain BP on the same network, device and minibatches."""
+        return replace(self, rule=BP.name, execution="plain", **BP.unused(self))
 
 
 def timing_configuration(
@@ -104,6 +118,7 @@ def timing_configuration(
     schedule: str = "layerwise",
     t: int | None = None,
     arithmetic: str = "displacement",
+    execution: str = "plain",
     batch_size: int = 2,
     data: str = "synthetic",
     device_kind: str = "cpu",
@@ -129,6 +144,7 @@ def timing_configuration(
         gamma=GAMMA_OF_IL if chosen is IL else 1.0,
         schedule=schedule,
         arithmetic=arithmetic,
+        execution=execution,
         alpha=LEARNING_RATE,
         batch_size=batch_size,
         data=data,

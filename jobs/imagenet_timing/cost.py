@@ -24,6 +24,9 @@ _BIASES = 10_000
 _START_S = 1e-8
 """Seconds per parameter of each rule's network outside the updates: it is made, copied, hashed and
 compared."""
+_COMPILE_S = 30.0
+"""Seconds in which torch.compile compiles BP, if it has not kept the result: those of the smallest
+network."""
 
 
 def update_seconds(config: TimingConfiguration) -> float:
@@ -49,6 +52,7 @@ def timing_seconds(trials: Sequence[Trial[TimingConfiguration]]) -> float:
     config = trials[0].configuration
     per_update = sum(update_seconds(trial.configuration) for trial in trials)
     starting = _START_S * facts(config.network).parameters * len(trials)
+    starting += _COMPILE_S * sum(each.configuration.execution == "compiled" for each in trials)
     return starting + per_update * timing_updates(trials) / len(trials)
 
 
@@ -79,7 +83,6 @@ def timing_packs(
 
 
 def _place(trial: Trial[TimingConfiguration]) -> tuple[bool, float, str]:
-    """The place of a trial in its shard. Cheap rules follow BP directly, so that little time passes
-    between the two times of their ratio."""
-    config = trial.configuration
-    return RULES[config.rule].infers, update_seconds(config), trial.trial_id
+    """The place of a trial in its shard. Cheap rules follow plain BP directly, so that little time
+    passes between the two times of their ratio."""
+    return trial != trial.twin, update_seconds(trial.configuration), trial.trial_id

@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -46,7 +47,7 @@ class TimingEngine:
     ) -> TimingResult:
         """Times all rules of one network and seed.
 
-        trials  the trials of a shard, BP first
+        trials  the trials of a shard, plain BP first
         report  it is called with the share of the work that is done, from 0 to 1
 
         The other arguments are about stacks and checkpoints, which this engine has no use for.
@@ -57,12 +58,13 @@ class TimingEngine:
         self._require_device(config)
         network = build(config.network, seed).to(self._device)
         networks = [copy.deepcopy(network) for _ in trials]
+        example = next(self._batches(config, seed))
         learners = [
-            learner(trial.configuration, each) for trial, each in zip(trials, networks, strict=True)
+            learner(trial.configuration, each, example)
+            for trial, each in zip(trials, networks, strict=True)
         ]
         watch, batches = stopwatch(self._device), self._batches(config, seed)
-        # libraries keep memory that they take at their first use; it must not count for one rule
-        learner(config, copy.deepcopy(network)).update(next(self._batches(config, seed)))
+        _use_libraries(trials, network, example)
         updates = [each.update for each in learners]
         peaks = warm_up(watch.peak_bytes, updates, islice(batches, config.warmup))
         loops = 0 if config.loaders is None else len(trials)
@@ -125,6 +127,17 @@ class TimingEngine:
         loaded = self._batches(config, seed, config.loaders)
         blocks, block, ahead = config.blocks, config.block, config.ahead
         return time_loops(clock, updates, loaded, blocks, block, ahead, report)
+
+
+def _use_libraries(
+    trials: Sequence[Trial[TimingConfiguration]], network: nn.Sequential, example: Minibatch
+) -> None:
+    """Makes an update of copies of the network, plain and as a graph if there is one: libraries
+    keep the memory that they take at their first use, and it must not count for one rule."""
+    executions = {trial.configuration.execution for trial in trials}
+    for execution in sorted(executions - {"compiled"}):
+        config = replace(trials[0].configuration, execution=execution)
+        learner(config, copy.deepcopy(network), example).update(example)
 
 
 def _counted(report: Callable[[float], None], steps: int) -> Callable[[], None]:

@@ -54,7 +54,8 @@ def draw_table4(rows: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
             width_ratios=widths,
         )
         left, *others = axes[0]
-        colours = dict(zip(names, plt.get_cmap("tab10").colors * 3, strict=False))  # type: ignore[attr-defined]
+        palette = plt.get_cmap("tab10" if len(names) <= 10 else "tab20")
+        colours = dict(zip(names, palette.colors * 3, strict=False))  # type: ignore[attr-defined]
         _bars(left, found, colours)
         if deep:
             _depth(others.pop(0), found, colours)

@@ -1,6 +1,7 @@
 """Makes the networks that are timed: each learns one minibatch at a time, by one rule."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -9,8 +10,12 @@ from torch import Tensor, nn
 from jobs.imagenet_timing.configuration import TimingConfiguration
 from pcworker.data.images import Minibatch
 from pcworker.equations.rules import RULES
+from pcworker.errors import LackingError, first_line
+from pcworker.networks.captured import captured
 from pcworker.networks.method import Method
 from pcworker.networks.sequential import predictive
+
+Energy = Callable[[nn.Sequential, Minibatch], Tensor]
 
 
 class Learner(Protocol):
@@ -23,19 +28,42 @@ class Learner(Protocol):
         """Frees everything except the weights."""
 
 
-class BackpropLearner:
-    """BP in its usual form: torch.autograd and torch.optim.SGD on E = 1/2 sum (s_out - y^0)^2,
-    summed over the batch and the outputs (Eq. 2, 3). The modules of the network work in place if
-    they are made so."""
+def output_energy(network: nn.Sequential, batch: Minibatch) -> Tensor:
+    """E = 1/2 sum (s_out - y^0)^2, summed over the batch and the outputs (Eq. 2)."""
+    errors: Tensor = batch.targets - network(batch.inputs)
+    return 0.5 * (errors * errors).sum()
 
-    def __init__(self, network: nn.Sequential, rate: float) -> None:
-        self._network = network
+
+def compiled_energy(network: nn.Sequential, example: Minibatch) -> Energy:
+    """`output_energy` for minibatches of the shape of `example`. torch.compile has compiled its
+    forward and its backward pass, without a change of the weights.
+
+    Raises LackingError if torch.compile does not work here.
+    """
+    # torch keeps 8 versions of a function, and one for any shape would be slower
+    torch.compiler.reset()
+    compiled: Energy = torch.compile(output_energy, fullgraph=True)
+    try:
+        torch.autograd.grad(compiled(network, example), list(network.parameters()))
+    except torch._dynamo.exc.TorchDynamoException as error:
+        raise LackingError(
+            f"execution compiled: torch.compile does not work here ({first_line(error)}); install "
+            "the compiler that it needs, or leave compiled out of --executions"
+        ) from error
+    return compiled
+
+
+class BackpropLearner:
+    """BP in its usual form: torch.autograd and torch.optim.SGD on an energy (Eq. 2, 3). The modules
+    of the network work in place if they are made so."""
+
+    def __init__(self, network: nn.Sequential, rate: float, energy: Energy = output_energy) -> None:
+        self._network, self._energy = network, energy
         self._optimiser = torch.optim.SGD(network.parameters(), lr=rate)
 
     def update(self, batch: Minibatch) -> None:
         self._optimiser.zero_grad()
-        errors = batch.targets - self._network(batch.inputs)
-        (0.5 * (errors * errors).sum()).backward()
+        self._energy(self._network, batch).backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
 
     def rest(self) -> None:
@@ -55,8 +83,52 @@ class PredictiveLearner:
         """Does nothing: between two updates, only the weights are kept."""
 
 
-def learner(config: TimingConfiguration, network: nn.Sequential) -> Learner:
-    """Makes the learner of a configuration, which moves the weights of `network`."""
+class GraphLearner:
+    """A learner whose whole weight update is one CUDA graph, captured at the first update. The
+    graph learns from memory of its own, into which each minibatch is copied."""
+
+    def __init__(
+        self,
+        inner: Learner,
+        network: nn.Sequential,
+        example: Minibatch,
+        capture: Callable[..., Callable[[], None]] = captured,
+    ) -> None:
+        """
+        example  a minibatch of the shape of all
+        capture  makes a call that repeats the update, see `captured`
+        """
+        self._inner, self._parameters, self._capture = inner, list(network.parameters()), capture
+        self._batch = Minibatch(*(torch.empty_like(part) for part in example))
+        self._replay: Callable[[], None] | None = None
+
+    def update(self, batch: Minibatch) -> None:
+        for memory, values in zip(self._batch, batch, strict=True):
+            memory.copy_(values)
+        if self._replay is None:
+            work = partial(self._inner.update, self._batch)
+            self._replay = self._capture(work, self._parameters, self._inner.rest)
+        self._replay()
+
+    def rest(self) -> None:
+        self._replay = None
+        self._inner.rest()
+
+
+def learner(config: TimingConfiguration, network: nn.Sequential, example: Minibatch) -> Learner:
+    """Makes the learner of a configuration, which moves the weights of `network`.
+
+    example  a minibatch of the shape of all
+
+    Raises LackingError if the update is to be compiled, and torch.compile does not work here.
+    """
+    made = _learner(config, network, example)
+    return GraphLearner(made, network, example) if config.execution == "graph" else made
+
+
+def _learner(config: TimingConfiguration, network: nn.Sequential, example: Minibatch) -> Learner:
+    if config.execution == "compiled":
+        return BackpropLearner(network, config.alpha, compiled_energy(network, example))
     if not RULES[config.rule].infers:
         return BackpropLearner(network, config.alpha)
     method = Method(

@@ -22,7 +22,6 @@ from jobs.imagenet_timing.views import (
     ratio_by_method,
     runs,
 )
-from pcworker.equations.rules import BP
 from pcworker.row import Row
 
 
@@ -41,6 +40,12 @@ def print_timings(console: Console, collected: Collected) -> None:
     if any(run.bp["data"] == "synthetic" for run in found):
         console.print(
             "The images are synthetic: normals of the shape of normalised pixels. Real ones: --data"
+        )
+    if len({row["execution"] for run in found for row in run.rows}) > 1:
+        console.print(
+            "Weights: those of every row are compared with plain BP's, by their sha256 and, where "
+            "that differs, by the L2 norm. Compiled BP adds in another order, so its last bits may "
+            "differ."
         )
     if len({run.network for run in found}) > 1:
         console.print("\nBy depth: time / BP's", style="bold")
@@ -87,7 +92,7 @@ def _weights(row: Row, bp: Row) -> Text:
     """Says how far the final weights are from BP's."""
     if row["status"] == "nonfinite":
         return Text("non-finite", style="red")
-    if row["rule"] == BP.name:
+    if row is bp:
         return Text("")
     if row["exact"]:
         return Text("BP's, bit for bit", style="bold green")

@@ -42,7 +42,7 @@ class TimingResult:
     """The results of timing a shard."""
 
     trials: Sequence[TrialTiming]
-    """The measurements of all rules. BP is the first."""
+    """The measurements of all rules. Plain BP is the first."""
     twins: dict[str, list[str]]
     """The digest of BP's final weights, by BP's trial id."""
     wall_seconds: float

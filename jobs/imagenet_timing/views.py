@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from pcworker.equations.rules import BP, FA_Z_IL, IL, Z_IL, label
 from pcworker.row import Row
+from pcworker.trials.configuration import CHOICES
 
 PAPER_MS = {
     "cpu": {BP.name: 3.1, IL.name: 19.2, Z_IL.name: 3.6, FA_Z_IL.name: 3.6},
@@ -24,7 +25,7 @@ class Run:
     layers: int
     title: str
     rows: Sequence[Row]
-    """The rows of the run, BP first."""
+    """The rows of the run, plain BP first."""
 
     @property
     def bp(self) -> Row:
@@ -51,8 +52,9 @@ def runs(rows: Sequence[Row]) -> list[Run]:
 
 def method(row: Row) -> str:
     """The name of a row's method: its rule, and what else distinguishes it in its run."""
-    name = label(row["rule"], row["t"])
-    return f"{name}, literal" if row["schedule"] == "literal" else name
+    literal = ["literal"] if row["schedule"] == "literal" else []
+    execution = [] if row["execution"] == "plain" else [row["execution"]]
+    return ", ".join([label(row["rule"], row["t"]), *literal, *execution])
 
 
 def methods(found: Sequence[Run]) -> list[str]:
@@ -62,7 +64,7 @@ def methods(found: Sequence[Run]) -> list[str]:
 
 def paper(row: Row) -> Paper | None:
     """The figures of Table 4 for a row, or None if the row cannot be compared with them."""
-    if row["t"] not in (None, PAPER_T):
+    if row["t"] not in (None, PAPER_T) or row["execution"] != "plain":
         return None
     if row["schedule"] == "literal":  # the literal schedule costs too much to be what they timed
         return None
@@ -76,9 +78,11 @@ def ratio_by_method(run: Run) -> dict[str, float]:
 
 
 def by_steps(run: Run) -> list[tuple[int, float]]:
-    """The pairs (t, ratio to BP) of IL, in the order of t. A single pair is left out."""
+    """The pairs (t, ratio to BP) of plain IL, in the order of t. A single pair is left out."""
     points = sorted(
-        (row["t"], row["ratio_to_bp_median"]) for row in run.rows if row["t"] is not None
+        (row["t"], row["ratio_to_bp_median"])
+        for row in run.rows
+        if row["t"] is not None and row["execution"] == "plain"
     )
     return points if len(points) > 1 else []
 
@@ -111,7 +115,7 @@ def series(found: Sequence[Run]) -> list[list[Run]]:
 def _run(rows: Sequence[Row]) -> Run:
     bp = rows[0]
     device = str(bp["device"])
-    arithmetics = {row["arithmetic"] for row in rows[1:]} - {"displacement"}
+    arithmetics = {row["arithmetic"] for row in rows if row["rule"] != BP.name} - {"displacement"}
     also = "".join(f", {arithmetic} arithmetic" for arithmetic in sorted(arithmetics))
     return Run(
         network=bp["network"],
@@ -129,6 +133,8 @@ def _data(row: Row) -> str:
     return "synthetic images" if row["data"] == "synthetic" else "images of ImageNet"
 
 
-def _place(row: Row) -> tuple[bool, bool, bool, bool, int]:
+def _place(row: Row) -> tuple[bool, bool, bool, bool, int, int]:
     rule, literal = row["rule"], row["schedule"] == "literal"
-    return rule != BP.name, rule == IL.name, literal, rule == FA_Z_IL.name, row["t"] or 0
+    execution = CHOICES["execution"].index(row["execution"])
+    place = rule != BP.name, rule == IL.name, literal, rule == FA_Z_IL.name, row["t"] or 0
+    return *place, execution

@@ -104,6 +104,8 @@ def minibatches(
 ) -> Iterator[Minibatch]:
     """Yields minibatches without end, on the device, each epoch in its own order of the seed.
 
+    On a GPU they come from pinned memory, and the copies do not wait for each other.
+
     samples  a data set that `images` returned
     loaders  the number of processes that load in advance; 0: each minibatch is loaded when it is
              asked for
@@ -119,6 +121,7 @@ def minibatches(
     try:
         for inputs, labels in loader:
             targets = nn.functional.one_hot(labels, classes).to(inputs.dtype)
+            targets = targets.pin_memory() if how["pin_memory"] else targets
             yield Minibatch(
                 inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True)
             )

@@ -18,6 +18,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "arithmetic": ("displacement", "textbook"),
     "schedule": ("layerwise", "literal"),
     "sums": ("fixed", "library"),
+    "execution": ("plain", "compiled", "graph"),
 }
 """The allowed values of every field that is chosen from a list."""
 

@@ -13,7 +13,14 @@ from ray import exceptions
 from cluster.driver.failures import FailureKind, failure_of, kind_of
 from cluster.driver.pools.on_ray import kind_of_ray
 from cluster.nodes.errors import cause_of
-from pcworker.errors import DamagedError, DataError, FullError, InputError, UnavailableError
+from pcworker.errors import (
+    DamagedError,
+    DataError,
+    FullError,
+    InputError,
+    LackingError,
+    UnavailableError,
+)
 
 TOO_MUCH = 2**60
 """More bytes than any machine has."""
@@ -60,7 +67,9 @@ def test_an_exception_is_of_the_same_kind_in_this_process_and_on_ray(
     assert failure_of(error).error == cause_of(wrapped(error))
 
 
-@pytest.mark.parametrize("error", [DataError("broken"), FullError("no space left")])
+@pytest.mark.parametrize(
+    "error", [DataError("broken"), FullError("no space left"), LackingError("no compiler")]
+)
 def test_what_no_other_attempt_can_avoid_ends_the_driver(error: InputError) -> None:
     for look, raised in ((kind_of, error), (kind_of_ray, wrapped(error))):
         ask: Any = look

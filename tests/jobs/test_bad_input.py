@@ -107,6 +107,9 @@ MISTAKES = {
         ("--data /nowhere/at/all", "/nowhere/at/all", "DATA/train/n01440764"),
         ("--arithmetic exact", "'exact'", "'displacement', 'textbook'"),
         ("--checkpoint-every 1", "--checkpoint-every", "No such option"),
+        ("--executions fast", "'fast'", "plain, compiled, graph"),
+        ("--executions plain,graph", "execution graph", "give --gpus-per-worker 1"),
+        ("--executions compiled --rules Z-IL", "rules Z-IL", "none of the declared cells"),
     ],
     DETECTION: [
         ("--gpus-per-worker 1", "has no kernel for a GPU", "or give --sums library"),

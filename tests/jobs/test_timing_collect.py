@@ -3,6 +3,7 @@
 Oracle: closed forms. In every turn, rule k takes k + 1 times as long as BP.
 """
 
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import replace
@@ -38,7 +39,7 @@ from pcworker.errors import DamagedError, IncompleteError, InputError
 from pcworker.store.commit import commit_shard
 from pcworker.store.keys import SweepKeys
 from pcworker.store.local import LocalStore
-from pcworker.store.parquet import schema_of
+from pcworker.store.parquet import schema_of, to_parquet
 from pcworker.store.store import Store
 from pcworker.store.tables import final_parameter
 from pcworker.trials.configuration import CHOICES
@@ -128,6 +129,48 @@ def test_medians_percentiles_and_ratios_are_columns(store: LocalStore) -> None:
                 ("small-conv", 9_946),
                 ("mlp", 78_109_160),
             )
+
+
+def test_rows_from_before_there_were_executions_are_plain(store: LocalStore) -> None:
+    plan = timing_plan(store, networks=["mlp"])
+    [shard] = plan.shards
+    commit(store, plan, shard)
+    key = plan.keys.data(shard.shard_id, "first", "timings")
+    older = pq.read_table(io.BytesIO(store.get(key) or b"")).drop_columns("execution")
+    data = to_parquet(older)
+    store.put(key, data)
+
+    def of_that_file(body: dict[str, Any]) -> dict[str, Any]:
+        now = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        files = [file | now if file["key"] == key else file for file in body["files"]]
+        return {**body, "files": files}
+
+    rewrite(store, plan.keys.commit(shard.shard_id), of_that_file)
+    made = collect(store, [plan])
+    require_complete(made)
+    assert [row["execution"] for row in made.rows("timings")] == ["plain"] * 7
+
+
+def test_every_execution_has_a_row_and_a_ratio_to_plain_bp(store: LocalStore) -> None:
+    executions = ["plain", "compiled", "graph"]
+    made = committed(
+        store, networks=["mlp"], schedules=["layerwise"], executions=executions, device_kind="cuda"
+    )
+    [run] = runs(made.rows("timings"))
+    assert [method(row) for row in run.rows] == [
+        "BP", "BP, compiled", "BP, graph", "Z-IL", "Z-IL, graph", "Fa-Z-IL", "Fa-Z-IL, graph",
+        "IL, t = 10", "IL, t = 10, graph", "IL, t = 20", "IL, t = 20, graph",
+    ]  # fmt: skip
+    for row in run.rows:
+        ratio = row["ms_per_update_median"] / run.bp["ms_per_update_median"]
+        assert row["ratio_to_bp_median"] == pytest.approx(ratio)
+        assert (paper(row) is None) == (row["execution"] != "plain" or row["t"] == 10)
+    assert len(by_steps(run)) == 2
+    assert "arithmetic" not in run.title
+    text = printed(store, made)
+    assert "those of every row are compared with plain BP's" in text
+    svg = draw_table4(made.rows("timings"))["svg"].decode()
+    assert all(method(row) in svg for row in run.rows)
 
 
 def test_the_whole_loop_has_columns_of_its_own(store: LocalStore) -> None:

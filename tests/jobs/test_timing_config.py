@@ -1,5 +1,6 @@
 """Tests of the identity of a timing and of its plan."""
 
+import json
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 from builders import ablation, planned
-from command_lines import called, files
+from command_lines import ROOT, called, files
 
 from cluster.nodes.resources import Resources
 from cluster.sweeps.plan import adopt_plan, make_plan, read_plan, store_plan
@@ -23,7 +24,11 @@ from jobs.imagenet_timing.sweep import device_of, imagenet_timing
 from pcworker.errors import InputError
 from pcworker.plain import from_json
 from pcworker.store.local import LocalStore
+from pcworker.store.sealed import seal
 from pcworker.trials.trial import Trial
+
+WRITTEN = ROOT / "tests" / "data" / "timing_plan_of_32be588.json"
+"""A plan that was stored when every timing was plain, and said nothing of executions."""
 
 
 def timing(**changes: Any) -> TimingConfiguration:
@@ -71,9 +76,60 @@ def test_what_is_timed_is_identity() -> None:
         {"network": "alexnet"}, {"rule": "Fa-Z-IL"}, {"schedule": "literal"}, {"batch_size": 3},
         {"arithmetic": "textbook"}, {"data": "imagenet"}, {"device_kind": "cuda"}, {"threads": 2},
         {"warmup": 3}, {"updates": 40}, {"block": 2}, {"loaders": 2}, {"save_weights": True},
+        {"device_kind": "cuda", "execution": "graph"}, {"rule": "BP"},
+        {"rule": "BP", "execution": "compiled"},
     ]  # fmt: skip
     ids = {Trial(timing(**change), 1).trial_id for change in changes}
     assert len(ids | {Trial(base, 1).trial_id, Trial(base, 2).trial_id}) == len(changes) + 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "trial_id"),
+    [
+        ({"rule": "BP"}, "e36bcb763ba1d96a"),
+        ({"rule": "Z-IL"}, "a20a21a9ddcca7df"),
+        ({"rule": "Fa-Z-IL", "schedule": "literal"}, "5d2f8044b3cdbf10"),
+        ({"rule": "IL", "t": 5, "device_kind": "cuda"}, "05453e3f8bce5026"),
+    ],
+)
+def test_plain_timings_have_the_ids_from_before_there_were_executions(
+    changes: dict[str, Any], trial_id: str
+) -> None:
+    """Oracle: the ids that commit 32be588 gave."""
+    assert Trial(timing(**changes), 1).trial_id == trial_id
+
+
+def test_a_stored_plan_that_says_nothing_of_executions_is_plain_and_goes_on(
+    tmp_path: Path,
+) -> None:
+    store, body = LocalStore(tmp_path), json.loads(WRITTEN.read_text())
+    made = make_plan(
+        TIMING,
+        sweep(networks=["small-conv"], seeds=[1482555873], rules=["Z-IL"],
+              schedules=["layerwise"], updates=2),
+        "timing",
+    )  # fmt: skip
+    store.put_if_absent(made.keys.plan, seal({**body, "provenance": {}}))
+    stored = read_plan(store, "timing", EXPERIMENTS)
+    assert stored is not None
+    assert [t.configuration.execution for t in stored.trials] == ["plain", "plain"]
+    assert [t.trial_id for t in stored.trials] == [row["trial_id"] for row in body["trials"]]
+    assert adopt_plan(store, made).shards == stored.shards == made.shards
+
+
+def test_a_graph_is_for_a_gpu_and_only_bp_is_compiled() -> None:
+    for rule in ("BP", "Z-IL"):
+        with pytest.raises(InputError, match=r"needs a GPU.*give --gpus-per-worker 1, or leave"):
+            timing(rule=rule, execution="graph")
+    with pytest.raises(InputError, match="compiled is for BP alone, not for Z-IL"):
+        timing(execution="compiled")
+
+
+def test_every_execution_is_compared_with_plain_bp() -> None:
+    plain = timing(rule="BP", device_kind="cuda")
+    for rule, execution in (("BP", "compiled"), ("BP", "graph"), ("Z-IL", "graph")):
+        ours = timing(rule=rule, execution=execution, device_kind="cuda")
+        assert ours.twin() == plain != ours
 
 
 def test_a_gpus_timing_does_not_depend_on_the_threads_of_its_host() -> None:
@@ -81,7 +137,8 @@ def test_a_gpus_timing_does_not_depend_on_the_threads_of_its_host() -> None:
 
 
 def test_a_configuration_survives_the_plan() -> None:
-    for config in (timing(), timing(rule="BP"), timing(rule="IL", t=3, loaders=1)):
+    compiled = timing(rule="BP", execution="compiled")
+    for config in (timing(), timing(rule="BP"), timing(rule="IL", t=3, loaders=1), compiled):
         assert from_json(TimingConfiguration, {**asdict(config), "trial_id": "x"}) == config
 
 
@@ -119,6 +176,31 @@ def test_bp_is_always_there_and_il_takes_the_first_schedule() -> None:
         ("BP", None),
         ("IL", "literal"),
     }
+
+
+def test_executions_add_compiled_bp_and_graphs_of_all_rules() -> None:
+    def declared(*executions: str) -> Counter[tuple[str, str]]:
+        made = sweep(networks=["small-conv"], executions=executions, device_kind="cuda")
+        found = (trial.configuration for trial in made.trials)
+        return Counter((config.rule, config.execution) for config in found)
+
+    rules = {"BP": 1, "IL": 2, "Z-IL": 2, "Fa-Z-IL": 2}
+    plain = Counter({(rule, "plain"): count for rule, count in rules.items()})
+    graph = Counter({(rule, "graph"): count for rule, count in rules.items()})
+    bp, compiled = Counter([("BP", "plain")]), Counter([("BP", "compiled")])
+    assert declared("plain") == plain
+    assert declared("graph") == bp + graph
+    assert declared("graph", "compiled", "plain") == plain + compiled + graph
+    with pytest.raises(InputError, match=r"rules .*Z-IL: none of the declared cells"):
+        declared("compiled")
+
+
+def test_a_shard_begins_with_plain_bp_whatever_its_executions_are() -> None:
+    everything = sweep(executions=["graph", "compiled"], device_kind="cuda")
+    for shard in make_plan(TIMING, everything, "a").shards:
+        first, *others = (trial.configuration for trial in shard.trials)
+        assert (first.rule, first.execution) == ("BP", "plain")
+        assert {config.execution for config in others} == {"compiled", "graph"}
 
 
 def test_a_shard_is_one_network_and_seed_with_bp_and_the_cheap_rules_first() -> None:

@@ -4,9 +4,11 @@ Oracles: torch.autograd + torch.optim.SGD on the same minibatches (bit for bit),
 the differences, and the bytes of the tensors that a rule needs.
 """
 
+import copy
 import hashlib
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,11 +23,12 @@ from jobs.imagenet_timing.configuration import (
     timing_configuration,
 )
 from jobs.imagenet_timing.engine import TimingEngine, kept_parameters
-from jobs.imagenet_timing.learners import layer_distance
+from jobs.imagenet_timing.learners import GraphLearner, layer_distance, learner
 from jobs.imagenet_timing.results import Comparison, TimingResult, TrialTiming
 from jobs.imagenet_timing.tables import TIMING_TABLES, timing_digest, timing_rows
-from pcworker.data.images import SyntheticImages, minibatches
-from pcworker.errors import InputError
+from pcworker.data.generators import draw_parameters
+from pcworker.data.images import Minibatch, SyntheticImages, minibatches
+from pcworker.errors import InputError, LackingError
 from pcworker.networks.catalogue import facts
 from pcworker.networks.named import build
 from pcworker.store.parquet import table
@@ -44,10 +47,13 @@ METHODS = [
 WARMUP, UPDATES, BLOCK = 2, 12, 4
 
 
-def trials(**changes: Any) -> list[Trial[TimingConfiguration]]:
+def configured(**changes: Any) -> TimingConfiguration:
     values = {"network": "small-conv", "warmup": WARMUP, "updates": UPDATES, "block": BLOCK}
-    made = (timing_configuration(**{**values, **method, **changes}) for method in METHODS)
-    return [Trial(config, SEED) for config in made]
+    return timing_configuration(**{**values, **changes})
+
+
+def trials(**changes: Any) -> list[Trial[TimingConfiguration]]:
+    return [Trial(configured(**{**method, **changes}), SEED) for method in METHODS]
 
 
 @pytest.fixture(scope="module")
@@ -60,21 +66,34 @@ def result(timing_engine: TimingEngine) -> TimingResult:
     return timing_engine.run(trials())
 
 
-def of(result: TimingResult, rule: str, schedule: str | None = "layerwise") -> TrialTiming:
-    (found,) = (
-        timed
-        for timed in result.trials
-        if timed.trial.configuration.rule == rule and timed.trial.configuration.schedule == schedule
-    )
+def of(
+    result: TimingResult,
+    rule: str,
+    schedule: str | None = "layerwise",
+    execution: str = "plain",
+) -> TrialTiming:
+    def asked(config: TimingConfiguration) -> bool:
+        return (config.rule, config.schedule, config.execution) == (rule, schedule, execution)
+
+    (found,) = (timed for timed in result.trials if asked(timed.trial.configuration))
     return found
+
+
+def some_batches(cpu: torch.device, count: int) -> list[Minibatch]:
+    images = SyntheticImages(facts("small-conv"), SEED)
+    return list(islice(minibatches(images, SEED, 2, 10, cpu), count))
+
+
+def distance(ours: nn.Sequential, theirs: nn.Sequential) -> float:
+    mine, others = ([p.detach() for p in each.parameters()] for each in (ours, theirs))
+    return layer_distance(mine, others)[0]
 
 
 def backprop(cpu: torch.device) -> nn.Sequential:
     """The network after the same updates by `reference.train_step`."""
     network = build("small-conv", SEED)
     optimiser = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE)
-    images = SyntheticImages(facts("small-conv"), SEED)
-    for x, y in islice(minibatches(images, SEED, 2, 10, cpu), WARMUP + UPDATES):
+    for x, y in some_batches(cpu, WARMUP + UPDATES):
         reference.train_step(network, optimiser, x, y)
     return network
 
@@ -207,6 +226,84 @@ def test_values_of_large_parameters_are_kept_only_where_that_is_asked_for() -> N
 def test_a_plan_for_another_device_is_refused(timing_engine: TimingEngine) -> None:
     with pytest.raises(InputError, match=r"plan's device is cuda.*has cpu.*--device cpu"):
         timing_engine.run(trials(device_kind="cuda"))
+
+
+def test_compiled_bp_learns_bp_and_is_compiled_before_its_first_update(cpu: torch.device) -> None:
+    """Oracle: plain BP, within what float32 rounds. The sums have another order, so the bits are
+    not compared."""
+    start = nn.Sequential(nn.Flatten(), nn.Linear(768, 4), nn.Sigmoid(), nn.Linear(4, 10))
+    draw_parameters(start, SEED)
+    plain, compiled = copy.deepcopy(start), copy.deepcopy(start)
+    batches = some_batches(cpu, 8)
+    bp = learner(configured(rule="BP"), plain, batches[0])
+    ours = learner(configured(rule="BP", execution="compiled"), compiled, batches[0])
+    assert distance(compiled, start) == 0.0
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for batch in batches:
+            bp.update(batch)
+            ours.update(batch)
+    assert distance(compiled, plain) < 1e-4 * distance(plain, start)
+
+
+def test_where_torch_compile_has_no_compiler_that_is_said(
+    cpu: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._inductor import config as inductor
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    [batch] = some_batches(cpu, 1)
+    network = build("small-conv", SEED)
+    no_compiler = r"torch.compile does not work here .*No working C\+\+ compiler.*; install .*leave"
+    with (
+        inductor.patch("cpp.cxx", ("/nowhere/c++",)),
+        pytest.raises(LackingError, match=no_compiler),
+    ):
+        learner(configured(rule="BP", execution="compiled"), network, batch)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: "-".join(map(str, method.values())))
+def test_a_graphs_learner_copies_minibatches_into_memory_that_stays(
+    cpu: torch.device, method: dict[str, Any]
+) -> None:
+    """In place of a CUDA graph a function repeats the update. Oracle: the plain learner's bits."""
+    captures: list[int] = []
+
+    def repeated(work: Any, parameters: Any, rest: Any) -> Any:
+        captures.append(len(parameters))
+        return work
+
+    plain, network = build("small-conv", SEED), build("small-conv", SEED)
+    batches = some_batches(cpu, 4)
+    ours = learner(configured(**method), plain, batches[0])
+    inner = learner(configured(**method), network, batches[0])
+    graph = GraphLearner(inner, network, batches[0], repeated)
+    for batch in batches:
+        ours.update(batch)
+        graph.update(batch)
+    assert distance(network, plain) == 0.0
+    assert captures == [8]
+    graph.rest()
+    graph.update(batches[0])
+    assert captures == [8, 8]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_gpus_graphs_have_the_bits_of_plain_updates_and_compiled_bp_comes_close() -> None:
+    """The loop with loading captures anew, while a thread pins minibatches."""
+    graphs = [{**method, "execution": "graph"} for method in METHODS]
+    methods = [*METHODS, {"rule": "BP", "execution": "compiled"}, *graphs]
+    some = [Trial(configured(**each, device_kind="cuda", loaders=1), SEED) for each in methods]
+    timed = TimingEngine(None, torch.device("cuda")).run(some)
+    for method in METHODS:
+        rule, schedule = method["rule"], configured(**method).schedule
+        graph = of(timed, rule, schedule, "graph")
+        assert shas(graph) == shas(of(timed, rule, schedule)), method
+        # a replay takes no memory anew, so that of the capture must have been counted
+        assert graph.peak_bytes > of(timed, rule, schedule).peak_bytes / 2
+    apart = of(timed, "BP", None, "compiled").to_bp.weight_maxabs_to_bp
+    assert apart is not None
+    assert apart < 1e-6
 
 
 @pytest.mark.gpu

@@ -67,8 +67,9 @@ CONTRACT = {
     TimingRow: """
         trial_id string, sweep string, seed int64, network string, layers int32, parameters int64,
         rule string, t int32, t_d int32, horizon int32, gamma double, schedule string,
-        arithmetic string, alpha double, batch_size int32, data string, device_kind string,
-        device string, threads int32, warmup int32, updates int32, block int32, loaders int32,
+        arithmetic string, execution string, alpha double, batch_size int32, data string,
+        device_kind string, device string, threads int32, warmup int32, updates int32, block int32,
+        loaders int32,
         status string, ms_per_update_median double, ms_per_update_p10 double,
         ms_per_update_p90 double, ratio_to_bp_median double, ratio_to_bp_p10 double,
         ratio_to_bp_p90 double, loop_ms_per_update_median double, loop_ms_per_update_p10 double,
