@@ -1,7 +1,8 @@
 """Captures work on a GPU as a CUDA graph: the GPU then starts its kernels without Python.
 
-Graphs are for work whose shapes never change. This is the only place that knows how torch captures
-one, see https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs.
+Graphs are for work whose shapes never change. This captures the updates of torch's own modules, see
+https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs. `pcworker.kernels.cuda.torch_gpu`
+captures those of the fixed sums.
 """
 
 from collections.abc import Callable, Iterable

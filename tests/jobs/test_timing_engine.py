@@ -228,6 +228,7 @@ def test_a_plan_for_another_device_is_refused(timing_engine: TimingEngine) -> No
         timing_engine.run(trials(device_kind="cuda"))
 
 
+@pytest.mark.long  # torch compiles for half a minute
 def test_compiled_bp_learns_bp_and_is_compiled_before_its_first_update(cpu: torch.device) -> None:
     """Oracle: plain BP, within what float32 rounds. The sums have another order, so the bits are
     not compared."""
