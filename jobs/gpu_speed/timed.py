@@ -1,8 +1,8 @@
 """What is timed on a GPU: launches, epochs of Figure 3, backpropagation, stacks by torch.bmm."""
 
-import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from statistics import median
 from typing import Any
@@ -106,11 +106,9 @@ def time_figure3(data: DataSet, with_bp: bool) -> dict[str, Any]:
 
 
 def _together(kernels: Sequence[CudaKernel], epoch: int) -> None:
-    threads = [threading.Thread(target=_train, args=(kernel, epoch)) for kernel in kernels]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(kernels)) as threads:
+        for training in [threads.submit(_train, kernel, epoch) for kernel in kernels]:
+            training.result()
 
 
 def _train(kernel: CudaKernel, epoch: int) -> None:
@@ -147,8 +145,8 @@ class TimedLaunches:
         with self.gpu.stream():
             launcher = Launcher(self.gpu, self._config, samples)
             memory = TrialsMemory(trials, self.gpu.device, launcher.whole)
-            programs = [(trial, program(trial)) for trial in trials]
-            prepared = launcher.prepare(memory, programs, self._batches, rate=1e-3)
+            structs = memory.structs([(trial, program(trial)) for trial in trials], 1e-3)
+            prepared = launcher.prepare(structs, self._batches)
         self.gpu.wait()
 
         def launch() -> None:

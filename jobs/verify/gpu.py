@@ -65,8 +65,8 @@ def _trained(gpu: Gpu, rule: str, f: str, dtype: str, build: object = None) -> I
             launcher = Launcher(gpu, config)
             memory = TrialsMemory([trial], gpu.device, launcher.whole)
             batches = {trial.seed: _minibatches(gpu, config)}
-            programs = [(trial, program(trial))]
-            work = launcher.prepare(memory, programs, batches, rate=config.alpha)
+            structs = memory.structs([(trial, program(trial))], config.alpha)
+            work = launcher.prepare(structs, batches)
             launcher.start(work)
         gpu.wait()
         yield from numbers_of(memory.parameters(0), memory.squares[0])

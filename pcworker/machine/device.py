@@ -29,9 +29,12 @@ def prepare_device(device: str, *, gpus: int, cpus: int) -> torch.device:
     asked for and does not work, or has too little free memory: it never falls back to the CPU.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it for determinism
+    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")  # many shards have streams at once
     torch.set_num_threads(max(1, cpus))
     # torch.use_deterministic_algorithms does the same, but imports torch's compiler for it.
     torch.set_deterministic_debug_mode("error")
+    # In that mode torch also fills new memory, which our kernels then write a second time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     if device == "cpu" or (device == "auto" and gpus == 0):

@@ -40,6 +40,7 @@ int cuGetErrorString(int e, const char **p) { *p = "made up"; return e == 999; }
 int cuDriverGetVersion(int *p) { *p = 12040; return 0; }
 int cuDeviceGetAttribute(int *p, int what, int device) { *p = what; return device; }
 int cuDevicePrimaryCtxRetain(void **p, int device) { *p = (void *)7; return device; }
+int cuStreamCreate(void **p, unsigned flags) { *p = (void *)9; return flags != 1; }
 int cuCtxSetCurrent(void *context) { return context != (void *)7; }
 int cuModuleLoadData(void **p, const void *image) {
     *p = (void *)0x123456789a;

@@ -49,6 +49,9 @@ class EmulatedDevice:
     def after(self, other: Gpu) -> None:
         pass
 
+    def mark(self) -> Callable[[], None]:
+        return self.wait
+
     def wait(self) -> None:
         pass
 

@@ -67,6 +67,7 @@ class EmulatedGpu:
         Raises RuntimeError if not all threads come to a barrier, or if a block writes beyond its
         shared memory.
         """
+        assert blocks > 0, "a GPU refuses a launch without blocks"
         assert len(arguments) <= _MOST_ARGUMENTS
         values = (c_longlong * _MOST_ARGUMENTS)(*arguments)
         code = ctypes.cast(self.library[kernel], c_void_p)

@@ -23,6 +23,8 @@ _TOO_OLD = (36, 200, 209, 218, 222, 300)
 """A newer driver is required, or the image, the GPU, PTX, its version or the source is unknown."""
 _MULTIPROCESSORS, _L2_BYTES, _MAJOR, _MINOR = 16, 38, 75, 76
 _SHARED_OF_MULTIPROCESSOR, _REGISTERS, _SHARED_OF_BLOCK = 81, 82, 97
+_NON_BLOCKING = 1
+"""A stream that does not wait for the default one."""
 _LOCAL_BYTES, _NUMBER_OF_REGISTERS, _LARGEST_SHARED = 3, 4, 8
 
 
@@ -64,6 +66,15 @@ def gpu_limits() -> GpuLimits:
         )
 
 
+def new_stream() -> int:
+    """The address of a stream on torch's current GPU that nobody else has: torch's own streams are
+    32, which it gives out in turn. It lives as long as the process."""
+    with _current_gpu() as (driver, _):
+        made = c_void_p()
+        driver.call("cuStreamCreate", byref(made), _NON_BLOCKING)
+        return made.value or 0
+
+
 class GpuCode:
     """Machine code on the GPU that is torch's current one when it is loaded.
 
@@ -98,6 +109,7 @@ class GpuCode:
 
         Raises CudaError if the kernel cannot be launched, or if an earlier one has failed.
         """
+        assert blocks > 0, "a GPU refuses a launch without blocks"
         values = (c_int64 * len(arguments))(*arguments)
         first = ctypes.addressof(values)
         places = (c_void_p * len(arguments))(*(first + 8 * i for i in range(len(arguments))))
@@ -156,6 +168,7 @@ class _Driver:
             "cuDeviceGetAttribute": [number, c_int, c_int],
             "cuDevicePrimaryCtxRetain": [handle, c_int],
             "cuCtxSetCurrent": [c_void_p],
+            "cuStreamCreate": [handle, c_uint],
             "cuModuleLoadData": [handle, c_char_p],  # ctypes passes a pointer to all of the bytes
             "cuModuleGetFunction": [handle, c_void_p, c_char_p],
             "cuFuncGetAttribute": [number, c_int, c_void_p],

@@ -48,6 +48,10 @@ class Gpu(Protocol):
     def after(self, other: "Gpu") -> None:
         """What is launched in this stream from now on waits for what is in the other's by now."""
 
+    def mark(self) -> Callable[[], None]:
+        """Returns a function that waits until everything is done that is in the stream by now. It
+        sleeps meanwhile, and does not wait for what comes later."""
+
     def wait(self) -> None:
         """Waits until everything is done that was launched inside the stream."""
 

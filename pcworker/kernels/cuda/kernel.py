@@ -1,6 +1,6 @@
 """The kernel of a GPU: it trains all trials of a task at once, a block each."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from pcworker.data.batches import weights_are_checked
 from pcworker.kernels.cuda.distances import distances
 from pcworker.kernels.cuda.gpu import Gpu
 from pcworker.kernels.cuda.launch import Launcher, Prepared
-from pcworker.kernels.cuda.memory import COUNT, TrialsMemory
+from pcworker.kernels.cuda.memory import COUNT, Structs, TrialsMemory
 from pcworker.kernels.cuda.minibatches import (
     MOST_UPDATES,
     Gatherer,
@@ -54,6 +54,8 @@ class CudaKernel:
             )
             self._tests = self._test_minibatches()
         gpu.wait()
+        self._structs: dict[float, Structs] = {}
+        """The trials that are trained, by learning rate."""
         self._measured: _Measured | None = None
 
     @property
@@ -76,17 +78,22 @@ class CudaKernel:
         if self._backprop:
             self._backprop.forget_squares()
         started: _Started | None = None
-        for stretch in stretches(samples, batch_size):
-            now = self._start(epoch, stretch)
+        try:
+            for stretch in stretches(samples, batch_size):
+                now = self._start(epoch, stretch)
+                if started:
+                    yield self._look(started)
+                started = now
             if started:
                 yield self._look(started)
-            started = now
-        if started:
-            yield self._look(started)
+        finally:  # if nobody asks for more, what runs may still read what would now be freed
+            for gpu in (self._gpu, self._before):
+                gpu.wait()
 
     def drop(self, trials: Collection[Trial]) -> None:
         for trial in trials:
             del self._programs[trial]
+        self._structs.clear()
 
     def test_error(self, trial: Trial) -> float:
         return self._measure().errors[trial]
@@ -104,23 +111,28 @@ class CudaKernel:
             )
             for seed in self._task.seeds
         }
-        programs = sorted(self._programs.items(), key=lambda item: -len(item[1]))
+        trials = sorted(self._programs, key=lambda trial: -len(self._programs[trial]))
         with self._before.stream():
             batches = {
                 seed: self._minibatches(epoch, seed, before, order)
                 for seed, order in orders.items()
             }
+            if rate not in self._structs:
+                programs = [(trial, self._programs[trial]) for trial in trials]
+                self._structs[rate] = self._memory.structs(programs, rate)
             looks = (stretch.done, stretch.last)
-            work = self._launcher.prepare(self._memory, programs, batches, rate=rate, looks=looks)
-        self._run(work)
+            work = self._launcher.prepare(self._structs[rate], batches, looks)
+        made = self._run(work)
         found = self._backprop.train(orders, rate, stretch.looks) if self._backprop else {}
-        return _Started(stretch, [trial for trial, _ in programs], work, batches, found)
+        return _Started(stretch, trials, work, batches, found, made)
 
-    def _run(self, work: Prepared) -> None:
-        """Starts what was prepared in the other stream, once that is done."""
+    def _run(self, work: Prepared) -> Callable[[], None]:
+        """Starts what was prepared in the other stream, once that is done. Returns a function that
+        waits for it."""
         with self._gpu.stream():
             self._gpu.after(self._before)
             self._launcher.start(work)
+            return self._gpu.mark()
 
     def _minibatches(self, epoch: int, seed: int, before: int, order: Tensor) -> Minibatches:
         noise = self._gatherer.noise(seed, epoch, before, *order.shape) if self._task.noisy else ()
@@ -128,7 +140,8 @@ class CudaKernel:
 
     def _look(self, started: "_Started") -> Look:
         """Waits for the updates of a stretch, and says which weights are not finite."""
-        with self._gpu.stream():
+        started.made()
+        with self._before.stream():  # in the other one the next updates would be waited for
             seen = started.work.nonfinite.tolist()
         found = {trial: at for trial, at in zip(started.trials, seen, strict=True) if at}
         found |= {trial: started.stretch.done + at for trial, at in started.found.items()}
@@ -146,11 +159,11 @@ class CudaKernel:
 
     def _errors(self, trials: Sequence[Trial]) -> dict[Trial, float]:
         test = (*forward(self._task.config), (COUNT, 0))
-        programs = [(trial, test) for trial in trials]
+        structs = self._memory.structs([(trial, test) for trial in trials], 0.0)
         rights = []
         for images in self._tests:
             by_seed = dict.fromkeys(self._task.seeds, images)
-            work = self._launcher.prepare(self._memory, programs, by_seed)
+            work = self._launcher.prepare(structs, by_seed)
             self._launcher.start(work)
             rights.append(work.right.cpu())
         total = len(self._task.data.test_labels)
@@ -220,6 +233,8 @@ class _Started(NamedTuple):
     """What the updates read. It lives until they are made."""
     found: Mapping[Trial, int]
     """The BP trials whose weights are not finite."""
+    made: Callable[[], None]
+    """Waits until the updates are made."""
 
 
 class _Measured(NamedTuple):

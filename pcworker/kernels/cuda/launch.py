@@ -1,6 +1,6 @@
 """Launches of `samples.cu`: many trials at once, over the minibatches of their seeds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from ctypes import Structure, c_int32, c_uint64
 from pathlib import Path
 from typing import NamedTuple
@@ -10,12 +10,10 @@ from torch import Tensor
 
 from pcworker.data.batches import CHUNK
 from pcworker.kernels.cuda.gpu import Gpu
-from pcworker.kernels.cuda.memory import TrialsMemory, as_tensor
+from pcworker.kernels.cuda.memory import Structs, as_tensor
 from pcworker.kernels.cuda.minibatches import Minibatches
 from pcworker.kernels.fixed.library import F_CODES
-from pcworker.kernels.program import Program
 from pcworker.trials.configuration import Configuration
-from pcworker.trials.trial import Trial
 
 SAMPLES_CU = Path(__file__).with_name("samples.cu")
 UNITS = 32
@@ -77,33 +75,30 @@ class Launcher:
 
     def prepare(
         self,
-        memory: TrialsMemory,
-        programs: Sequence[tuple[Trial, Program]],
+        trials: Structs,
         batches: Mapping[int, Minibatches],
-        *,
-        rate: float = 0.0,
         looks: tuple[int, bool] | None = None,
     ) -> "Prepared":
-        """Writes down, on the GPU, that these programs are to run over the minibatches of their
-        trials' seeds, the first one first.
+        """Writes down, on the GPU, that these trials' programs are to run over the minibatches of
+        their seeds, the first one first.
 
-        rate   the learning rate of an update that sums over the batch
         looks  the updates of the epoch that were made before, and whether these are its last, if
                weights that are not finite are to be looked for
         """
         device, seeds = self._gpu.device, list(batches)
-        nonfinite, right = torch.zeros(2, len(programs), dtype=torch.int32, device=device)
-        structs, read = memory.structs(programs, rate)
+        nonfinite, right = torch.zeros(2, len(trials.seeds), dtype=torch.int32, device=device)
         by_seed = as_tensor([batches[seed].struct for seed in seeds], device)
-        which = torch.tensor([seeds.index(trial.seed) for trial, _ in programs]).int().to(device)
+        which = torch.tensor([seeds.index(seed) for seed in trials.seeds]).int().to(device)
         done, last = looks or (0, False)
-        addresses = [t.data_ptr() for t in (structs, by_seed, which, nonfinite, right)]
+        addresses = [t.data_ptr() for t in (trials.structs, by_seed, which, nonfinite, right)]
         asked = as_tensor([_Launch(*addresses, done, looks is not None, last, CHUNK)], device)
-        return Prepared(asked, nonfinite, right, (structs, read, by_seed, which))
+        return Prepared(asked, nonfinite, right, (*trials[:2], by_seed, which))
 
     def start(self, work: "Prepared") -> None:
         """Starts what was prepared, and does not wait for it."""
         blocks = len(work.right)
+        if not blocks:
+            return  # a GPU refuses a launch without blocks
         if self.whole:
             how = ("train_phases", blocks, _PHASE_THREADS, 0)
         else:

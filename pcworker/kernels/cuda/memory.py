@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from ctypes import Structure, c_double, c_float, c_int32, c_uint64
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -43,6 +44,16 @@ def as_tensor(structs: Sequence[Structure], device: torch.device) -> Tensor:
 def uploaded(values: np.ndarray, device: torch.device) -> Tensor:
     """A copy of an array on a device."""
     return torch.from_numpy(np.array(values)).to(device)
+
+
+class Structs(NamedTuple):
+    """Trials as `samples.cu` reads them."""
+
+    structs: Tensor
+    """`Trial` of `phases.c` for each of them, as bytes."""
+    programs: Tensor
+    """What the structs point to beside the trials' memory. It has to live as long."""
+    seeds: list[int]
 
 
 class TrialsMemory:
@@ -87,11 +98,11 @@ class TrialsMemory:
             for parameter, value in zip(ours, theirs, strict=True):
                 parameter.copy_(value)
 
-    def structs(
-        self, programs: Sequence[tuple[Trial, Program]], rate: float
-    ) -> tuple[Tensor, Tensor]:
-        """`Trial` of `phases.c` for each of these trials, in this order, as one tensor of bytes.
-        The other tensor is what it points to, and has to live as long."""
+    def structs(self, programs: Sequence[tuple[Trial, Program]], rate: float) -> "Structs":
+        """These trials with their programs, in this order.
+
+        rate  the learning rate of an update that sums over the batch
+        """
         codes = [
             [(_CODES.index(operation), l) for operation, l in program] for _, program in programs
         ]
@@ -102,7 +113,8 @@ class TrialsMemory:
             self._trial(trial, len(program), kept.data_ptr() + 8 * int(start), rate)
             for (trial, _), program, start in zip(programs, codes, starts, strict=False)
         ]
-        return as_tensor(structs, self._device), kept
+        seeds = [trial.seed for trial, _ in programs]
+        return Structs(as_tensor(structs, self._device), kept, seeds)
 
     def _trial(self, trial: Trial, instructions: int, program: int, rate: float) -> Structure:
         config, place = trial.configuration, self.places[trial]

@@ -53,7 +53,7 @@ def on_gpu(images: Tensor, labels: Tensor) -> Images:
     return Images(images.contiguous(), labels, (images != 0).sum(1).cpu().numpy())
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)  # 31 MB of orders of MNIST
 def order_of_epoch(seed: int, epoch: int, samples: int) -> Tensor:
     """`batch_order`, kept for the other shards of the same sweep. Nobody may write to it."""
     return batch_order(seed, epoch, samples)
@@ -85,7 +85,8 @@ class Gatherer:
         """
         updates, batch = order.shape
         n, classes, device = source.images.shape[1], self._config.widths[0], self._gpu.device
-        rows = np.cumsum([0, *source.counts[order.numpy().reshape(-1)]])
+        counts = source.counts[order.numpy().reshape(-1)]
+        rows = np.concatenate(([0], np.cumsum(counts)))
         entry = 2 * self.values.element_size()
         lists = [
             uploaded(rows.astype(np.int32), device),
@@ -117,6 +118,8 @@ class Gatherer:
         first  the number of samples of the epoch before these
         """
         widths = self._config.widths[-2:0:-1]
+        if not widths:
+            return []
         units = sum(widths)
         start, count = first * units, updates * batch * units
         pairs = (start + count + 1) // 2 - start // 2

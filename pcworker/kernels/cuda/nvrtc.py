@@ -9,13 +9,13 @@ content, as `compiler.py` does it for C: a damaged file is never used.
 import ctypes
 import hashlib
 import importlib.util
-import os
 import re
 from collections.abc import Iterator, Sequence
 from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_void_p
-from ctypes.util import find_library
 from functools import cache
 from pathlib import Path
+
+import torch
 
 from pcworker.fingerprint import fingerprint
 from pcworker.machine.cache import cache_folder
@@ -158,15 +158,14 @@ def _nvrtc() -> _Nvrtc:
 
 
 def _libraries() -> Iterator[str]:
-    """Where NVRTC may be: beside torch, among the system's libraries, in the CUDA toolkit."""
+    """Where NVRTC may be: beside torch, inside it, and among the system's libraries."""
+    major = (torch.version.cuda or "").partition(".")[0]  # the driver takes what torch is made for
     spec = importlib.util.find_spec("nvidia")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         files = Path(folder).glob("*/lib/libnvrtc.so.*")
         whole = [path for path in files if re.fullmatch(r"libnvrtc\.so\.\d+", path.name)]
-        yield from map(str, sorted(whole, key=lambda path: int(path.suffix[1:]), reverse=True))
-    if found := find_library("nvrtc"):
-        yield found
+        yield from map(str, sorted(whole, key=lambda path: path.suffix[1:] != major))
+    inside = sorted((Path(torch.__file__).parent / "lib").glob("libnvrtc*.so*"))
+    yield from (str(path) for path in inside if "builtins" not in path.name)
+    yield f"libnvrtc.so.{major}"
     yield from ("libnvrtc.so.13", "libnvrtc.so.12")
-    for variable in ("CUDA_HOME", "CUDA_PATH"):
-        if home := os.environ.get(variable):
-            yield str(Path(home) / "lib64" / "libnvrtc.so")

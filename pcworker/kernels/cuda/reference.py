@@ -14,7 +14,8 @@ from pcworker.kernels.fixed.reference import FixedBackprop
 from pcworker.trials.trial import Trial
 
 REFERENCE = Path(__file__).with_name("reference.cu")
-_THREADS, _MOST_BLOCKS = 128, 1024
+_THREADS, _MOST_BLOCKS = 32, 1024
+"""Blocks of one warp find room beside those of `samples.cu`, which leave few registers."""
 
 
 class Operations:
@@ -109,6 +110,7 @@ class CudaBackprop:
             update.again()
             if made in looks:
                 self._look(found[looks.index(made)])
+        self._gpu.mark()()  # it sleeps, where a copy would keep a core busy
         seen = found.cpu().numpy()
         return {
             trial: looks[int(seen[:, place].argmax())]

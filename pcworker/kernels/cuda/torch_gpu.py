@@ -1,5 +1,6 @@
 """A GPU, with a stream and with memory of torch's."""
 
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -8,12 +9,14 @@ from threading import Lock
 
 import torch
 
-from pcworker.kernels.cuda.driver import GpuCode, gpu_limits
+from pcworker.kernels.cuda.driver import GpuCode, gpu_limits, new_stream
 from pcworker.kernels.cuda.gpu import Gpu
 from pcworker.kernels.cuda.nvrtc import cubin
 from pcworker.kernels.fixed.library import PHASES
 
 _RECORDING = Lock()
+_UNUSED: list[torch.cuda.Stream] = []
+"""Streams that no object has any more. They are used again, because torch keeps memory for each."""
 
 
 class TorchGpu:
@@ -24,7 +27,8 @@ class TorchGpu:
         self.device = device
         with torch.cuda.device(device):
             self._limits = gpu_limits()
-            self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            self._stream = _stream_of_its_own(device)
+        weakref.finalize(self, _UNUSED.append, self._stream)
 
     @property
     def shared_bytes(self) -> int:
@@ -47,6 +51,11 @@ class TorchGpu:
         assert isinstance(other, TorchGpu)
         self._stream.wait_event(other._stream.record_event())
 
+    def mark(self) -> Callable[[], None]:
+        event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+        event.record(self._stream)
+        return lambda: event.synchronize()
+
     def wait(self) -> None:
         self._stream.synchronize()
 
@@ -55,6 +64,7 @@ class TorchGpu:
             work()
         self._stream.synchronize()
         graph = torch.cuda.CUDAGraph()
+        # these are of torch's 32, which only recordings use, one at a time
         branches = [torch.cuda.Stream() for _ in works]  # type: ignore[no-untyped-call]
         # Other threads, which train other shards, may use the GPU meanwhile, but not record.
         alone = torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local")
@@ -66,6 +76,13 @@ class TorchGpu:
             for branch in branches:
                 self._stream.wait_stream(branch)
         return graph.replay
+
+
+def _stream_of_its_own(device: torch.device) -> torch.cuda.Stream:
+    try:
+        return _UNUSED.pop()
+    except IndexError:
+        return torch.cuda.ExternalStream(new_stream(), device=device)  # type: ignore[no-untyped-call]
 
 
 @cache
