@@ -65,7 +65,7 @@ class CudaKernel:
 
     @property
     def networks(self) -> dict[Trial, Network]:
-        members = {trial: self._member(trial) for trial in self._programs}
+        members = {t: _Member(self._memory, self._memory.places[t]) for t in self._programs}
         return {**members, **(self._backprop.networks if self._backprop else {})}
 
     def train_epoch(self, epoch: int) -> Iterator[Look]:
@@ -87,8 +87,7 @@ class CudaKernel:
             if started:
                 yield self._look(started)
         finally:  # if nobody asks for more, what runs may still read what would now be freed
-            for gpu in (self._gpu, self._before):
-                gpu.wait()
+            self._gpu.wait()
 
     def drop(self, trials: Collection[Trial]) -> None:
         for trial in trials:
@@ -186,9 +185,6 @@ class CudaKernel:
         whole = len(order) // size * size
         orders = (order[:whole].reshape(-1, size), order[whole:].reshape(1, -1))
         return [self._gatherer.minibatches(images, some) for some in orders if some.numel()]
-
-    def _member(self, trial: Trial) -> "_Member":
-        return _Member(self._memory, self._memory.places[trial])
 
 
 class Stretch(NamedTuple):
