@@ -31,18 +31,22 @@ from pcworker.machine.device import prepare_device
 @click.option(
     "--only", default="", metavar="TEXT", help="Make only the checks with this text in their name."
 )
-@click.option("--gpu", is_flag=True, help="Make the checks of trainings on this machine's GPU.")
+@click.option(
+    "--machine/--gpu",
+    default=True,
+    help="Check the CPU, or the trainings on the GPU.  [default: machine]",
+)
 @click.option(
     "--print-digests",
     is_flag=True,
     help="Print a new table of digests, those of --all included, and compare nothing.",
 )
-def command(every: bool, only: str, gpu: bool, print_digests: bool) -> int:
+def command(every: bool, only: str, machine: bool, print_digests: bool) -> int:
     """The command line: see the module's docstring."""
-    if gpu and (every or print_digests):
+    if not machine and (every or print_digests):
         raise InputError("--gpu makes the checks of trainings alone: leave out the other option")
     prepare_device("cpu", gpus=0, cpus=1)
-    chosen = chosen_by(only, _on_this_gpu() if gpu else checks(every=every or print_digests))
+    chosen = chosen_by(only, checks(every=every or print_digests) if machine else _on_this_gpu())
     if print_digests:
         click.echo(as_table(found_digests(chosen)))
         return 0
