@@ -2,8 +2,9 @@
 
 The oracle is `oracle`: a slow, per-sample NumPy implementation of the paper's equations in the
 textbook arithmetic, which imports nothing of ours. Weights, batches and noise go to both as arrays.
-In float64 the weights agree within 1e-10 of the layer's largest weight: after 1 and 3 updates in
-`make test`, after 1 and 20 in `make test-long`.
+In float64 the weights agree within 1e-8 of the layer's largest weight: after 1 and 3 updates in
+`make test`, after 1 and 20 in `make test-long`. At gamma = 10 and t = 4 an update multiplies a
+rounding by up to 9^4, so that on some processors 20 of them differ by 1e-9.
 
 At gamma >= 5 and t >= 16 inference itself multiplies any rounding by 4^16 to 9^64. No comparison is
 meaningful there, and `test_training` says what becomes of those cells.
@@ -67,7 +68,7 @@ def _assert_close(ours: list, theta: list, bias: list | None, trial: Trial) -> N
         scale = max(np.abs(e).max() for e in expected)
         for mine, wanted in zip(layer, expected, strict=True):
             worst = np.abs(mine.numpy() - wanted).max() / scale
-            assert worst < 1e-10, f"theta^{l + 1} of {trial.configuration}: {worst}"
+            assert worst < 1e-8, f"theta^{l + 1} of {trial.configuration}: {worst}"
 
 
 @pytest.mark.parametrize("updates", UPDATES, ids=str)

@@ -87,6 +87,15 @@ constexpr int SMALL = L > 1 ? L - 1 : 1;                        /* layers withou
 constexpr int UNITS = 32, QUAD = 4;
 constexpr int WARPS = (BATCH + SAMPLES - 1) / SAMPLES, PLACES = WARPS * SAMPLES;
 
+/* For how many blocks a multiprocessor must have registers: as many as spill none. */
+#ifdef DOUBLE
+constexpr int BLOCKS = 1;
+#elif __CUDA_ARCH__ >= 1000
+constexpr int BLOCKS = WARPS > 5 ? 1 : 2;
+#else
+constexpr int BLOCKS = WARPS > 5 ? 1 : 3;
+#endif
+
 struct alignas(16) Quad { real at[QUAD]; };
 
 struct Shared {
@@ -408,7 +417,7 @@ INLINE int finds_nonfinite(const Trial *t, Shared *m) {
     return m->found;
 }
 
-extern "C" __global__ void __launch_bounds__(WARPS * UNITS) train_samples(const Launch *launch) {
+extern "C" __global__ void __launch_bounds__(WARPS * UNITS, BLOCKS) train_samples(const Launch *launch) {
     extern __shared__ __align__(16) unsigned char shared_memory[];
     Shared *m = (Shared *)shared_memory;
     int number = threadIdx.x / UNITS, block = blockIdx.x;
