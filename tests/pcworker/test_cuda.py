@@ -20,7 +20,7 @@ from pcworker.data.mnist import Digits
 from pcworker.data.randomness import Noise
 from pcworker.kernels.cuda.distances import distances
 from pcworker.kernels.cuda.kernel import CudaKernel, stretches
-from pcworker.kernels.cuda.launch import SAMPLES_CU, Launcher, bytes_needed, fits
+from pcworker.kernels.cuda.launch import Launcher, bytes_needed, fits
 from pcworker.kernels.cuda.minibatches import Gatherer
 from pcworker.kernels.fixed.kernel import FixedKernel
 from pcworker.kernels.kernel import Kernel, Task
@@ -127,7 +127,6 @@ def test_the_size_of_shared_memory_is_that_of_the_source(network: str, dtype: st
     program = Launcher(EmulatedDevice(), config)._program
     program.launch("shared_bytes", 1, 1, 0, [ctypes.addressof(found)])
     assert bytes_needed(config) == found.value
-    assert SAMPLES_CU.exists()
 
 
 def test_which_networks_a_warp_can_hold() -> None:

@@ -92,7 +92,7 @@ class CudaKernel:
     def drop(self, trials: Collection[Trial]) -> None:
         for trial in trials:
             del self._programs[trial]
-        self._structs.clear()
+            self._structs.clear()  # often there is nothing to drop, and they still hold
 
     def test_error(self, trial: Trial) -> float:
         return self._measure().errors[trial]
