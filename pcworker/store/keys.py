@@ -9,8 +9,11 @@ shards/<shard>/attempts/<attempt>/attempt.json
 shards/<shard>/attempts/<attempt>/checkpoint-<epoch>.npz
 shards/<shard>/commit.json
 failures/<shard>/<attempt>.json
-tables/<table>.parquet      written by the collector
-report/<file>               written by the collector
+compact/<compaction>/<table>.parquet   written by the collector
+compact/<compaction>.json              written by the collector
+tables/<table>.parquet                 written by the collector
+tables/<table>/part-<part>.parquet     written by the collector, if the table is large
+report/<file>                          written by the collector
 """
 
 import re
@@ -24,13 +27,17 @@ SCHEMA_VERSION = 1
 """The version of everything that is stored. A plan or a commit of another version is refused."""
 
 KeyKind = Literal[
-    "table", "report", "failure", "commit", "data", "attempt", "checkpoint", "driver", "plan"
-]
+    "table", "part", "report", "compaction", "compacted", "failure", "commit", "data", "attempt",
+    "checkpoint", "driver", "plan",
+]  # fmt: skip
 
 _ATTEMPT = "shards/<shard>/attempts/<attempt>/"
 _TEMPLATES: dict[KeyKind, str] = {
     "table": "tables/<table>.parquet",
+    "part": "tables/<table>/part-<part>.parquet",
     "report": "report/<file>",
+    "compaction": "compact/<compaction>.json",
+    "compacted": "compact/<compaction>/<table>.parquet",
     "failure": "failures/<shard>/<attempt>.json",
     "commit": "shards/<shard>/commit.json",
     "data": _ATTEMPT + "<table>.parquet",
@@ -46,6 +53,8 @@ _PARTS = {
     "file": "[^/]+",
     "driver": "[0-9a-f]+",
     "epoch": "[0-9]{1,10}",
+    "part": "[0-9]{4,10}",
+    "compaction": "[0-9]{14}-[0-9a-f]{8}",
 }
 """The patterns of a key's parts. They fit our own keys and few others, because a file that somebody
 else has put into a sweep's folder must be neither read nor deleted."""
@@ -65,6 +74,8 @@ class Key:
     file: str = ""
     driver: str = ""
     epoch: str = ""
+    part: str = ""
+    compaction: str = ""
 
 
 class SweepKeys:
@@ -116,6 +127,16 @@ class SweepKeys:
         """The prefix of everything that shards have written."""
         return f"{self.folder}shards/"
 
+    @property
+    def compactions(self) -> str:
+        """The prefix of everything that collectors have compacted."""
+        return f"{self.folder}compact/"
+
+    @property
+    def tables(self) -> str:
+        """The prefix of all tables."""
+        return f"{self.folder}tables/"
+
     def driver(self, driver: str) -> str:
         return self._key("driver", driver=driver)
 
@@ -142,6 +163,18 @@ class SweepKeys:
 
     def table(self, table: str) -> str:
         return self._key("table", table=table)
+
+    def part(self, table: str, place: int) -> str:
+        """One file of a table that is too large for a single one."""
+        return self._key("part", table=table, part=f"{place:04d}")
+
+    def compaction(self, compaction: str) -> str:
+        """The record that commits a compaction."""
+        return self._key("compaction", compaction=compaction)
+
+    def compacted(self, compaction: str, table: str) -> str:
+        """One file of a compaction."""
+        return self._key("compacted", compaction=compaction, table=table)
 
     def report(self, file: str) -> str:
         return self._key("report", file=file)

@@ -1,7 +1,7 @@
 """A trial: a configuration and a seed, with an identity of its own."""
 
 from dataclasses import Field, asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar, Generic, Protocol, Self
 
 from typing_extensions import TypeVar
@@ -76,3 +76,19 @@ class Trial(Generic[C]):
     def twin(self) -> "Trial[C]":
         """The BP trial with which this one is compared. A BP trial is its own twin."""
         return replace(self, configuration=self.configuration.twin())
+
+    @property
+    def twin_id(self) -> str:
+        """The id of its twin. Many trials have the same one, so it is computed once for them."""
+        configuration: Any = self.configuration
+        return _trial_id(_twin_of(configuration), self.seed, self.engine_version)
+
+
+@lru_cache(10_000)
+def _twin_of(configuration: Any) -> Any:
+    return configuration.twin()
+
+
+@lru_cache(10_000)
+def _trial_id(configuration: Any, seed: int, engine_version: int) -> str:
+    return Trial(configuration, seed, engine_version).trial_id
