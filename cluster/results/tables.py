@@ -61,6 +61,10 @@ class CollectedTables(Mapping[str, pa.Table]):
     def __len__(self) -> int:
         return len(self._committed.tables) + len(self._computed)
 
+    def is_large(self, name: str) -> bool:
+        """True if the table is a folder of parts."""
+        return len(self._parts(name)) > 1
+
     def write(self, store: Store, keys: SweepKeys) -> None:
         """Writes all tables into the store, and then deletes the files of tables that were smaller
         or larger before."""

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -82,13 +83,16 @@ def _statistics(values: Iterable[float | None]) -> Statistics:
 def divergence_rows(plans: Sequence[Plan], chunks: Iterable[Chunk]) -> Iterator[DivergenceRow]:
     """Makes the rows of the table `divergence`, one for each declared cell of the plans."""
     outcomes = _Outcomes(chunks)
-    declared: dict[Cell, list[Plan]] = defaultdict(list)
+    ids: dict[Any, dict[int, str]] = defaultdict(dict)
+    declared: dict[Cell, dict[int, None]] = defaultdict(dict)
     for plan in plans:
+        for trial in plan.trials:
+            ids[trial.configuration][trial.seed] = trial.trial_id
         for cell in plan.cells:
-            declared[cell].append(plan)
-    for cell, theirs in declared.items():
-        ids = dict.fromkeys(each for plan in theirs for each in plan.trial_ids(cell))
-        yield divergence_row(cell, outcomes.of(list(ids)))
+            declared[cell] |= dict.fromkeys(plan.seeds)
+    for cell, seeds in declared.items():
+        mine = ids[cell.configuration]
+        yield divergence_row(cell, outcomes.of([mine[seed] for seed in seeds]))
 
 
 def measured(epochs: pa.Table) -> pa.Table:

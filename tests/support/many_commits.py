@@ -5,6 +5,7 @@ every cell is exact. The files are written by the project's own writers, but not
 """
 
 import hashlib
+import multiprocessing
 from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import pairwise
@@ -46,6 +47,8 @@ class Unsynced(LocalStore):
         path.write_bytes(data)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
+        if (self.root / key).exists():
+            return False
         self.put(key, data)
         return True
 
@@ -135,19 +138,16 @@ def _template() -> dict[str, pa.Table]:
     }
 
 
-def made_in_two_processes(folder: Path, shards: int) -> Plan:
-    """Commits a whole plan in a directory."""
-    import multiprocessing
-
+def made_in_two_processes(folder: Path, shards: int, committed: int) -> None:
+    """Commits the first shards of a plan in a directory."""
     plan = plan_of_many(shards)
-    halves = [plan.shards[: shards // 2], plan.shards[shards // 2 :]]
     context = multiprocessing.get_context("fork")
     started = [
-        context.Process(target=commit_many, args=(Unsynced(folder), plan, half)) for half in halves
+        context.Process(target=commit_many, args=(Unsynced(folder), plan, half))
+        for half in (plan.shards[: committed // 2], plan.shards[committed // 2 : committed])
     ]
     for process in started:
         process.start()
     for process in started:
         process.join()
         assert process.exitcode == 0
-    return plan

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from pcworker.store.keys import SweepKeys
 
-FEWEST = 100
+FEWEST = 50
 """Fewer commits are not compacted: they are read one by one until there are more, because many
 small compactions would be no better than many small commits."""
 LITTER_AGE = timedelta(days=1)
