@@ -9,7 +9,7 @@ from ray.util.metrics import Counter, Histogram
 
 from pcworker.machine.provenance import node_name
 from pcworker.trials.trial import Trial
-from pcworker.worker import Place, Report, Work, Worker
+from pcworker.worker import Doing, Place, Report, Work, Worker
 
 COMMIT_SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 """The boundaries, in seconds, of the buckets in which commits are counted."""
@@ -38,7 +38,7 @@ class WorkerActor:
         return self._worker.describe()
 
     @ray.method(concurrency_group="control")
-    def progress(self) -> dict[str, float]:
+    def progress(self) -> dict[str, Doing]:
         """See `Worker.progress`. It is answered while shards are trained."""
         return dict(self._worker.progress)
 

@@ -10,8 +10,8 @@ It knows nothing of Ray. `pcworker.actor` makes a Ray actor of it, and
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -79,6 +79,16 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Doing:
+    """What an attempt is doing."""
+
+    share: float = 0.0
+    """The share of the shard's work that is done, from 0 to 1."""
+    storing: bool = False
+    """True while it reads from the store or writes to it."""
+
+
+@dataclass(frozen=True)
 class Place:
     """The place where a worker runs, as whoever starts it knows."""
 
@@ -130,9 +140,8 @@ class Worker:
             node_id=place.node_id,
             numerics=numerics(),
         )
-        self.progress: dict[str, float] = {}
-        """By attempt id, for each attempt that runs or has failed: the share of it that is done,
-        from 0 to 1."""
+        self.progress: dict[str, Doing] = {}
+        """By attempt id, for each attempt that runs or has failed."""
 
     def describe(self) -> tuple[dict[str, Any], str | None]:
         """Says who this worker is: the values of a `cluster.driver.events.WorkerInfo`. The second
@@ -157,33 +166,39 @@ class Worker:
         """
 
         def report(share: float) -> None:
-            self.progress[attempt_id] = share
+            self.progress[attempt_id] = Doing(share)
             meanwhile()
+
+        def save(checkpoint: Checkpoint) -> None:
+            with self._storing(attempt_id):
+                checkpoints.save(checkpoint)
 
         report(0.0)
         maker = result_fingerprint(self._where, trials[0].configuration.sums)
         checkpoints = Checkpoints(self._store, self._keys, shard_id, attempt_id, maker, trials)
         every, epochs = self._work.checkpoint_every, trials[0].configuration.epochs
         keeps = 0 < every < epochs
-        resume = checkpoints.latest() if keeps else None
+        with self._storing(attempt_id):
+            resume = checkpoints.latest() if keeps else None
         result = self._engine.run(
             trials,
             max_width=max_width,
             report=report,
             resume=resume,
             checkpoint_every=every,
-            save=checkpoints.save,
+            save=save,
         )
         trained = time.monotonic()
         device = ", ".join(filter(None, (self._where.device, result.kernel)))
         where = replace(self._where, device=device)
-        outcome = commit_shard(
-            self._store, self._keys, shard_id, attempt_id, result, self._work.tables, where
-        )
-        commit_seconds = time.monotonic() - trained
-        with suppress(StoreError):  # The shard is committed, and the driver tidies up in the end.
-            if keeps:
-                checkpoints.clear()
+        with self._storing(attempt_id):
+            outcome = commit_shard(
+                self._store, self._keys, shard_id, attempt_id, result, self._work.tables, where
+            )
+            commit_seconds = time.monotonic() - trained
+            with suppress(StoreError):  # It is committed, and the driver tidies up in the end.
+                if keeps:
+                    checkpoints.clear()
         del self.progress[attempt_id]
         return Report(
             outcome=outcome,
@@ -192,6 +207,13 @@ class Worker:
             updates=result.updates,
             commit_seconds=commit_seconds,
         )
+
+    @contextmanager
+    def _storing(self, attempt_id: str) -> Iterator[None]:
+        """Says meanwhile that an attempt is at the store."""
+        self.progress[attempt_id] = replace(self.progress[attempt_id], storing=True)
+        yield
+        self.progress[attempt_id] = replace(self.progress[attempt_id], storing=False)
 
     def _require_the_drivers_store(self) -> None:
         """Raises InputError, before an hour of training, if this worker cannot write to the store

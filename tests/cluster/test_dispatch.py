@@ -17,7 +17,17 @@ from typing import Any
 
 import pytest
 from builders import shard_result
-from dispatching import Makes, commit_of, commit_path, dispatched, files, of, small_plan
+from dispatching import (
+    Known,
+    Makes,
+    commit_of,
+    commit_path,
+    dispatched,
+    files,
+    no_watch,
+    of,
+    small_plan,
+)
 from made_up import made_up_digits, work
 
 from cluster.driver.decide import LIMITS, STREAK, Start
@@ -35,7 +45,7 @@ from cluster.driver.events import (
 from cluster.driver.failures import Failure, FailureKind
 from cluster.driver.pools.hands import Hand, Try, vacancies_of
 from cluster.driver.pools.in_process import InProcessPool
-from cluster.driver.pools.pool import Ended, Vacancy
+from cluster.driver.pools.pool import Ended, Progress, Vacancy
 from cluster.sweeps.plan import Plan, Shard, make_plan, store_plan
 from cluster.sweeps.sweep import Cell, declare
 from jobs.mnist_ablation.experiment import ABLATION, ablation_engine
@@ -104,7 +114,7 @@ def test_where_everything_is_committed_nothing_is_started(tmp_path: Path) -> Non
 def test_a_sweep_that_another_driver_has_just_finished_needs_no_worker(tmp_path: Path) -> None:
     pool = pool_of(tmp_path, small_plan("784-16-10"))
     assert pool.start(0) == []
-    assert Dispatcher(pool).run([], lambda shard_id: [shard_id], lambda event: None) == 0
+    assert Dispatcher(pool, no_watch(), lambda event: None).run([], Known()) == 0
     assert pool.workers == []
 
 
@@ -340,8 +350,12 @@ class ScriptedPool:
         self.workers = [replace(w, pid=w.pid + 1) if w in failed else w for w in self.workers]
         return ended
 
-    def shares(self) -> dict[str, float]:
-        return {name: share for name, (_, _, _, share) in self._runs.items()}
+    def progress(self) -> dict[str, Progress]:
+        return {name: Progress(share) for name, (_, _, _, share) in self._runs.items()}
+
+    def give_up(self, attempt_id: str, trouble: str) -> Ended:
+        _, worker, _, share = self._runs.pop(attempt_id)
+        return Ended(attempt_id, worker, Failure("hung", trouble, ""), share)
 
     def avoid(self, suspects: Collection[str]) -> set[str]:
         fresh = {worker.node_id for worker in self.workers} & set(suspects)
@@ -378,8 +392,8 @@ def test_a_cpu_worker_beside_gpu_workers_takes_the_shortest_shards(longest_first
     plan = small_plan(*NETWORKS)
     pool = ScriptedPool(["cpu", "gpu"], lambda node, shard, before: (END, 1.0), slow=["cpu"])
     shards = plan.shards if longest_first else plan.shards[::-1]
-    run = Dispatcher(pool).run
-    assert run(shards, lambda shard: (), lambda event: None, longest_first=longest_first) == 0
+    run = Dispatcher(pool, no_watch(), lambda event: None).run
+    assert run(shards, Known(), longest_first=longest_first) == 0
     given = [int(shard_id.split("-")[0]) for _, shard_id in pool.submitted]
     assert [node for node, _ in pool.submitted] == ["gpu", "cpu"] * 3
     assert given == ([0, 5, 1, 4, 2, 3] if longest_first else [5, 4, 3, 2, 1, 0])
@@ -413,21 +427,20 @@ def test_what_runs_is_told_with_its_share_and_its_host() -> None:
     assert of(Running, events) == [Running(shards, tuple(pool.workers))]
 
 
-def test_a_commit_is_asked_for_before_each_start_and_not_once() -> None:
+def test_what_another_driver_commits_meanwhile_is_left_out() -> None:
     plan = small_plan(*NETWORKS[:3])
     pool = ScriptedPool("a", lambda node, shard, before: (END, 1.0))
     events: list[Event] = []
+    record = Known()
 
-    def another_driver_has(shard_id: str) -> list[str]:
-        """The last n shards, where n is the number that this driver has finished, if the shard is
-        one of them."""
-        done = len(of(Finished, events))
-        there = [shard.shard_id for shard in plan.shards[len(plan.shards) - done :]]
-        return there if shard_id in there else []
+    def tell(event: Event) -> None:
+        """Another driver commits the last two shards while this one trains the first."""
+        events.append(event)
+        record.elsewhere = frozenset(shard.shard_id for shard in plan.shards[1:])
 
-    assert Dispatcher(pool).run(plan.shards, another_driver_has, events.append) == 0
+    assert Dispatcher(pool, no_watch(), tell).run(plan.shards, record) == 0
     outcomes = {event.shard: event.outcome for event in of(Finished, events)}
-    assert list(outcomes.values()) == ["committed", "committed", "elsewhere"]
+    assert list(outcomes.values()) == ["committed", "elsewhere", "elsewhere"]
     assert list(outcomes) == list(plan.shards)
 
 

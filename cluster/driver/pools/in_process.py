@@ -12,8 +12,8 @@ from typing import Any
 from cluster.driver.decide import Start
 from cluster.driver.events import Joined, WorkerInfo
 from cluster.driver.failures import Failure, failure_of
-from cluster.driver.pools.pool import Ended, Vacancy
-from pcworker.worker import Place, Report, Work, Worker
+from cluster.driver.pools.pool import Ended, Progress, Vacancy
+from pcworker.worker import Doing, Place, Report, Work, Worker
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class InProcessPool:
         self._work, self._data = work, data
         self._worker: Worker | None = None
         self._task: _Task | None = None
+        self._answers = 0
 
     @property
     def workers(self) -> list[WorkerInfo]:
@@ -83,11 +84,17 @@ class InProcessPool:
             self._task = None
         return [Ended(task.attempt_id, info, result, _share(worker, task))]
 
-    def shares(self) -> dict[str, float]:
-        """Returns the progress of the shard that is trained."""
+    def progress(self) -> dict[str, Progress]:
+        """Returns the progress of the shard that is trained. The worker itself asks for it, so each
+        time is an answer."""
         if self._worker is None or self._task is None:
             return {}
-        return {self._task.attempt_id: _share(self._worker, self._task)}
+        self._answers += 1
+        share = _share(self._worker, self._task)
+        return {self._task.attempt_id: Progress(share, answers=self._answers)}
+
+    def give_up(self, attempt_id: str, trouble: str) -> None:
+        """Ends nothing: a debugger may have stopped there for hours."""
 
     def avoid(self, suspects: Collection[str]) -> set[str]:
         """Avoids nothing, as there is no other node."""
@@ -103,4 +110,4 @@ def _train(worker: Worker, task: _Task, meanwhile: Callable[[], None]) -> Report
 
 def _share(worker: Worker, task: _Task) -> float:
     """The share of a task that its worker has done."""
-    return worker.progress.get(task.attempt_id, 0.0)
+    return worker.progress.get(task.attempt_id, Doing()).share

@@ -26,7 +26,7 @@ from cluster.driver.decide import Start
 from cluster.driver.events import Joined, Trouble, WorkerInfo
 from cluster.driver.failures import Failure, FailureKind, kind_of
 from cluster.driver.pools.hands import Hand, Try, vacancies_of
-from cluster.driver.pools.pool import POLL_S, Ended, Vacancy
+from cluster.driver.pools.pool import POLL_S, Ended, Progress, Vacancy
 from cluster.nodes.connect import nodes
 from cluster.nodes.errors import cause_of, environment_error
 from cluster.nodes.resources import Resources, require_room, workers_that_fit
@@ -169,18 +169,43 @@ class RayPool:
         meanwhile()
         return events
 
-    def shares(self) -> dict[str, float]:
-        """Asks all workers that are at work, for POLL_S seconds at most."""
-        asked = {hand.actor.progress.remote(): hand for hand in self._hands if hand.runs}
+    def progress(self) -> dict[str, Progress]:
+        """Takes in the answers that have come, and asks each worker that has answered again."""
+        self._hear_answers()
+        for hand in self._hands:
+            if hand.runs and hand.asked is None:
+                hand.asked = hand.actor.progress.remote()
+        return {run.attempt_id: run.progress for _, run in self._runs.values()}
+
+    def _hear_answers(self) -> None:
+        asked = {hand.asked: hand for hand in self._hands if hand.asked is not None}
         ready: list[Any] = []
         if asked:
-            ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=POLL_S)
+            ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=0)
         for ref in ready:
+            hand = asked[ref]
+            hand.asked, told = None, {}
             with suppress(RayError):  # The worker is lost, which its runs will say.
                 told = ray.get(ref)
-                for run in asked[ref].runs:
-                    run.share = told.get(run.attempt_id, run.share)
-        return {run.attempt_id: run.share for _, run in self._runs.values()}
+            for run in hand.runs:
+                doing = told.get(run.attempt_id, run.progress)
+                run.progress = Progress(doing.share, doing.storing, run.progress.answers + 1)
+
+    def give_up(self, attempt_id: str, trouble: str) -> Ended | None:
+        """Kills the worker of an attempt that hangs. What else runs on it is lost."""
+        found = [
+            (ref, *which) for ref, which in self._runs.items() if which[1].attempt_id == attempt_id
+        ]
+        if not found:
+            return None
+        [(ref, hand, run)] = found
+        del self._runs[ref]
+        hand.runs.remove(run)
+        self._dismiss(hand)
+        who = f"worker {hand.info.pid} on {hand.info.hostname}"
+        return Ended(
+            attempt_id, hand.info, Failure("hung", f"{who}: {trouble}", ""), run.progress.share
+        )
 
     def avoid(self, suspects: Collection[str]) -> set[str]:
         """Dismisses the workers on these nodes, where another node has room for a worker."""
@@ -225,7 +250,7 @@ class RayPool:
         lost = isinstance(result, Failure) and result.kind == "lost"
         if lost or (hand.leaving and not hand.runs):
             self._dismiss(hand)
-        return Ended(run.attempt_id, hand.info, result, run.share)
+        return Ended(run.attempt_id, hand.info, result, run.progress.share)
 
     def _settle(self, ref: Any) -> Joined | Trouble:
         """Takes in a worker that has started, or has failed to.

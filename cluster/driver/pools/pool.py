@@ -40,6 +40,18 @@ class Ended:
     """The share from 0 to 1 of the shard's work that was done, as far as the pool knows."""
 
 
+@dataclass(frozen=True)
+class Progress:
+    """What a pool knows of an attempt that runs, by its worker's last answer."""
+
+    share: float = 0.0
+    """The share from 0 to 1 of the shard's work that is done."""
+    storing: bool = False
+    """True if the attempt reads from the store or writes to it."""
+    answers: int = 0
+    """The number of answers that its worker has given."""
+
+
 class Pool(Protocol):
     """The workers of one sweep. A worker has one place for a shard, or several: then it trains as
     many shards at the same time."""
@@ -76,9 +88,16 @@ class Pool(Protocol):
         and its other attempts are lost with it.
         """
 
-    def shares(self) -> Mapping[str, float]:
-        """Returns, by attempt id, the share from 0 to 1 of each running attempt's work that is
-        done. If a worker does not answer, it is the share that it told last."""
+    def progress(self) -> Mapping[str, Progress]:
+        """Returns the progress of each running attempt, by attempt id, and asks the workers for
+        their next answer. It does not wait for the answers."""
+
+    def give_up(self, attempt_id: str, trouble: str) -> Ended | None:
+        """Ends an attempt that hangs, together with its worker, and returns its end; None if it
+        cannot be ended, or has just ended by itself.
+
+        trouble  what is wrong with the attempt, in words
+        """
 
     def avoid(self, suspects: Collection[str]) -> set[str]:
         """Dismisses the workers on these nodes, and starts no more there. Returns the ids of the
