@@ -23,9 +23,9 @@ from pcworker.store.store import Store
 BEAT_S = 1.0
 """The seconds between two looks whether a sign of life is due."""
 OTHERS_EVERY_S = 2.0
-"""The seconds between two looks for what another driver has committed. It is at least OTHERS_TIMES as
-long as the look itself takes."""
+"""The seconds between two looks for what another driver has committed."""
 OTHERS_TIMES = 10.0
+"""The time between two looks is at least so many times the time that a look takes."""
 COMPANY_S = 10.0
 """The seconds between two looks for other drivers."""
 FAREWELL_S = 10.0
