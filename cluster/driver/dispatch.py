@@ -15,11 +15,20 @@ from cluster.driver.decide import (
     next_start,
     suspects,
 )
-from cluster.driver.events import AtWork, Event, Failed, Finished, Running, Trouble, WorkerInfo
+from cluster.driver.events import (
+    AtWork,
+    Event,
+    Failed,
+    Finished,
+    Running,
+    Suspended,
+    Trouble,
+    WorkerInfo,
+)
 from cluster.driver.failures import Failure
 from cluster.driver.pools.pool import POLL_S, Ended, Pool, Vacancy
 from cluster.sweeps.plan import Shard
-from pcworker.worker import Report
+from pcworker.worker import Halted, Report
 
 
 @dataclass
@@ -111,6 +120,9 @@ class Dispatcher:
         attempt = self._running.pop(ended.attempt_id)
         if isinstance(ended.result, Failure):
             return self._failed(attempt, ended, ended.result)
+        if isinstance(ended.result, Halted):
+            # The shard waits again, and nothing speaks against it or against its worker.
+            return [Suspended(attempt.start.shard, ended.worker, ended.result.reached)]
         return self._finished(attempt, ended, ended.result)
 
     def _finished(self, attempt: _RunningAttempt, ended: Ended, report: Report) -> list[Event]:
