@@ -24,6 +24,7 @@ from cluster.driver.events import (
     Finished,
     Joined,
     Running,
+    Suspended,
     Trouble,
     WorkerInfo,
 )
@@ -31,7 +32,7 @@ from cluster.driver.failures import Failure
 from cluster.driver.hangs import Watch
 from cluster.driver.pools.pool import POLL_S, Ended, Pool, Vacancy
 from cluster.sweeps.plan import Shard
-from pcworker.worker import Report
+from pcworker.worker import Halted, Report
 
 
 @dataclass
@@ -146,6 +147,9 @@ class Dispatcher:
         attempt = self._running.pop(ended.attempt_id)
         if isinstance(ended.result, Failure):
             return self._failed(attempt, ended, ended.result)
+        if isinstance(ended.result, Halted):
+            # The shard waits again, and nothing speaks against it or against its worker.
+            return [Suspended(attempt.start.shard, ended.worker, ended.result.reached)]
         return self._finished(attempt, ended, ended.result)
 
     def _finished(self, attempt: _RunningAttempt, ended: Ended, report: Report) -> list[Event]:

@@ -39,6 +39,7 @@ from cluster.driver.events import (
     Finished,
     Joined,
     Running,
+    Suspended,
     Trouble,
     WorkerInfo,
 )
@@ -56,7 +57,7 @@ from pcworker.training.checkpoint import Checkpoint
 from pcworker.training.results import ShardResult
 from pcworker.trials.configuration import configuration
 from pcworker.trials.trial import Trial
-from pcworker.worker import Report
+from pcworker.worker import Halted, Report
 
 
 def pool_of(
@@ -230,6 +231,67 @@ def test_a_failed_attempt_is_continued_from_its_checkpoint_to_the_same_bits(
     assert len(digests) == 1
 
 
+class HaltsItself(InProcessPool):
+    """Its first two workers are halted as soon as they have begun an attempt."""
+
+    waits = 0
+
+    def wait(self, meanwhile: Callable[[], None]) -> list[Ended]:
+        self.waits += 1
+
+        def then() -> None:
+            meanwhile()
+            if self.waits <= 2:
+                self.halt(self.workers)
+
+        return super().wait(then)
+
+
+def test_a_halted_worker_ends_inside_an_epoch_and_the_next_one_goes_on_to_the_same_bits(
+    tmp_path: Path,
+) -> None:
+    """The first look at the weights is after one update, the next one at the epoch's end."""
+    plan = small_plan("784-16-10", epochs=2)
+    [shard] = plan.shards
+    store = LocalStore(tmp_path / "halted")
+    store_plan(store, plan, {})
+    pool = HaltsItself(work(store, plan.name), made_up_digits())
+    quarantined, events = dispatched(pool, plan)
+    assert (quarantined, of(Failed, events)) == (0, [])
+    first, second = of(Suspended, events)
+    assert (first.shard, first.reached, second.reached) == (shard, 1 / 20, 1.0)
+    [finished] = of(Finished, events)
+    assert (finished.outcome, finished.resumed_from) == ("committed", second.reached)
+    run(tmp_path / "undisturbed", plan)
+    digests = {
+        commit_of(tmp_path / name, plan, shard)["result_digest"]
+        for name in ("halted", "undisturbed")
+    }
+    assert len(digests) == 1
+    assert not [name for name in files(tmp_path / "halted") if "checkpoint" in name]
+
+
+def test_an_idle_worker_that_is_halted_is_gone_at_once(
+    tmp_path: Path,
+) -> None:
+    pool = pool_of(tmp_path, small_plan("784-16-10"))
+    [joined] = pool.start(1)
+    pool.halt([replace(joined.worker, pid=-1)])
+    assert pool.workers == [joined.worker]
+    pool.halt(pool.workers)
+    assert pool.workers == []
+
+
+def test_a_worker_whose_engine_keeps_nothing_goes_on_to_its_end(tmp_path: Path) -> None:
+    plan = small_plan("784-16-10")
+    store = LocalStore(tmp_path)
+    store_plan(store, plan, {})
+    pool = HaltsItself(work(store, plan.name, checkpoint_every=0), made_up_digits())
+    _, events = dispatched(pool, plan)
+    assert of(Suspended, events) == of(Failed, events) == []
+    assert len(of(Finished, events)) == 1
+
+
 def test_a_store_in_trouble_is_no_fault_of_the_shard(tmp_path: Path) -> None:
     plan = small_plan("784-16-10")
     troubles = [UnavailableError("it does not answer")] * (LIMITS["error"] + 1)
@@ -312,7 +374,7 @@ class ScriptedPool:
     def __init__(
         self,
         nodes: Sequence[str],
-        script: Callable[[str, Shard, int], tuple[Report | Failure, float]],
+        script: Callable[[str, Shard, int], tuple[Report | Halted | Failure, float]],
         *,
         places: int = 1,
         slow: Collection[str] = (),
@@ -321,7 +383,7 @@ class ScriptedPool:
         self.workers = [WorkerInfo(f"host-{node}", 1, node, "cpu", places) for node in nodes]
         self._slow = slow
         self._script = script
-        self._runs: dict[str, tuple[Start, WorkerInfo, Report | Failure, float]] = {}
+        self._runs: dict[str, tuple[Start, WorkerInfo, Report | Halted | Failure, float]] = {}
         self.submitted: list[tuple[str, str]] = []
         """The node and the shard id of each submission, in order."""
 
@@ -453,6 +515,19 @@ def test_lost_workers_are_forgiven_as_long_as_each_gets_further_than_the_last() 
     quarantined, events = dispatched(ScriptedPool("a", script), plan)
     assert quarantined == 0
     assert len(of(Failed, events)) == times
+
+
+def test_halted_attempts_never_count() -> None:
+    plan, times = small_plan(*NETWORKS[:2]), 3 * LIMITS["lost"]
+
+    def script(node: str, shard: Shard, before: int) -> tuple[Report | Halted, float]:
+        return (Halted(0.5, 1.0), 0.0) if before < times else (END, 1.0)
+
+    pool = ScriptedPool("ab", script)
+    quarantined, events = dispatched(pool, plan)
+    assert (quarantined, of(Failed, events), of(Trouble, events)) == (0, [], [])
+    assert len(of(Suspended, events)) == 2 * times
+    assert len(of(Finished, events)) == 2
 
 
 def test_workers_that_are_lost_at_the_same_place_are_the_shards_fault() -> None:

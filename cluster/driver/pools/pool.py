@@ -11,7 +11,7 @@ from typing import Protocol
 from cluster.driver.decide import Start
 from cluster.driver.events import Joined, Trouble, WorkerInfo
 from cluster.driver.failures import Failure
-from pcworker.worker import Report
+from pcworker.worker import Halted, Report
 
 POLL_S = 0.5
 """The seconds between two looks at what runs."""
@@ -34,8 +34,9 @@ class Ended:
 
     attempt_id: str
     worker: WorkerInfo
-    result: Report | Failure
-    """A report if the attempt ended in a commit, and a failure if it did not."""
+    result: Report | Halted | Failure
+    """A report if the attempt ended in a commit, and a failure if it did not. An attempt that was
+    halted has done neither: it has saved a checkpoint, from which the next one goes on."""
     share: float
     """The share from 0 to 1 of the shard's work that was done, as far as the pool knows."""
 
@@ -97,6 +98,14 @@ class Pool(Protocol):
         cannot be ended, or has just ended by itself.
 
         trouble  what is wrong with the attempt, in words
+        """
+
+    def halt(self, workers: Collection[WorkerInfo]) -> None:
+        """Asks these workers to end their attempts, after the next weight updates and with a
+        checkpoint. It does not wait for them.
+
+        They get no more work. Each is dismissed when its attempts have ended, which `wait` returns,
+        most of them as `Halted`. `resize` starts other workers in their place.
         """
 
     def avoid(self, suspects: Collection[str]) -> set[str]:
