@@ -24,14 +24,13 @@ from typing import Any
 import faults
 import pytest
 import torch
-from dispatching import Known, no_watch
+from dispatching import Known, dispatcher
 from made_up import made_up_digits
 from preflight_lines import says_well
 from ray_clusters import PATIENCE_S, Node, RayCluster, clean_environment, ray_cluster, wait_until
 from seaweed import Seaweed
 from tables import equal_tables, read_tables
 
-from cluster.driver.dispatch import Dispatcher
 from cluster.driver.events import Failed, Finished, Joined, Running, Trouble
 from cluster.nodes.resources import Resources
 from cluster.nodes.shipping import shipped
@@ -517,7 +516,7 @@ def dispatched(
     pool = on_ray.RayPool(told, made_up_digits(), resources)
     for event in pool.start(len(plan.shards)):
         tell(event)
-    return Dispatcher(pool, no_watch(), tell).run(plan.shards, Known()), events
+    return len(dispatcher(pool, tell).run(plan.shards, Known()).quarantined), events
 
 
 def node_ids() -> dict[str, str]:
