@@ -64,7 +64,7 @@ class Dispatcher:
         self._waiting = {shard.shard_id: shard for shard in shards}
         self._longest_first = longest_first
         while True:
-            self._pool.resize(len(self._waiting))
+            self._pool.resize(len(self._waiting.keys() - self._history.quarantined))
             for elsewhere in self._start_idle(committed):
                 tell(elsewhere)
                 self._tell_progress(tell)

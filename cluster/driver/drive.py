@@ -112,7 +112,7 @@ def _dispatch(assignment: Assignment, site: Site, console: Console) -> tuple[Pla
         try:
             for event in pool.start(len(plan.shards) - len(done), heartbeat.beat):
                 hear(event)
-            if assignment.resources.gpus:
+            if assignment.resources.gpus and pool.workers:
                 console.print(f"At work: {in_words(pool.workers)}.", soft_wrap=True)
             others = _others(heartbeat, console)
             left = [shard for shard in plan.shards if shard.shard_id not in done]
