@@ -36,6 +36,13 @@ def test_a_refusal_of_the_autoscaler_is_believed_if_it_lasts() -> None:
         shortage.require_hope(2 * REFUSED_S, last_ready=0.0)
 
 
+def test_a_refusal_is_no_reason_to_give_up_where_others_use_the_room() -> None:
+    shortage = Shortage("1 CPU core(s)")
+    for time in (0.0, REFUSED_S):
+        shortage.see(RoomSeen(time, 4, 3, refused=True))
+    shortage.require_hope(REFUSED_S, last_ready=0.0)
+
+
 def test_workers_that_the_autoscaler_refuses_beside_others_are_told_of_once() -> None:
     shortage = Shortage("1 CPU core(s)")
     seen = [shortage.see(RoomSeen(n * REFUSED_S, 4, 3, refused=True)) for n in range(4)]

@@ -82,16 +82,17 @@ def test_nodes_come_for_a_sweep_and_each_goes_when_no_shard_is_left_for_it(
 THREE = {"CPU": 3.0}
 
 
-def test_what_an_interrupted_driver_has_asked_for_is_asked_for_no_more(
-    cluster: AutoscalingRayCluster, tmp_path: Path
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_what_a_driver_has_asked_for_ends_with_it(
+    cluster: AutoscalingRayCluster, tmp_path: Path, number: signal.Signals
 ) -> None:
     command = arguments(cluster, LocalStore(tmp_path), "--workers", "2", "--cpus-per-worker", "3")
     with faults.running(*command, extra=cluster.environment()) as job:
         job.says("event=waiting")
         assert f"{THREE}: 2+ pending" in demands(cluster)
-        job.process.send_signal(signal.SIGINT)
-        assert job.end().code == 130
-    assert wait_until(lambda: str(THREE) not in demands(cluster), every=1.0)
+        job.process.send_signal(number)
+        assert job.end().code == (130 if number is signal.SIGINT else -number)
+        assert wait_until(lambda: str(THREE) not in demands(cluster), every=1.0)
 
 
 @pytest.mark.long
@@ -101,5 +102,5 @@ def test_a_worker_for_which_no_node_can_be_started_ends_the_sweep_with_advice(
     command = arguments(cluster, LocalStore(tmp_path), "--cpus-per-worker", "2")
     refused = faults.finished(*command, extra=cluster.environment())
     refused.says_one_line(
-        "1 worker(s) of 2 CPU core(s) do not fit", "autoscaler can start no node", "cluster larger"
+        "1 worker(s) of 2 CPU core(s) do not fit", "autoscaler can start no node", "allow the"
     )

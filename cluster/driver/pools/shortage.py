@@ -34,12 +34,14 @@ class Shortage:
         self._each = each
         self.missing = 0
         """The number of workers without room."""
+        self._room = 0
         self._refused_since: float | None = None
         self._told_refusal = False
 
     def see(self, look: RoomSeen) -> Sequence[Waiting | Trouble]:
         """Takes in a look at the cluster. Returns what there is to tell."""
         before, self.missing = self.missing, max(0, look.wanted - look.room)
+        self._room = look.room
         if not (self.missing and look.refused):
             self._refused_since = None
         elif self._refused_since is None:
@@ -58,10 +60,10 @@ class Shortage:
 
         last_ready  the time when there was a worker last, or when the pool was made
         """
-        if self._is_refused(time):
+        if self._is_refused(time) and not self._room:  # Otherwise others use the room, for a while.
             raise InputError(
-                f"{self._refusal}; lower --cpus-per-worker or --gpus-per-worker, or give the "
-                "cluster larger nodes"
+                f"{self._refusal}; lower --cpus-per-worker or --gpus-per-worker, allow the cluster "
+                "larger or more nodes, or wait until other jobs have ended"
             )
         if time - last_ready > STARVED_S:
             raise InputError(
