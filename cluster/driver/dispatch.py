@@ -27,6 +27,7 @@ from cluster.driver.events import (
     Running,
     Suspended,
     Trouble,
+    Waiting,
     WorkerInfo,
 )
 from cluster.driver.failures import Failure
@@ -115,7 +116,7 @@ class Dispatcher:
         while True:
             self._skip(record.elsewhere)
             if self._stopped is None:
-                self._pool.resize(len(self._waiting))
+                self._pool.resize(len(self._waiting.keys() - self._history.quarantined))
                 self._start_idle()
             if self._is_over():
                 return self._ending()
@@ -178,7 +179,7 @@ class Dispatcher:
             self._pool.submit(vacancy.worker, attempt_id, start)
             self._running[attempt_id] = _RunningAttempt(start, vacancy.worker)
 
-    def _take_in(self, event: Ended | Joined | Trouble) -> None:
+    def _take_in(self, event: Ended | Joined | Waiting | Trouble) -> None:
         for told in self._ended(event) if isinstance(event, Ended) else [event]:
             self._tell(told)
 

@@ -105,7 +105,7 @@ def _dispatch(assignment: Assignment, site: Site, console: Console) -> tuple[Pla
 
         for event in pool.start(len(plan.shards) - len(done), relay):
             hear(event)
-        if assignment.resources.gpus:
+        if assignment.resources.gpus and pool.workers:
             console.print(f"At work: {in_words(pool.workers)}.", soft_wrap=True)
         others = _others(clerk.heartbeat, console)
         left = [shard for shard in plan.shards if shard.shard_id not in done]

@@ -387,6 +387,8 @@ class ScriptedPool:
         self._runs: dict[str, tuple[Start, WorkerInfo, Report | Halted | Failure, float]] = {}
         self.submitted: list[tuple[str, str]] = []
         """The node and the shard id of each submission, in order."""
+        self.asked: list[int] = []
+        """The number of shards of each call of `resize`, in order."""
 
     @property
     def vacancies(self) -> list[Vacancy]:
@@ -396,7 +398,7 @@ class ScriptedPool:
         return [*map(Joined, self.workers)]
 
     def resize(self, shards: int) -> None:
-        pass
+        self.asked.append(shards)
 
     def submit(self, worker: WorkerInfo, attempt_id: str, start: Start) -> None:
         assert self._hand(worker).vacant
@@ -571,6 +573,18 @@ def test_workers_that_are_lost_at_the_same_place_are_the_shards_fault() -> None:
     assert quarantined == 1
     assert len(of(Failed, events)) == LIMITS["lost"]
     assert [event.quarantined for event in of(Failed, events)][-2:] == [False, True]
+
+
+def test_no_worker_is_asked_for_on_behalf_of_shards_that_are_quarantined() -> None:
+    plan = small_plan(*NETWORKS[:2])
+    poisoned = plan.shards[0].shard_id
+
+    def script(node: str, shard: Shard, before: int) -> tuple[Report | Failure, float]:
+        return (failure("error"), 0.5) if shard.shard_id == poisoned else (END, 1.0)
+
+    pool = ScriptedPool("a", script)
+    assert dispatched(pool, plan)[0] == 1
+    assert pool.asked == [2, 2, 1, 1, 0]
 
 
 def test_a_node_that_fails_everything_is_named_and_gets_no_more_work() -> None:

@@ -106,6 +106,7 @@ BAD: list[tuple[Found, str, str, tuple[str, ...]]] = [
     (store(overwrites="ignored; another"), "conditional writes", "FAIL", ("another",)),
     (store(free_bytes=GB), "store's space", "FAIL", ("1 GB free", "1.02 GB", "--store")),
     (replace(WELL, no_data="x is missing"), "data", "FAIL", ("x is missing",)),
+    (ray(lack="room for 1 of 2"), "nodes", "warn", ("room for 1 of 2", "that join later")),
     (node(lacks_images=True), "data", "FAIL", ("MNIST is not on b", "every node")),
     (store(ahead_s=12.0), "clocks", "warn", ("server is 12 s ahead of", "NTP")),
     (node(ahead_s=-300.0), "clocks", "FAIL", ("b is 300 s behind", "NTP")),

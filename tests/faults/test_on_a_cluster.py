@@ -411,8 +411,9 @@ def test_the_one_gpu_of_a_mixed_cluster_is_shared_and_never_replaced_by_a_cpu(
     assert len({pid for _, pid in workers}) == 2
     assert set(digests(tmp_path / "two").values()) < set(digests(local).values())
 
-    refused = driver(cluster, checkout, tmp_path, *ONE_SHARD, *HALVES, "--workers", "3")
-    refused.refused("3 worker(s)", "0.5 GPU(s) do not fit", "1 GPU(s) on 4 node(s)")
+    two = ("--gpus-per-worker", "2", "--device", "cpu")
+    refused = driver(cluster, checkout, tmp_path, *ONE_SHARD, *two)
+    refused.refused("1 worker(s)", "2 GPU(s) do not fit", "1 GPU(s) on 4 node(s)")
 
     if not torch.cuda.is_available():  # else the GPU would work
         gpu = ("--sums", "library", "--gpus-per-worker", "1")

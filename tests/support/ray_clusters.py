@@ -74,13 +74,16 @@ class RayCluster:
 
     def start(self) -> None:
         """Starts the head, without CPUs and GPUs."""
+        self._start_head()
+
+    def _start_head(self, *options: str, extra: Mapping[str, str] | None = None) -> None:
         host, gcs = self.address.split(":")
         _, dashboard = self.dashboard.rsplit(":", 1)
         [client] = free_ports(1)
         self._head = self._started(
             host, "--head", "--port", gcs, "--dashboard-host", self.dashboard_host,
             "--dashboard-port", dashboard, "--ray-client-server-port", str(client),
-            "--num-cpus", "0", "--num-gpus", "0",
+            "--num-cpus", "0", "--num-gpus", "0", *options, extra=extra,
         )  # fmt: skip
 
     def add(self, cpus: int = 1, gpus: int = 0, extra: Mapping[str, str] | None = None) -> Node:

@@ -1,6 +1,6 @@
 """Keeps the books of a pool: which worker has which attempts, and where there is a free place."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,3 +49,12 @@ def vacancies_of(hands: Iterable[Hand]) -> list[Vacancy]:
     vacant = [hand for hand in hands if hand.vacant]
     vacant.sort(key=lambda hand: (hand.slow, len(hand.runs)))
     return [Vacancy(hand.info, not hand.runs, hand.slow) for hand in vacant]
+
+
+def to_end(hands: Collection[Hand], to_start: int) -> list[Hand]:
+    """Returns the idle workers that are too many for so many shards that are still to be started.
+    Those on nodes where no other worker is busy come first, so that nodes get free."""
+    busy = {hand.info.node_id for hand in hands if hand.runs}
+    idle = [hand for hand in hands if not hand.runs]
+    idle.sort(key=lambda hand: hand.info.node_id not in busy)
+    return idle[max(0, to_start) :]
