@@ -31,8 +31,8 @@ class Hand:
     """True for a CPU worker beside GPU workers."""
     runs: list[Try] = field(default_factory=list)
     leaving: bool = False
-    """True if an attempt has failed here, so that the worker gets no more work: whatever went wrong
-    may have left its process in a bad state."""
+    """True if the worker gets no more work, because it was halted, or because an attempt has failed
+    here: whatever went wrong may have left its process in a bad state."""
 
     @property
     def vacant(self) -> bool:
