@@ -168,7 +168,7 @@ _RUN = [
 ]  # fmt: skip
 checkpoint_option = click.option(
     "--checkpoint-every", type=click.IntRange(0), default=1, show_default=True,
-    help="Epochs between two checkpoints of a shard; 0: no checkpoints.",
+    help="Epochs between two checkpoints of a shard, in long epochs a minute; 0: no checkpoints.",
 )  # fmt: skip
 
 

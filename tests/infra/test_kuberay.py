@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import click
 import jsonschema
 import kubernetes_validate
 import pytest
@@ -92,9 +93,9 @@ def test_manifests_are_what_the_schemas_allow(overlay: str) -> None:
 
 
 def test_each_overlay_deploys_what_it_is_for() -> None:
-    access = {"ServiceAccount", "NetworkPolicy"}
-    assert set(rendered("cluster")) == access | {"RayCluster"}
-    assert set(rendered("job")) == access | {"RayJob"}
+    around = {"ServiceAccount", "NetworkPolicy", "PodDisruptionBudget"}
+    assert set(rendered("cluster")) == around | {"RayCluster"}
+    assert set(rendered("job")) == around | {"RayJob"}
     assert cluster_of(rendered("job")) == cluster_of(rendered("cluster"))
 
 
@@ -112,6 +113,11 @@ def _head(objects: dict[str, Any]) -> dict[str, Any]:
 
 def _ray(objects: dict[str, Any]) -> dict[str, Any]:
     return _head(objects)["template"]["spec"]["containers"][0]
+
+
+def _drained(objects: dict[str, Any]) -> dict[str, Any]:
+    """The hooks of a worker's container."""
+    return [*pods(objects)][1]["spec"]["containers"][0]["lifecycle"]
 
 
 def _unknown_mode(objects: dict[str, Any]) -> None:
@@ -133,6 +139,8 @@ def _replicas_as_text(objects: dict[str, Any]) -> None:
         _misspell(lambda o: _ray(o)["securityContext"], "allowPrivilegeEscalation"),
         _misspell(lambda o: _ray(o)["resources"], "limits"),
         _misspell(lambda o: o["NetworkPolicy"]["spec"], "podSelector"),
+        _misspell(lambda o: o["PodDisruptionBudget"]["spec"], "minAvailable"),
+        _misspell(_drained, "preStop"),
         _misspell(lambda o: o["ServiceAccount"], "automountServiceAccountToken"),
         _unknown_mode,
         _replicas_as_text,
@@ -259,6 +267,31 @@ def test_the_head_stays_and_workers_may_be_spot(overlay: str) -> None:
         assert expression["values"] == ["spot", "on-demand"]
         resources = worker["spec"]["containers"][0]["resources"]
         assert resources["requests"] == resources["limits"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_workers_are_drained_before_they_end_and_the_head_is_not_evicted(overlay: str) -> None:
+    """The hook's command is parsed by Ray's own parser. The time that it gives must be left when
+    it has run, before Kubernetes kills the pod."""
+    from ray.scripts.scripts import cli
+
+    head, *workers = pods(rendered(overlay))
+    for worker in workers:
+        [container] = worker["spec"]["containers"]
+        ray, *words = container["lifecycle"]["preStop"]["exec"]["command"]
+        name, command, rest = cli.resolve_command(click.Context(cli), words)
+        assert (ray, name) == ("ray", "drain-node") and command is not None
+        given = command.make_context("drain-node", rest).params
+        assert given["reason"] == "DRAIN_NODE_REASON_PREEMPTION"
+        slack = (
+            worker["spec"]["terminationGracePeriodSeconds"] - given["deadline_remaining_seconds"]
+        )
+        assert slack >= 30
+    budget = rendered(overlay)["PodDisruptionBudget"]["spec"]
+    chosen = budget["selector"]["matchLabels"]
+    assert budget["minAvailable"] == 1
+    # KubeRay itself gives the second label to the head
+    assert chosen == {**head["metadata"]["labels"], "ray.io/node-type": "head"}
 
 
 def test_the_network_policy_is_of_all_pods_of_ray_and_opens_the_dashboard_alone() -> None:

@@ -114,6 +114,20 @@ class RayCluster:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
 
+    def drain(self, node_id: str, seconds: int) -> None:
+        """Tells Ray that the node of this id will be taken away in so many seconds. It does not
+        take it away: Ray ends the node by itself when nothing runs there any more."""
+        command = [
+            *(sys.executable, "-m", "ray.scripts.scripts", "drain-node"),
+            *("--address", self.address, "--node-id", node_id),
+            *("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "a test"),
+            *("--deadline-remaining-seconds", str(seconds)),
+        ]
+        subprocess.run(
+            command, env=self.environment(), cwd=self.folder, stdin=subprocess.DEVNULL,
+            capture_output=True, check=True, timeout=PATIENCE_S,
+        )  # fmt: skip
+
     def kill(self, node: Node) -> None:
         """Kills every process of the node at once, as if its machine were switched off."""
         self.nodes.remove(node)

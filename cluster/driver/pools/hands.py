@@ -33,8 +33,8 @@ class Hand:
     asked: Any = None
     """The reference to its next answer. None: it has not been asked since its last answer."""
     leaving: bool = False
-    """True if an attempt has failed here, so that the worker gets no more work: whatever went wrong
-    may have left its process in a bad state."""
+    """True if the worker gets no more work, because it was halted, or because an attempt has failed
+    here: whatever went wrong may have left its process in a bad state."""
 
     @property
     def vacant(self) -> bool:

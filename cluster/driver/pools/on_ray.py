@@ -277,14 +277,15 @@ class RayPool:
         self._draining = frozenset(seconds_left)
         troubles = []
         for node_id, seconds in seconds_left.items():
-            there = [h.info for h in self._hands if h.info.node_id == node_id and not h.leaving]
-            self.halt(there)
-            if there:
+            there = [hand for hand in self._hands if hand.info.node_id == node_id]
+            fresh = [hand.info.hostname for hand in there if not hand.leaving]
+            self.halt([hand.info for hand in there])
+            if fresh:
                 left = "" if math.isinf(seconds) else f", {max(0.0, seconds):.0f} s left"
                 troubles.append(
                     Trouble(
-                        f"node {node_id[:8]} ({there[0].hostname}) is being drained{left}: its "
-                        "shards go elsewhere, each with a checkpoint"
+                        f"node {node_id[:8]} ({fresh[0]}) is being drained{left}: its shards go "
+                        "elsewhere, each with a checkpoint"
                     )
                 )
         return troubles
