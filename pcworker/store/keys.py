@@ -52,7 +52,7 @@ _PARTS = {
     "table": "[a-z0-9_]+",
     "file": "[^/]+",
     "driver": "[0-9a-f]+",
-    "epoch": "[0-9]{1,10}",
+    "epoch": "[0-9]{1,10}(?:-[0-9]{1,10})?",
     "part": "[0-9]{4,10}",
     "compaction": "[0-9]{14}-[0-9a-f]{8}",
 }
@@ -74,6 +74,7 @@ class Key:
     file: str = ""
     driver: str = ""
     epoch: str = ""
+    """The finished epochs, and after a hyphen the updates of the next one, if there are any."""
     part: str = ""
     compaction: str = ""
 
@@ -154,9 +155,10 @@ class SweepKeys:
         """The prefix of everything that the attempts of a shard have written."""
         return f"{self.shards}{shard_id}/attempts/"
 
-    def checkpoint(self, shard_id: str, attempt_id: str, epoch: int) -> str:
-        """The state of an attempt after `epoch`."""
-        return self._key("checkpoint", shard=shard_id, attempt=attempt_id, epoch=str(epoch))
+    def checkpoint(self, shard_id: str, attempt_id: str, epoch: int, done: int = 0) -> str:
+        """The state of an attempt after `epoch` and the first `done` updates of the next one."""
+        at = f"{epoch}-{done}" if done else str(epoch)
+        return self._key("checkpoint", shard=shard_id, attempt=attempt_id, epoch=at)
 
     def failure(self, shard_id: str, attempt_id: str) -> str:
         return self._key("failure", shard=shard_id, attempt=attempt_id)

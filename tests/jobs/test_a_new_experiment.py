@@ -232,9 +232,13 @@ def options(store: Path, **changes: Any) -> RunOptions:
         address=None,
         resources=Resources(workers=None, cpus=1, gpus=0, device="auto"),
         checkpoint_every=0,
+        hang_minutes=10.0,
         plan_only=False,
         no_preflight=False,
         price_per_gpu_hour=None,
+        price_per_core_hour=None,
+        max_hours=None,
+        max_cost=None,
         local_debug=True,
         same_everywhere=False,
     )

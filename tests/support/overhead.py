@@ -19,15 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from builders import shard_result
+from dispatching import Known, dispatcher
 
-from cluster.driver.dispatch import Dispatcher
 from cluster.driver.events import Event, Finished
 from cluster.nodes.resources import Resources, ray_environment
 from cluster.sweeps.plan import Plan, make_plan, store_plan
 from cluster.sweeps.sweep import Cell, declare
 from jobs.mnist_ablation.experiment import ABLATION
-from pcworker.store.commit import read_commit
-from pcworker.store.keys import SweepKeys
 from pcworker.store.local import LocalStore
 from pcworker.store.store import Store
 from pcworker.store.tables import SHARD_TABLES
@@ -95,7 +93,6 @@ def measured(on_ray: Any, store: Store, shards: int) -> Overhead:
 
     plan, early = plan_of(shards), min(EARLY, shards // 2)
     store_plan(store, plan, {})
-    keys = SweepKeys(plan.name)
     work = Work(
         sweep=plan.name, store=store, device="cpu", cpus=1, make_engine=MakesUp, tables=SHARD_TABLES
     )
@@ -111,11 +108,7 @@ def measured(on_ray: Any, store: Store, shards: int) -> Overhead:
             if len(clocks) - 1 in (early, shards):
                 memory.append(resident_bytes())
 
-    def committed(shard_id: str) -> set[str]:
-        return set() if read_commit(store, keys, shard_id) is None else {shard_id}
-
-    quarantined = Dispatcher(pool).run(plan.shards, committed, tell)
-    assert quarantined == 0
+    assert not dispatcher(pool, tell).run(plan.shards, Known()).quarantined
     (walls, cpus) = zip(*clocks, strict=True)
     return Overhead(shards, _steps(walls), _steps(cpus), memory[1], memory[2])
 
