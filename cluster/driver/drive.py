@@ -22,7 +22,8 @@ from cluster.driver.site import Listener, Site
 from cluster.nodes.resources import Resources
 from cluster.preflight.before import require_ready
 from cluster.results.reading import done_shards, with_commit
-from cluster.sweeps.plan import Plan, Shard, store_plan
+from cluster.sweeps.plan import Plan, Shard
+from cluster.sweeps.stored import store_plan
 from pcworker.machine.provenance import command_line, provenance
 from pcworker.plain import as_json
 from pcworker.store.commit import read_commit
@@ -84,11 +85,10 @@ def _dispatch(assignment: Assignment, site: Site, console: Console) -> tuple[Pla
     pool = site.pool(work, assignment.data)
     plan = store_plan(store, assignment.plan, as_json(provenance(work.command)))
     done = done_shards(store, plan)
-    costs = {s.shard_id: plan.experiment.seconds(s.trials) for s in plan.shards}
     listeners: list[Listener] = []
     if site.metrics is not None:
         listeners.append(site.metrics(plan.name, len(plan.shards), len(done)))
-    with SweepProgress(console, costs, done, debug=site.for_debugging) as progress:
+    with SweepProgress(console, plan.seconds, done, debug=site.for_debugging) as progress:
         listeners.append(progress)
         heartbeat = Heartbeat(
             assignment.opened, plan.name, lambda text: progress.hear(Trouble(text))

@@ -19,7 +19,8 @@ from cluster.results.reading import (
     read_committed,
     read_failures,
 )
-from cluster.sweeps.plan import Plan, read_plan
+from cluster.sweeps.plan import Plan
+from cluster.sweeps.stored import read_plan
 from pcworker.errors import InputError
 from pcworker.machine.provenance import command_line, provenance
 from pcworker.store.commit import Commit

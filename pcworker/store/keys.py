@@ -3,6 +3,7 @@
 A sweep is the folder `sweeps/<sweep>`, with these objects:
 
 plan.json
+plan-<columns>.parquet
 drivers/<driver>.json
 shards/<shard>/attempts/<attempt>/<table>.parquet
 shards/<shard>/attempts/<attempt>/attempt.json
@@ -24,8 +25,9 @@ SCHEMA_VERSION = 1
 """The version of everything that is stored. A plan or a commit of another version is refused."""
 
 KeyKind = Literal[
-    "table", "report", "failure", "commit", "data", "attempt", "checkpoint", "driver", "plan"
-]
+    "table", "report", "failure", "commit", "data", "attempt", "checkpoint", "driver", "columns",
+    "plan",
+]  # fmt: skip
 
 _ATTEMPT = "shards/<shard>/attempts/<attempt>/"
 _TEMPLATES: dict[KeyKind, str] = {
@@ -37,6 +39,7 @@ _TEMPLATES: dict[KeyKind, str] = {
     "attempt": _ATTEMPT + "attempt.json",
     "checkpoint": _ATTEMPT + "checkpoint-<epoch>.npz",
     "driver": "drivers/<driver>.json",
+    "columns": "plan-<columns>.parquet",
     "plan": "plan.json",
 }
 _PARTS = {
@@ -46,9 +49,9 @@ _PARTS = {
     "file": "[^/]+",
     "driver": "[0-9a-f]+",
     "epoch": "[0-9]{1,10}",
+    "columns": "[0-9a-f]{16}",
 }
-"""The patterns of a key's parts. They fit our own keys and few others, because a file that somebody
-else has put into a sweep's folder must be neither read nor deleted."""
+"""The patterns of a key's parts. They fit few files of other people, which must be left alone."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 LONGEST_FOLDER = 255
 """The longest name of a folder on common file systems, in bytes."""
@@ -65,6 +68,7 @@ class Key:
     file: str = ""
     driver: str = ""
     epoch: str = ""
+    columns: str = ""
 
 
 class SweepKeys:
@@ -115,6 +119,10 @@ class SweepKeys:
     def shards(self) -> str:
         """The prefix of everything that shards have written."""
         return f"{self.folder}shards/"
+
+    def columns(self, start: str) -> str:
+        """The file with the shards of the plan. Its sha256 starts with these 16 hex digits."""
+        return self._key("columns", columns=start)
 
     def driver(self, driver: str) -> str:
         return self._key("driver", driver=driver)

@@ -17,7 +17,8 @@ from cluster.deletion import WATCH_S, at_work, delete, doomed, in_stages
 from cluster.driver.heartbeat import EVERY_S, Heartbeat
 from cluster.results.collect import write_tables
 from cluster.results.reading import read_commits
-from cluster.sweeps.plan import Plan, read_plan
+from cluster.sweeps.plan import Plan
+from cluster.sweeps.stored import read_plan
 from jobs.delete import command
 from jobs.experiments import EXPERIMENTS
 from pcworker.errors import InputError

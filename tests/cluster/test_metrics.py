@@ -19,7 +19,8 @@ from typing import Any
 from cluster.driver.dispatch import Dispatcher
 from cluster.driver.events import Failed, Finished
 from cluster.nodes.resources import Resources, ray_environment
-from cluster.sweeps.plan import make_plan, store_plan
+from cluster.sweeps.plan import make_plan
+from cluster.sweeps.stored import store_plan
 from cluster.sweeps.sweep import Cell, declare
 from jobs.mnist_ablation.experiment import ABLATION
 from pcworker.store.local import LocalStore

@@ -34,7 +34,8 @@ from cluster.driver.dispatch import Dispatcher
 from cluster.driver.events import Failed, Finished, Joined, Running, Trouble
 from cluster.nodes.resources import Resources
 from cluster.nodes.shipping import shipped
-from cluster.sweeps.plan import Plan, make_plan, store_plan
+from cluster.sweeps.plan import Plan, make_plan
+from cluster.sweeps.stored import store_plan
 from jobs.mnist_ablation.experiment import ABLATION, ablation_engine
 from jobs.mnist_ablation.sweep import mnist_ablation
 from pcworker.machine.provenance import code_sha256
