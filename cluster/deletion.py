@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from cluster.driver.heartbeat import WATCH_S, Driver, driver_of, read_signs
+from cluster.driver.record.signs import WATCH_S, Driver, driver_of, read_signs
 from cluster.experiment import Experiment, Experiments
 from cluster.results.reading import read_all
 from cluster.sweeps.stored import first_command, read_outline

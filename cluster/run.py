@@ -1,5 +1,6 @@
 """Runs a declared sweep: first every check, then the work, then the tables and the report."""
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -43,6 +44,8 @@ class RunOptions:
     """The Ray cluster. None: RAY_ADDRESS, or else a local Ray."""
     resources: Resources
     checkpoint_every: int
+    hang_minutes: float
+    """The minutes without progress after which an attempt is taken to hang."""
     plan_only: bool
     no_preflight: bool
     price_per_gpu_hour: float | None
@@ -53,6 +56,10 @@ class RunOptions:
     """True: torch's own sums have the same bits on all x86 processors with AVX2."""
 
     def __post_init__(self) -> None:
+        if not 0 < self.hang_minutes < math.inf:
+            raise InputError(
+                f"--hang-minutes {self.hang_minutes:g}: give a finite number greater than 0"
+            )
         if self.price_per_gpu_hour is not None and not self.plan_only:
             raise InputError(
                 "--price-per-gpu-hour is for the estimate of --plan; give both, or none"
@@ -133,6 +140,7 @@ def _run(
         data=data,
         resources=options.resources,
         checkpoint_every=options.checkpoint_every,
+        hang_minutes=options.hang_minutes,
         preflight=not options.no_preflight,
         expected=str(expected),
         environment=_environment(plan.experiment, options),

@@ -15,6 +15,7 @@ import click
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
+from cluster.driver.hangs import HANG_MINUTES
 from cluster.nodes.resources import Resources
 from cluster.run import RunOptions
 from pcworker.equations.rules import RULES
@@ -128,6 +129,11 @@ _RUN = [
     *_STORE,
     click.option("--sweep", help="Name of the sweep.  [default: made from the set of trials]"),
     *_WHERE,
+    click.option(
+        "--hang-minutes", type=float, default=HANG_MINUTES, show_default=True,
+        help="A worker whose shard makes no progress for so long (or for 3 times the shard's "
+        "estimated time), or that answers nothing for half as long, is replaced.",
+    ),
     click.option(
         "--no-preflight", is_flag=True,
         help="Start without first making the checks of python -m jobs.preflight.",

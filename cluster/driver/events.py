@@ -39,8 +39,9 @@ class Finished:
     """A `CommitOutcome`, or "elsewhere" if a worker of another driver has committed the shard."""
     wall_seconds: float = 0.0
     worker: WorkerInfo | None = None
-    resumed_from: int = 0
-    """The epoch of the checkpoint that the attempt began with. 0 means from the start."""
+    resumed_from: float = 0.0
+    """How far the checkpoint was, in epochs, that the attempt began with. 0 means from the
+    start."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,16 @@ class Failed:
     quarantined: bool
     """True if the shard is not tried again in this submission."""
     worker: WorkerInfo
+
+
+@dataclass(frozen=True)
+class Suspended:
+    """An attempt of a shard was halted with a checkpoint. The shard waits for its next attempt."""
+
+    shard: Shard
+    worker: WorkerInfo
+    reached: float
+    """How far the checkpoint is, in epochs."""
 
 
 @dataclass(frozen=True)
@@ -85,4 +96,4 @@ class Running:
     """All workers that are ready, busy or idle."""
 
 
-Event = Joined | Finished | Failed | Trouble | Running
+Event = Joined | Finished | Failed | Suspended | Trouble | Running

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from cluster.driver.events import Event, Failed, Finished, Joined, Running, Trouble
+from cluster.driver.events import Event, Failed, Finished, Joined, Running, Suspended, Trouble
 from pcworker.text import printable
 
 LOG_EVERY_S = 60.0
@@ -84,6 +84,10 @@ class SweepProgress:
             )
             if self._debug:
                 self._console.print(event.traceback, soft_wrap=True)
+        elif isinstance(event, Suspended):
+            shard, host, reached = event.shard.shard_id, event.worker.hostname, event.reached
+            text = f"shard {shard} was halted on {host} after {_epochs(reached)} epochs"
+            self._show(text, "halted", shard=shard, worker=host, reached=_epochs(reached))
         elif isinstance(event, Joined):
             worker = event.worker
             self._show(
@@ -115,7 +119,7 @@ class SweepProgress:
                 shard=shard_id,
                 seconds=round(event.wall_seconds, 1),
                 worker=event.worker.hostname if event.worker else None,
-                resumed_from=event.resumed_from or None,
+                resumed_from=_epochs(event.resumed_from) if event.resumed_from else None,
                 done=f"{len(self._done)}/{len(self._costs)}",
                 failures=self._failures,
             )
@@ -152,6 +156,10 @@ class SweepProgress:
 
     def _description(self) -> str:
         return f"{len(self._done)}/{len(self._costs)} shard(s), {self._failures} failure(s)"
+
+
+def _epochs(reached: float) -> str:
+    return f"{reached:.4g}"
 
 
 def _quoted(value: object) -> str:

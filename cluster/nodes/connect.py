@@ -1,16 +1,19 @@
 """Connects a driver to a Ray cluster, and says what the cluster has."""
 
+import math
 import os
 import re
 import signal
 import socket
 import threading
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray._private import state
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray.exceptions import RayError
 
@@ -76,6 +79,14 @@ def nodes(but: Collection[str] = ()) -> list[Mapping[str, float]]:
     """
     living = (node for node in ray.nodes() if node["Alive"])
     return [node["Resources"] for node in living if node["NodeID"] not in but]
+
+
+def draining() -> dict[str, float]:
+    """Returns the living nodes that are to be taken away soon, by id: the seconds that are left. It
+    is infinity where nobody has set a deadline."""
+    deadlines = state.state.get_draining_nodes().items()
+    now = time.time()
+    return {node: at / 1000 - now if at else math.inf for node, at in deadlines}
 
 
 def _sources() -> dict[str, Any]:

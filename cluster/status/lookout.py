@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Generic, TypeVar
 
-from cluster.driver.heartbeat import WATCH_S, Signs
+from cluster.driver.record.signs import WATCH_S, Signs
 from cluster.results.reading import (
     list_failures,
     read_all,

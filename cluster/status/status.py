@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from cluster.driver.heartbeat import Driver
+from cluster.driver.record.signs import Driver
 from cluster.sweeps.plan import Plan
 from pcworker.store.commit import Commit
 from pcworker.store.tables import FailureRow
@@ -122,9 +122,8 @@ class Status:
 
     @property
     def over(self) -> bool:
-        """True if there is nothing left to wait for."""
-        waiting = self.count("missing") + self.count("running")
-        return self.done or not (waiting or self.drivers.alive)
+        """True if there is nothing left to wait for: all is done, or no driver is alive."""
+        return self.done or not self.drivers.alive
 
 
 def status_of(plan: Plan, found: StoredSweep, now: float) -> Status:

@@ -49,6 +49,10 @@ class Noise:
         """`widths` are those of the hidden layers, n_l for l = l_max - 1 .. 1."""
         self._source, self._widths = Stream(seed, "noise", epoch), widths
 
+    def skip(self, samples: int) -> None:
+        """Goes on as if the normals of so many samples had been drawn."""
+        self._source.skip(samples * sum(self._widths))
+
     def draw(self, updates: int, batch: int) -> list[Tensor]:
         """The normals of the next updates: float64 [updates, batch, n_l] for each hidden layer, in
         the order of `widths`."""

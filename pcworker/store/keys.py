@@ -48,10 +48,11 @@ _PARTS = {
     "table": "[a-z0-9_]+",
     "file": "[^/]+",
     "driver": "[0-9a-f]+",
-    "epoch": "[0-9]{1,10}",
+    "epoch": "[0-9]{1,10}(?:-[0-9]{1,10})?",
     "columns": "[0-9a-f]{16}",
 }
-"""The patterns of a key's parts. They fit few files of other people, which must be left alone."""
+"""The patterns of a key's parts. They fit our own keys and few others, because a file that somebody
+else has put into a sweep's folder must be neither read nor deleted."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 LONGEST_FOLDER = 255
 """The longest name of a folder on common file systems, in bytes."""
@@ -68,6 +69,7 @@ class Key:
     file: str = ""
     driver: str = ""
     epoch: str = ""
+    """The finished epochs, and after a hyphen the updates of the next one, if there are any."""
     columns: str = ""
 
 
@@ -141,9 +143,10 @@ class SweepKeys:
         """The prefix of everything that the attempts of a shard have written."""
         return f"{self.shards}{shard_id}/attempts/"
 
-    def checkpoint(self, shard_id: str, attempt_id: str, epoch: int) -> str:
-        """The state of an attempt after `epoch`."""
-        return self._key("checkpoint", shard=shard_id, attempt=attempt_id, epoch=str(epoch))
+    def checkpoint(self, shard_id: str, attempt_id: str, epoch: int, done: int = 0) -> str:
+        """The state of an attempt after `epoch` and the first `done` updates of the next one."""
+        at = f"{epoch}-{done}" if done else str(epoch)
+        return self._key("checkpoint", shard=shard_id, attempt=attempt_id, epoch=at)
 
     def failure(self, shard_id: str, attempt_id: str) -> str:
         return self._key("failure", shard=shard_id, attempt=attempt_id)
@@ -163,7 +166,7 @@ class SweepKeys:
         return None
 
     def _key(self, kind: KeyKind, **parts: str) -> str:
-        return self.folder + re.sub("<([a-z]+)>", lambda m: parts[m[1]], _TEMPLATES[kind])
+        return self.folder + _FORMATS[kind].format(**parts)
 
 
 def is_part(kind: str, text: str) -> bool:
@@ -176,6 +179,7 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(re.sub("<([a-z]+)>", part, template.replace(".", r"\.")))
 
 
+_FORMATS = {kind: re.sub("<([a-z]+)>", r"{\1}", text) for kind, text in _TEMPLATES.items()}
 _PATTERNS = {kind: _pattern(template) for kind, template in _TEMPLATES.items()}
 
 

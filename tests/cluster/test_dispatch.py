@@ -17,7 +17,18 @@ from typing import Any
 
 import pytest
 from builders import shard_result
-from dispatching import Makes, commit_of, commit_path, dispatched, of, only_a_plan, small_plan
+from dispatching import (
+    Known,
+    Makes,
+    commit_of,
+    commit_path,
+    dispatched,
+    files,
+    no_watch,
+    of,
+    only_a_plan,
+    small_plan,
+)
 from made_up import made_up_digits, work
 
 from cluster.driver.decide import LIMITS, STREAK, Start
@@ -29,13 +40,14 @@ from cluster.driver.events import (
     Finished,
     Joined,
     Running,
+    Suspended,
     Trouble,
     WorkerInfo,
 )
 from cluster.driver.failures import Failure, FailureKind
 from cluster.driver.pools.hands import Hand, Try, vacancies_of
 from cluster.driver.pools.in_process import InProcessPool
-from cluster.driver.pools.pool import Ended, Vacancy
+from cluster.driver.pools.pool import Ended, Progress, Vacancy
 from cluster.sweeps.plan import Plan, Shard, make_plan
 from cluster.sweeps.stored import store_plan
 from cluster.sweeps.sweep import Cell, declare
@@ -47,7 +59,7 @@ from pcworker.training.checkpoint import Checkpoint
 from pcworker.training.results import ShardResult
 from pcworker.trials.configuration import configuration
 from pcworker.trials.trial import Trial
-from pcworker.worker import Report
+from pcworker.worker import Halted, Report
 
 
 def pool_of(
@@ -105,7 +117,7 @@ def test_where_everything_is_committed_nothing_is_started(tmp_path: Path) -> Non
 def test_a_sweep_that_another_driver_has_just_finished_needs_no_worker(tmp_path: Path) -> None:
     pool = pool_of(tmp_path, small_plan("784-16-10"))
     assert pool.start(0) == []
-    assert Dispatcher(pool).run([], lambda shard_id: [shard_id], lambda event: None) == 0
+    assert Dispatcher(pool, no_watch(), lambda event: None).run([], Known()) == 0
     assert pool.workers == []
 
 
@@ -221,6 +233,67 @@ def test_a_failed_attempt_is_continued_from_its_checkpoint_to_the_same_bits(
     assert len(digests) == 1
 
 
+class HaltsItself(InProcessPool):
+    """Its first two workers are halted as soon as they have begun an attempt."""
+
+    waits = 0
+
+    def wait(self, meanwhile: Callable[[], None]) -> list[Ended]:
+        self.waits += 1
+
+        def then() -> None:
+            meanwhile()
+            if self.waits <= 2:
+                self.halt(self.workers)
+
+        return super().wait(then)
+
+
+def test_a_halted_worker_ends_inside_an_epoch_and_the_next_one_goes_on_to_the_same_bits(
+    tmp_path: Path,
+) -> None:
+    """The first look at the weights is after one update, the next one at the epoch's end."""
+    plan = small_plan("784-16-10", epochs=2)
+    [shard] = plan.shards
+    store = LocalStore(tmp_path / "halted")
+    store_plan(store, plan, {})
+    pool = HaltsItself(work(store, plan.name), made_up_digits())
+    quarantined, events = dispatched(pool, plan)
+    assert (quarantined, of(Failed, events)) == (0, [])
+    first, second = of(Suspended, events)
+    assert (first.shard, first.reached, second.reached) == (shard, 1 / 20, 1.0)
+    [finished] = of(Finished, events)
+    assert (finished.outcome, finished.resumed_from) == ("committed", second.reached)
+    run(tmp_path / "undisturbed", plan)
+    digests = {
+        commit_of(tmp_path / name, plan, shard)["result_digest"]
+        for name in ("halted", "undisturbed")
+    }
+    assert len(digests) == 1
+    assert not [name for name in files(tmp_path / "halted") if "checkpoint" in name]
+
+
+def test_an_idle_worker_that_is_halted_is_gone_at_once(
+    tmp_path: Path,
+) -> None:
+    pool = pool_of(tmp_path, small_plan("784-16-10"))
+    [joined] = pool.start(1)
+    pool.halt([replace(joined.worker, pid=-1)])
+    assert pool.workers == [joined.worker]
+    pool.halt(pool.workers)
+    assert pool.workers == []
+
+
+def test_a_worker_whose_engine_keeps_nothing_goes_on_to_its_end(tmp_path: Path) -> None:
+    plan = small_plan("784-16-10")
+    store = LocalStore(tmp_path)
+    store_plan(store, plan, {})
+    pool = HaltsItself(work(store, plan.name, checkpoint_every=0), made_up_digits())
+    _, events = dispatched(pool, plan)
+    assert of(Suspended, events) == of(Failed, events) == []
+    assert len(of(Finished, events)) == 1
+
+
 def test_a_store_in_trouble_is_no_fault_of_the_shard(tmp_path: Path) -> None:
     plan = small_plan("784-16-10")
     troubles = [UnavailableError("it does not answer")] * (LIMITS["error"] + 1)
@@ -303,7 +376,7 @@ class ScriptedPool:
     def __init__(
         self,
         nodes: Sequence[str],
-        script: Callable[[str, Shard, int], tuple[Report | Failure, float]],
+        script: Callable[[str, Shard, int], tuple[Report | Halted | Failure, float]],
         *,
         places: int = 1,
         slow: Collection[str] = (),
@@ -312,7 +385,7 @@ class ScriptedPool:
         self.workers = [WorkerInfo(f"host-{node}", 1, node, "cpu", places) for node in nodes]
         self._slow = slow
         self._script = script
-        self._runs: dict[str, tuple[Start, WorkerInfo, Report | Failure, float]] = {}
+        self._runs: dict[str, tuple[Start, WorkerInfo, Report | Halted | Failure, float]] = {}
         self.submitted: list[tuple[str, str]] = []
         """The node and the shard id of each submission, in order."""
 
@@ -341,8 +414,12 @@ class ScriptedPool:
         self.workers = [replace(w, pid=w.pid + 1) if w in failed else w for w in self.workers]
         return ended
 
-    def shares(self) -> dict[str, float]:
-        return {name: share for name, (_, _, _, share) in self._runs.items()}
+    def progress(self) -> dict[str, Progress]:
+        return {name: Progress(share) for name, (_, _, _, share) in self._runs.items()}
+
+    def give_up(self, attempt_id: str, trouble: str) -> Ended:
+        _, worker, _, share = self._runs.pop(attempt_id)
+        return Ended(attempt_id, worker, Failure("hung", trouble, ""), share)
 
     def avoid(self, suspects: Collection[str]) -> set[str]:
         fresh = {worker.node_id for worker in self.workers} & set(suspects)
@@ -379,8 +456,8 @@ def test_a_cpu_worker_beside_gpu_workers_takes_the_shortest_shards(longest_first
     plan = small_plan(*NETWORKS)
     pool = ScriptedPool(["cpu", "gpu"], lambda node, shard, before: (END, 1.0), slow=["cpu"])
     shards = plan.shards if longest_first else plan.shards[::-1]
-    run = Dispatcher(pool).run
-    assert run(shards, lambda shard: (), lambda event: None, longest_first=longest_first) == 0
+    run = Dispatcher(pool, no_watch(), lambda event: None).run
+    assert run(shards, Known(), longest_first=longest_first) == 0
     given = [int(shard_id.split("-")[0]) for _, shard_id in pool.submitted]
     assert [node for node, _ in pool.submitted] == ["gpu", "cpu"] * 3
     assert given == ([0, 5, 1, 4, 2, 3] if longest_first else [5, 4, 3, 2, 1, 0])
@@ -414,21 +491,20 @@ def test_what_runs_is_told_with_its_share_and_its_host() -> None:
     assert of(Running, events) == [Running(shards, tuple(pool.workers))]
 
 
-def test_a_commit_is_asked_for_before_each_start_and_not_once() -> None:
+def test_what_another_driver_commits_meanwhile_is_left_out() -> None:
     plan = small_plan(*NETWORKS[:3])
     pool = ScriptedPool("a", lambda node, shard, before: (END, 1.0))
     events: list[Event] = []
+    record = Known()
 
-    def another_driver_has(shard_id: str) -> list[str]:
-        """The last n shards, where n is the number that this driver has finished, if the shard is
-        one of them."""
-        done = len(of(Finished, events))
-        there = [shard.shard_id for shard in plan.shards[len(plan.shards) - done :]]
-        return there if shard_id in there else []
+    def tell(event: Event) -> None:
+        """Another driver commits the last two shards while this one trains the first."""
+        events.append(event)
+        record.elsewhere = frozenset(shard.shard_id for shard in plan.shards[1:])
 
-    assert Dispatcher(pool).run(plan.shards, another_driver_has, events.append) == 0
+    assert Dispatcher(pool, no_watch(), tell).run(plan.shards, record) == 0
     outcomes = {event.shard: event.outcome for event in of(Finished, events)}
-    assert list(outcomes.values()) == ["committed", "committed", "elsewhere"]
+    assert list(outcomes.values()) == ["committed", "elsewhere", "elsewhere"]
     assert list(outcomes) == list(plan.shards)
 
 
@@ -441,6 +517,19 @@ def test_lost_workers_are_forgiven_as_long_as_each_gets_further_than_the_last() 
     quarantined, events = dispatched(ScriptedPool("a", script), plan)
     assert quarantined == 0
     assert len(of(Failed, events)) == times
+
+
+def test_halted_attempts_never_count() -> None:
+    plan, times = small_plan(*NETWORKS[:2]), 3 * LIMITS["lost"]
+
+    def script(node: str, shard: Shard, before: int) -> tuple[Report | Halted, float]:
+        return (Halted(0.5, 1.0), 0.0) if before < times else (END, 1.0)
+
+    pool = ScriptedPool("ab", script)
+    quarantined, events = dispatched(pool, plan)
+    assert (quarantined, of(Failed, events), of(Trouble, events)) == (0, [], [])
+    assert len(of(Suspended, events)) == 2 * times
+    assert len(of(Finished, events)) == 2
 
 
 def test_workers_that_are_lost_at_the_same_place_are_the_shards_fault() -> None:

@@ -6,7 +6,16 @@ import re
 from builders import tiny
 from rich.console import Console
 
-from cluster.driver.events import AtWork, Failed, Finished, Joined, Running, Trouble, WorkerInfo
+from cluster.driver.events import (
+    AtWork,
+    Failed,
+    Finished,
+    Joined,
+    Running,
+    Suspended,
+    Trouble,
+    WorkerInfo,
+)
 from cluster.driver.progress import SweepProgress
 from cluster.sweeps.plan import Shard
 from pcworker.trials.trial import Trial
@@ -31,10 +40,12 @@ def fields(line: str) -> dict[str, str]:
 
 
 def test_every_event_is_a_line_of_fields() -> None:
-    joined, failed, done, trouble = lines(
+    joined, failed, halted, done, again, trouble = lines(
         Joined(WORKER),
         Failed(A, "x", "error", "ValueError: a = b", "Traceback", False, WORKER),
-        Finished(A, "committed", 1.26, WORKER, 3),
+        Suspended(A, WORKER, 1 + 2 / 3),
+        Finished(A, "committed", 1.26, WORKER, 3.0),
+        Finished(A, "committed", 1.26, WORKER, 1 + 2 / 3),
         Trouble("beware"),
     )
     assert fields(joined) == {
@@ -51,6 +62,13 @@ def test_every_event_is_a_line_of_fields() -> None:
         "worker": "host",
         "quarantined": "False",
     }
+    assert fields(halted) == {
+        "event": "halted",
+        "shard": "a",
+        "worker": "host",
+        "reached": "1.667",
+    }
+    assert fields(again)["resumed_from"] == "1.667"
     assert fields(done) == {
         "event": "committed",
         "shard": "a",

@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cluster.driver.events import AtWork, Running, WorkerInfo
-from cluster.driver.heartbeat import Heartbeat
+from cluster.driver.record.heartbeat import Heartbeat
 from cluster.results.publish import require_complete
 from cluster.status.lookout import Lookout
 from cluster.status.view import StatusView
@@ -81,7 +81,8 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     commit(store, plan, shard, attempt="second", result=made_up(shard.trials))
     heartbeat = Heartbeat(store, "a")
     at_work = Running({shard.shard_id: AtWork(0.5, "h")}, (WorkerInfo("h", 1, "n", "cpu"),))
-    heartbeat.beat(at_work)
+    heartbeat.tell(at_work)
+    heartbeat.beat()
     [sign] = store.list(KEYS.drivers)
     records = {
         "sign": sign,

@@ -24,6 +24,7 @@ from typing import Any
 import faults
 import pytest
 import torch
+from dispatching import Known, no_watch
 from made_up import made_up_digits
 from preflight_lines import says_well
 from ray_clusters import PATIENCE_S, Node, RayCluster, clean_environment, ray_cluster, wait_until
@@ -40,7 +41,7 @@ from jobs.mnist_ablation.experiment import ABLATION, ablation_engine
 from jobs.mnist_ablation.sweep import mnist_ablation
 from pcworker.machine.provenance import code_sha256
 from pcworker.store.local import LocalStore
-from pcworker.store.s3 import S3Store
+from pcworker.store.s3.s3 import S3Store
 from pcworker.store.tables import SHARD_TABLES, result_digest
 from pcworker.training.engine import Engine
 from pcworker.worker import Work
@@ -517,7 +518,7 @@ def dispatched(
     pool = on_ray.RayPool(told, made_up_digits(), resources)
     for event in pool.start(len(plan.shards)):
         tell(event)
-    return Dispatcher(pool).run(plan.shards, lambda shard: (), tell), events
+    return Dispatcher(pool, no_watch(), tell).run(plan.shards, Known()), events
 
 
 def node_ids() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """A small sweep that goes through the dispatcher, on any pool, and what it leaves in its store."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from builders import shard_result
 
 from cluster.driver.dispatch import Dispatcher
 from cluster.driver.drive import Assignment
-from cluster.driver.events import Event
+from cluster.driver.events import Event, Trouble
+from cluster.driver.hangs import HANG_MINUTES, Watch
 from cluster.driver.pools.pool import Pool
 from cluster.nodes.resources import Resources
 from cluster.sweeps.plan import Plan, Shard, make_plan
@@ -65,10 +66,26 @@ def assignment(
         data=None,
         resources=resources,
         checkpoint_every=1,
+        hang_minutes=HANG_MINUTES,
         preflight=False,
         expected="a moment",
         environment={},
     )
+
+
+def no_watch() -> Watch:
+    """A watch with the usual patience, which no test exhausts."""
+    return Watch({}, HANG_MINUTES * 60)
+
+
+class Known:
+    """What the dispatcher is told of the store, where nothing changes."""
+
+    def __init__(self, elsewhere: Collection[str] = ()) -> None:
+        self.elsewhere, self.store_answers = elsewhere, True
+
+    def told(self) -> list[Trouble]:
+        return []
 
 
 def dispatched(
@@ -91,8 +108,7 @@ def dispatched(
 
     for event in pool.start(len(plan.shards) - len(done)):
         tell(event)
-    committed = lambda shard_id: done if shard_id in done else ()  # noqa: E731
-    return Dispatcher(pool).run(plan.shards, committed, tell), events
+    return Dispatcher(pool, no_watch(), tell).run(plan.shards, Known(done)), events
 
 
 def of(kind: type, events: list[Any]) -> list[Any]:

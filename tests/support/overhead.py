@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from builders import shard_result
+from dispatching import Known, no_watch
 
 from cluster.driver.dispatch import Dispatcher
 from cluster.driver.events import Event, Finished
@@ -27,8 +28,6 @@ from cluster.sweeps.plan import Plan, make_plan
 from cluster.sweeps.stored import store_plan
 from cluster.sweeps.sweep import Cell, declare
 from jobs.mnist_ablation.experiment import ABLATION
-from pcworker.store.commit import read_commit
-from pcworker.store.keys import SweepKeys
 from pcworker.store.local import LocalStore
 from pcworker.store.store import Store
 from pcworker.store.tables import SHARD_TABLES
@@ -96,7 +95,6 @@ def measured(on_ray: Any, store: Store, shards: int) -> Overhead:
 
     plan, early = plan_of(shards), min(EARLY, shards // 2)
     store_plan(store, plan, {})
-    keys = SweepKeys(plan.name)
     work = Work(
         sweep=plan.name, store=store, device="cpu", cpus=1, make_engine=MakesUp, tables=SHARD_TABLES
     )
@@ -112,10 +110,7 @@ def measured(on_ray: Any, store: Store, shards: int) -> Overhead:
             if len(clocks) - 1 in (early, shards):
                 memory.append(resident_bytes())
 
-    def committed(shard_id: str) -> set[str]:
-        return set() if read_commit(store, keys, shard_id) is None else {shard_id}
-
-    quarantined = Dispatcher(pool).run(plan.shards, committed, tell)
+    quarantined = Dispatcher(pool, no_watch(), tell).run(plan.shards, Known())
     assert quarantined == 0
     (walls, cpus) = zip(*clocks, strict=True)
     return Overhead(shards, _steps(walls), _steps(cpus), memory[1], memory[2])

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.driver.events import WorkerInfo
-from cluster.driver.pools.pool import Vacancy
+from cluster.driver.pools.pool import Progress, Vacancy
 
 
 @dataclass
@@ -15,8 +15,8 @@ class Try:
     attempt_id: str
     alone: bool
     """True if nothing else may run beside it on its worker."""
-    share: float = 0.0
-    """The share of it that was done when its worker answered last."""
+    progress: Progress = field(default_factory=Progress)
+    """What its worker said of it when it answered last."""
 
 
 @dataclass(eq=False)
@@ -30,6 +30,8 @@ class Hand:
     slow: bool = False
     """True for a CPU worker beside GPU workers."""
     runs: list[Try] = field(default_factory=list)
+    asked: Any = None
+    """The reference to its next answer. None: it has not been asked since its last answer."""
     leaving: bool = False
     """True if an attempt has failed here, so that the worker gets no more work: whatever went wrong
     may have left its process in a bad state."""

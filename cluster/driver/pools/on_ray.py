@@ -26,14 +26,14 @@ from cluster.driver.decide import Start
 from cluster.driver.events import Joined, Trouble, WorkerInfo
 from cluster.driver.failures import Failure, FailureKind, kind_of
 from cluster.driver.pools.hands import Hand, Try, vacancies_of
-from cluster.driver.pools.pool import POLL_S, Ended, Vacancy
-from cluster.nodes.connect import nodes
+from cluster.driver.pools.pool import POLL_S, Ended, Progress, Vacancy
+from cluster.nodes.connect import draining, nodes
 from cluster.nodes.errors import cause_of, environment_error
 from cluster.nodes.resources import Resources, require_room, workers_that_fit
 from pcworker.actor import WorkerActor
 from pcworker.errors import InputError
 from pcworker.machine.places import MOST_PLACES
-from pcworker.worker import Report, Work
+from pcworker.worker import Halted, Report, Work
 
 START_TIMEOUT_S = 120.0
 """The longest time from the start of a sweep to its first worker."""
@@ -87,6 +87,10 @@ class RayPool:
         self._runs: dict[Any, tuple[Hand, Try]] = {}
         """By the reference to the attempt's report."""
         self._avoided = frozenset[str]()
+        self._draining = frozenset[str]()
+        """The nodes that were to be taken away soon, at the last look."""
+        self._asked = -math.inf
+        """The time, on the monotonic clock, when Ray was asked for them."""
         self._failed_starts, self._failed_since_look = 0, False
         self._looked = -math.inf
         self._last_ready = time.monotonic()
@@ -138,7 +142,7 @@ class RayPool:
             return
         self._looked, self._failed_since_look = time.monotonic(), False
         for kind in self._kinds:
-            fit = workers_that_fit(nodes(self._avoided), kind.needs)
+            fit = workers_that_fit(nodes(self._avoided | self._draining), kind.needs)
             wanted = min(kind.needs.workers or max(1, fit), shards)
             present = sum(hand.slow == kind.slow for hand in self._hands)
             present += sum(starting.kind is kind for starting in self._starting.values())
@@ -167,25 +171,60 @@ class RayPool:
         ready, _ = ray.wait(refs, timeout=POLL_S) if refs else ([], [])
         events = [self._ended(ref) if ref in self._runs else self._settle(ref) for ref in ready]
         meanwhile()
-        return events
+        return [*events, *self._leave_draining_nodes()]
 
-    def shares(self) -> dict[str, float]:
-        """Asks all workers that are at work, for POLL_S seconds at most."""
-        asked = {hand.actor.progress.remote(): hand for hand in self._hands if hand.runs}
+    def progress(self) -> dict[str, Progress]:
+        """Takes in the answers that have come, and asks each worker that has answered again."""
+        self._hear_answers()
+        for hand in self._hands:
+            if hand.runs and hand.asked is None:
+                hand.asked = hand.actor.progress.remote()
+        return {run.attempt_id: run.progress for _, run in self._runs.values()}
+
+    def _hear_answers(self) -> None:
+        asked = {hand.asked: hand for hand in self._hands if hand.asked is not None}
         ready: list[Any] = []
         if asked:
-            ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=POLL_S)
+            ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=0)
         for ref in ready:
+            hand = asked[ref]
+            hand.asked, told = None, {}
             with suppress(RayError):  # The worker is lost, which its runs will say.
                 told = ray.get(ref)
-                for run in asked[ref].runs:
-                    run.share = told.get(run.attempt_id, run.share)
-        return {run.attempt_id: run.share for _, run in self._runs.values()}
+            for run in hand.runs:
+                doing = told.get(run.attempt_id, run.progress)
+                run.progress = Progress(doing.share, doing.storing, run.progress.answers + 1)
+
+    def give_up(self, attempt_id: str, trouble: str) -> Ended | None:
+        """Kills the worker of an attempt that hangs. What else runs on it is lost."""
+        found = [
+            (ref, *which) for ref, which in self._runs.items() if which[1].attempt_id == attempt_id
+        ]
+        if not found:
+            return None
+        [(ref, hand, run)] = found
+        del self._runs[ref]
+        hand.runs.remove(run)
+        self._dismiss(hand)
+        who = f"worker {hand.info.pid} on {hand.info.hostname}"
+        return Ended(
+            attempt_id, hand.info, Failure("hung", f"{who}: {trouble}", ""), run.progress.share
+        )
+
+    def halt(self, workers: Collection[WorkerInfo]) -> None:
+        """See `cluster.driver.pools.pool.Pool.halt`. A worker without an attempt ends at once."""
+        for hand in [hand for hand in self._hands if hand.info in workers]:
+            hand.leaving = True
+            if hand.runs:
+                hand.actor.halt.remote()
+            else:
+                self._dismiss(hand)
 
     def avoid(self, suspects: Collection[str]) -> set[str]:
         """Dismisses the workers on these nodes, where another node has room for a worker."""
         fresh = set(suspects) - self._avoided
-        if not fresh or not workers_that_fit(nodes(self._avoided | fresh), self._needs):
+        others = nodes(self._avoided | self._draining | fresh)
+        if not fresh or not workers_that_fit(others, self._needs):
             return set()
         self._avoided |= fresh
         for starting in self._starting.values():  # One of them might be starting there.
@@ -194,6 +233,27 @@ class RayPool:
         for hand in [hand for hand in self._hands if hand.info.node_id in fresh]:
             self._dismiss(hand)
         return fresh
+
+    def _leave_draining_nodes(self) -> list[Trouble]:
+        """Halts the workers on nodes that are to be taken away soon. It looks for such nodes every
+        LOOK_S seconds, and Ray itself starts no more workers there."""
+        if time.monotonic() - self._asked < LOOK_S:
+            return []
+        self._asked, seconds_left = time.monotonic(), draining()
+        self._draining = frozenset(seconds_left)
+        troubles = []
+        for node_id, seconds in seconds_left.items():
+            there = [h.info for h in self._hands if h.info.node_id == node_id and not h.leaving]
+            self.halt(there)
+            if there:
+                left = "" if math.isinf(seconds) else f", {max(0.0, seconds):.0f} s left"
+                troubles.append(
+                    Trouble(
+                        f"node {node_id[:8]} ({there[0].hostname}) is being drained{left}: its "
+                        "shards go elsewhere, each with a checkpoint"
+                    )
+                )
+        return troubles
 
     def _has_main(self) -> bool:
         """True if a worker is ready that is not a CPU worker beside GPU workers."""
@@ -214,7 +274,7 @@ class RayPool:
         """Takes in an attempt that has ended, with a report or with an exception."""
         hand, run = self._runs.pop(ref)
         hand.runs.remove(run)
-        result: Report | Failure
+        result: Report | Halted | Failure
         try:
             result = ray.get(ref)
         except RayError as error:
@@ -225,7 +285,7 @@ class RayPool:
         lost = isinstance(result, Failure) and result.kind == "lost"
         if lost or (hand.leaving and not hand.runs):
             self._dismiss(hand)
-        return Ended(run.attempt_id, hand.info, result, run.share)
+        return Ended(run.attempt_id, hand.info, result, run.progress.share)
 
     def _settle(self, ref: Any) -> Joined | Trouble:
         """Takes in a worker that has started, or has failed to.
