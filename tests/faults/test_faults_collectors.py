@@ -13,7 +13,8 @@ from rich.console import Console
 from tables import RESULTS
 
 from cluster.results.publish import publish
-from cluster.sweeps.plan import Plan, read_plan, store_plan
+from cluster.sweeps.plan import Plan
+from cluster.sweeps.stored import read_plan, store_plan
 from jobs.experiments import EXPERIMENTS
 from pcworker.store.local import LocalStore
 from pcworker.store.parquet import from_parquet
