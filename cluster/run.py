@@ -22,8 +22,9 @@ from cluster.nodes.resources import Resources, ray_environment
 from cluster.results.publish import print_next, publish
 from cluster.results.reading import read_commits
 from cluster.sweeps.estimate import Estimate
-from cluster.sweeps.plan import Plan, Shard, adopt_plan, make_plan, store_plan
+from cluster.sweeps.plan import Plan, Shard, make_plan
 from cluster.sweeps.preview import cost_line, expected_time, print_plan
+from cluster.sweeps.stored import adopt_plan, store_plan
 from cluster.sweeps.sweep import Sweep
 from pcworker.errors import InputError
 from pcworker.machine.processor import SAME_EVERYWHERE
@@ -126,7 +127,7 @@ def run_sweep(
     _require_alike(plan, options.resources)
     opened.check()
     store = PatientStore(opened, lambda message: console.print(message, style="yellow"))
-    done = read_commits(store, plan)
+    done = set(read_commits(store, plan))  # the commits themselves would take much memory
     left = [shard for shard in plan.shards if shard.shard_id not in done]
     if options.plan_only:
         _preview(plan, left, options, console)

@@ -127,4 +127,4 @@ def test_only_the_actor_and_those_who_speak_to_a_cluster_know_ray() -> None:
 
 
 def test_only_the_s3_store_knows_boto3() -> None:
-    assert importers("boto3") == {"pcworker/store/s3.py"}
+    assert importers("boto3") == {"pcworker/store/s3/s3.py"}

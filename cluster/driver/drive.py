@@ -25,7 +25,8 @@ from cluster.nodes.prices import Prices
 from cluster.nodes.resources import Resources
 from cluster.preflight.before import require_ready
 from cluster.results.reading import done_shards, with_commit
-from cluster.sweeps.plan import Plan, Shard, store_plan
+from cluster.sweeps.plan import Plan, Shard
+from cluster.sweeps.stored import store_plan
 from pcworker.machine.provenance import command_line, provenance
 from pcworker.plain import as_json
 from pcworker.store.store import Store
@@ -85,12 +86,11 @@ def _dispatch(assignment: Assignment, site: Site, console: Console) -> tuple[Pla
     pool = site.pool(work, assignment.data)
     plan = store_plan(store, assignment.plan, as_json(provenance(work.command)))
     done = done_shards(store, plan)
-    costs = {s.shard_id: plan.experiment.seconds(s.trials) for s in plan.shards}
     listeners: list[Listener] = []
     if site.metrics is not None:
         listeners.append(site.metrics(plan.name, len(plan.shards), len(done)))
     with (
-        SweepProgress(console, costs, done, debug=site.for_debugging) as progress,
+        SweepProgress(console, plan.seconds, done, debug=site.for_debugging) as progress,
         Clerk(assignment.opened, store, plan) as clerk,
     ):
         listeners += [progress, clerk]
@@ -114,7 +114,7 @@ def _dispatch(assignment: Assignment, site: Site, console: Console) -> tuple[Pla
             f"shard(s), {len(done)} committed already, in {store.url}",
             soft_wrap=True,
         )
-        watch = Watch(costs, assignment.hang_minutes * 60)
+        watch = Watch(plan.seconds, assignment.hang_minutes * 60)
         ledger = Ledger(assignment.budget, assignment.prices, assignment.resources, started)
         dispatcher = Dispatcher(pool, watch, ledger, hear)
         return plan, dispatcher.run(left[::-1] if others else left, clerk, longest_first=not others)

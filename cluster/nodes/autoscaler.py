@@ -1,7 +1,7 @@
 """Asks Ray about its autoscaler, which starts nodes for workers that have no room.
 
-Ray has no public call for this. Only Ray's second autoscaler says what it cannot do. `ray up` and
-KubeRay start it unless they are told otherwise.
+Ray has no public call for this. Only Ray's second autoscaler says what it cannot do. `ray up`
+starts it by default, and the files for KubeRay ask for it.
 """
 
 from typing import Any

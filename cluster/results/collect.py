@@ -17,7 +17,8 @@ from cluster.results.committed import Committed, read_committed
 from cluster.results.duplicates import leave_out_duplicates
 from cluster.results.reading import Unread, list_failures, read_failures
 from cluster.results.tables import CollectedTables
-from cluster.sweeps.plan import Plan, read_plan
+from cluster.sweeps.plan import Plan
+from cluster.sweeps.stored import read_plan
 from pcworker.errors import InputError
 from pcworker.machine.provenance import command_line, provenance
 from pcworker.store.keys import SweepKeys

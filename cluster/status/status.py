@@ -207,7 +207,7 @@ def _eta_seconds(
 ) -> float | None:
     """Seconds until the living workers have done every running and missing shard. It is never less
     than the longest of these shards takes. None without workers, or if nothing is left to do."""
-    costs = {s.shard_id: plan.experiment.seconds(s.trials) for s in plan.shards}
+    costs = plan.seconds
     shares = {shard: at.share for driver in alive for shard, at in driver.running.items()}
     left = [
         cost * (1 - shares.get(shard_id, 0.0))

@@ -3,6 +3,7 @@
 A sweep is the folder `sweeps/<sweep>`, with these objects:
 
 plan.json
+plan-<columns>.parquet
 drivers/<driver>.json
 shards/<shard>/attempts/<attempt>/<table>.parquet
 shards/<shard>/attempts/<attempt>/attempt.json
@@ -28,7 +29,7 @@ SCHEMA_VERSION = 1
 
 KeyKind = Literal[
     "table", "part", "report", "compaction", "compacted", "failure", "commit", "data", "attempt",
-    "checkpoint", "driver", "plan",
+    "checkpoint", "driver", "columns", "plan",
 ]  # fmt: skip
 
 _ATTEMPT = "shards/<shard>/attempts/<attempt>/"
@@ -44,6 +45,7 @@ _TEMPLATES: dict[KeyKind, str] = {
     "attempt": _ATTEMPT + "attempt.json",
     "checkpoint": _ATTEMPT + "checkpoint-<epoch>.npz",
     "driver": "drivers/<driver>.json",
+    "columns": "plan-<columns>.parquet",
     "plan": "plan.json",
 }
 _PARTS = {
@@ -55,6 +57,7 @@ _PARTS = {
     "epoch": "[0-9]{1,10}(?:-[0-9]{1,10})?",
     "part": "[0-9]{4,10}",
     "compaction": "[0-9]{14}-[0-9a-f]{8}",
+    "columns": "[0-9a-f]{16}",
 }
 """The patterns of a key's parts. They fit our own keys and few others, because a file that somebody
 else has put into a sweep's folder must be neither read nor deleted."""
@@ -77,6 +80,7 @@ class Key:
     """The finished epochs, and after a hyphen the updates of the next one, if there are any."""
     part: str = ""
     compaction: str = ""
+    columns: str = ""
 
 
 class SweepKeys:
@@ -138,6 +142,10 @@ class SweepKeys:
         """The prefix of all tables."""
         return f"{self.folder}tables/"
 
+    def columns(self, start: str) -> str:
+        """The file with the shards of the plan. Its sha256 starts with these 16 hex digits."""
+        return self._key("columns", columns=start)
+
     def driver(self, driver: str) -> str:
         return self._key("driver", driver=driver)
 
@@ -190,7 +198,7 @@ class SweepKeys:
         return None
 
     def _key(self, kind: KeyKind, **parts: str) -> str:
-        return self.folder + re.sub("<([a-z]+)>", lambda m: parts[m[1]], _TEMPLATES[kind])
+        return self.folder + _FORMATS[kind].format(**parts)
 
 
 def is_part(kind: str, text: str) -> bool:
@@ -203,6 +211,7 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(re.sub("<([a-z]+)>", part, template.replace(".", r"\.")))
 
 
+_FORMATS = {kind: re.sub("<([a-z]+)>", r"{\1}", text) for kind, text in _TEMPLATES.items()}
 _PATTERNS = {kind: _pattern(template) for kind, template in _TEMPLATES.items()}
 
 

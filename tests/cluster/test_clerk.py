@@ -16,7 +16,7 @@ from cluster.driver.record.clerk import Clerk
 from cluster.driver.record.heartbeat import Heartbeat
 from cluster.driver.record.signs import read_drivers
 from cluster.results.reading import list_failures, read_failures
-from cluster.sweeps.plan import store_plan
+from cluster.sweeps.stored import store_plan
 from pcworker.errors import StoreError
 from pcworker.store.local import LocalStore
 

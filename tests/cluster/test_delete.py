@@ -18,7 +18,8 @@ from cluster.driver.record.heartbeat import Heartbeat
 from cluster.driver.record.signs import EVERY_S
 from cluster.results.collect import write_tables
 from cluster.results.reading import read_commits
-from cluster.sweeps.plan import Plan, read_plan
+from cluster.sweeps.plan import Plan
+from cluster.sweeps.stored import read_plan
 from jobs.delete import command
 from jobs.experiments import EXPERIMENTS
 from pcworker.errors import InputError

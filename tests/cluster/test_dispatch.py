@@ -26,6 +26,7 @@ from dispatching import (
     dispatcher,
     files,
     of,
+    only_a_plan,
     small_plan,
 )
 from made_up import made_up_digits, work
@@ -48,7 +49,8 @@ from cluster.driver.failures import Failure, FailureKind
 from cluster.driver.pools.hands import Hand, Try, vacancies_of
 from cluster.driver.pools.in_process import InProcessPool
 from cluster.driver.pools.pool import Ended, Progress, Vacancy
-from cluster.sweeps.plan import Plan, Shard, make_plan, store_plan
+from cluster.sweeps.plan import Plan, Shard, make_plan
+from cluster.sweeps.stored import store_plan
 from cluster.sweeps.sweep import Cell, declare
 from jobs.mnist_ablation.experiment import ABLATION, ablation_engine
 from pcworker.data.mnist import Digits
@@ -101,7 +103,7 @@ def test_the_worker_of_this_process_says_what_it_is(tmp_path: Path) -> None:
     assert joined.worker.device.startswith("cpu: ")
     assert joined.worker.device.endswith("1 thread(s)")
     assert joined.worker.pid == os.getpid()
-    assert files(tmp_path) == ["plan.json"]
+    assert only_a_plan(tmp_path)
 
 
 def test_where_everything_is_committed_nothing_is_started(tmp_path: Path) -> None:
@@ -110,7 +112,7 @@ def test_where_everything_is_committed_nothing_is_started(tmp_path: Path) -> Non
     quarantined, events = run(tmp_path, plan, done=done)
     assert quarantined == 0
     assert [event.outcome for event in of(Finished, events)] == ["elsewhere", "elsewhere"]
-    assert files(tmp_path) == ["plan.json"]
+    assert only_a_plan(tmp_path)
 
 
 def test_a_sweep_that_another_driver_has_just_finished_needs_no_worker(tmp_path: Path) -> None:
@@ -325,7 +327,7 @@ def test_an_interruption_or_the_end_of_a_debugger_is_no_failure_of_the_shard(
 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, plan, make_engine=Makes(act))
-    assert files(tmp_path) == ["plan.json"]
+    assert only_a_plan(tmp_path)
 
 
 def test_a_trial_runs_in_the_main_thread_where_a_debugger_can_stop(tmp_path: Path) -> None:

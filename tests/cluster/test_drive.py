@@ -17,7 +17,8 @@ from cluster.driver.record.signs import read_drivers
 from cluster.driver.site import in_this_process
 from cluster.nodes.resources import Resources
 from cluster.results.reading import list_failures, read_failures
-from cluster.sweeps.plan import Plan, store_plan
+from cluster.sweeps.plan import Plan
+from cluster.sweeps.stored import store_plan
 from pcworker.errors import InputError, StoreError, UnavailableError
 from pcworker.store.local import LocalStore
 

@@ -23,7 +23,8 @@ from running import PATIENCE_S, ROOT
 from cluster.driver.events import Failed, Finished, Joined, Running, Suspended, WorkerInfo
 from cluster.driver.pools.in_process import InProcessPool
 from cluster.nodes.resources import Resources, ray_environment
-from cluster.sweeps.plan import Plan, store_plan
+from cluster.sweeps.plan import Plan
+from cluster.sweeps.stored import store_plan
 from pcworker.errors import InputError
 from pcworker.store.local import LocalStore
 from pcworker.store.store import Store

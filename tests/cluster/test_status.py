@@ -35,7 +35,8 @@ from cluster.results.reading import read_commits
 from cluster.status.lookout import Lookout
 from cluster.status.status import Drivers, Machine, RunningShard, Status, StoredSweep, status_of
 from cluster.status.view import StatusView
-from cluster.sweeps.plan import Plan, Shard, first_command, make_plan, store_plan
+from cluster.sweeps.plan import Plan, Shard, make_plan
+from cluster.sweeps.stored import first_command, store_plan
 from jobs.mnist_ablation.cost import shard_seconds
 from jobs.mnist_ablation.experiment import ABLATION
 from jobs.options import Terminal

@@ -38,7 +38,8 @@ from cluster.results.collect import collect, write_tables
 from cluster.results.compaction.choice import FEWEST
 from cluster.results.compaction.entries import COMMITS
 from cluster.results.publish import publish
-from cluster.sweeps.plan import Plan, read_plan, store_plan
+from cluster.sweeps.plan import Plan
+from cluster.sweeps.stored import read_plan, store_plan
 from jobs.experiments import EXPERIMENTS
 from pcworker.store.local import LocalStore
 from pcworker.store.parquet import from_parquet

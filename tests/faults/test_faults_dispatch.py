@@ -26,7 +26,8 @@ from cluster.driver.events import Failed, Finished
 from cluster.driver.record.heartbeat import Heartbeat
 from cluster.driver.site import in_this_process
 from cluster.nodes.resources import Resources
-from cluster.sweeps.plan import Plan, Shard, make_plan, store_plan
+from cluster.sweeps.plan import Plan, Shard, make_plan
+from cluster.sweeps.stored import store_plan
 from jobs.mnist_ablation.experiment import ABLATION
 from jobs.mnist_ablation.sweep import mnist_ablation
 from pcworker.store.local import LocalStore

@@ -23,7 +23,7 @@ from running import processes, wait_until, workers
 from seaweed import Seaweed
 
 from pcworker.store.local import LocalStore
-from pcworker.store.s3 import S3Store
+from pcworker.store.s3.s3 import S3Store
 
 pytestmark = pytest.mark.faults
 

@@ -28,7 +28,8 @@ from cluster.driver.record.heartbeat import Heartbeat
 from cluster.results.publish import require_complete
 from cluster.status.lookout import Lookout
 from cluster.status.view import StatusView
-from cluster.sweeps.plan import Plan, first_command, read_plan
+from cluster.sweeps.plan import Plan
+from cluster.sweeps.stored import first_command, read_plan
 from jobs.experiments import EXPERIMENTS
 from jobs.mnist_ablation.report import print_report
 from jobs.options import Terminal

@@ -32,7 +32,7 @@ from seaweed import Seaweed
 from tables import RESULTS
 
 from pcworker.store.local import LocalStore
-from pcworker.store.s3 import S3Store
+from pcworker.store.s3.s3 import S3Store
 
 pytestmark = pytest.mark.faults
 

@@ -34,12 +34,13 @@ from tables import equal_tables, read_tables
 from cluster.driver.events import Failed, Finished, Joined, Running, Suspended, Trouble
 from cluster.nodes.resources import Resources
 from cluster.nodes.shipping import shipped
-from cluster.sweeps.plan import Plan, make_plan, store_plan
+from cluster.sweeps.plan import Plan, make_plan
+from cluster.sweeps.stored import store_plan
 from jobs.mnist_ablation.experiment import ABLATION, ablation_engine
 from jobs.mnist_ablation.sweep import mnist_ablation
 from pcworker.machine.provenance import code_sha256
 from pcworker.store.local import LocalStore
-from pcworker.store.s3 import S3Store
+from pcworker.store.s3.s3 import S3Store
 from pcworker.store.tables import SHARD_TABLES, result_digest
 from pcworker.training.engine import Engine
 from pcworker.worker import Work

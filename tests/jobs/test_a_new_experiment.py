@@ -29,7 +29,8 @@ from cluster.results.collect import Collected, stored_plans
 from cluster.results.committed import Portion
 from cluster.results.publish import publish
 from cluster.run import RunOptions, run_sweep
-from cluster.sweeps.plan import Plan, make_plan, read_plan, store_plan
+from cluster.sweeps.plan import Plan, make_plan
+from cluster.sweeps.stored import read_plan, store_plan
 from cluster.sweeps.sweep import Cell, Sweep, declare
 from pcworker.fingerprint import fingerprint
 from pcworker.row import Int64

@@ -15,7 +15,8 @@ import numpy as np
 
 from cluster.experiment import Experiment
 from cluster.results.collect import Collected, collect, stored_plans
-from cluster.sweeps.plan import Plan, Shard, make_plan, store_plan
+from cluster.sweeps.plan import Plan, Shard, make_plan
+from cluster.sweeps.stored import store_plan
 from cluster.sweeps.sweep import Sweep
 from jobs.experiments import EXPERIMENTS
 from jobs.mnist_ablation.experiment import ABLATION

@@ -127,6 +127,11 @@ def files(store: Path) -> list[str]:
     return sorted(path.name for path in store.rglob("*") if path.is_file())
 
 
+def only_a_plan(store: Path) -> bool:
+    """True if the store holds a plan and nothing else."""
+    return [Path(name).suffix for name in files(store)] == [".parquet", ".json"]
+
+
 def commit_path(store: Path, plan: Plan, shard: Shard) -> Path:
     return store / "sweeps" / plan.name / "shards" / shard.shard_id / "commit.json"
 

@@ -23,7 +23,8 @@ from dispatching import Known, dispatcher
 
 from cluster.driver.events import Event, Finished
 from cluster.nodes.resources import Resources, ray_environment
-from cluster.sweeps.plan import Plan, make_plan, store_plan
+from cluster.sweeps.plan import Plan, make_plan
+from cluster.sweeps.stored import store_plan
 from cluster.sweeps.sweep import Cell, declare
 from jobs.mnist_ablation.experiment import ABLATION
 from pcworker.store.local import LocalStore

@@ -18,7 +18,8 @@ from ray_clusters import RayCluster, ray_cluster
 from cluster.driver.dispatch import Dispatcher
 from cluster.driver.events import Event, Finished, Running, Suspended
 from cluster.nodes.resources import Resources, ray_environment
-from cluster.sweeps.plan import Plan, make_plan, store_plan
+from cluster.sweeps.plan import Plan, make_plan
+from cluster.sweeps.stored import store_plan
 from jobs.mnist_ablation.experiment import ABLATION, ablation_engine
 from jobs.mnist_ablation.sweep import mnist_ablation
 from pcworker.data.mnist import load_digits

@@ -53,7 +53,7 @@ def vacancies_of(hands: Iterable[Hand]) -> list[Vacancy]:
 
 def to_end(hands: Collection[Hand], to_start: int) -> list[Hand]:
     """Returns the idle workers that are too many for so many shards that are still to be started.
-    Those on nodes where no other worker is busy come first, so that nodes get free."""
+    Workers beside a busy one are kept rather than those on other nodes, so that nodes get free."""
     busy = {hand.info.node_id for hand in hands if hand.runs}
     idle = [hand for hand in hands if not hand.runs]
     idle.sort(key=lambda hand: hand.info.node_id not in busy)

@@ -24,7 +24,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 
 from pcworker.errors import OverwritingError, StoreError, UnavailableError
 from pcworker.store.keys import is_key, key_parts
-from pcworker.store.s3_errors import S3_ERRORS, error_code, explained, http_status, may_pass
+from pcworker.store.s3.errors import S3_ERRORS, error_code, explained, http_status, may_pass
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
