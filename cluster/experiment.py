@@ -37,7 +37,7 @@ class Derived:
     """The dataclass of its rows: see `pcworker.row`."""
     rows: Callable[[Sequence["Plan"], Iterable["Portion"]], Iterable[Any]]
     """Makes the rows from the plans of all sweeps that are collected together, and from what their
-    shards have committed. Each chunk holds all rows of its trials, and only one is in memory."""
+    shards have committed. Each portion holds all rows of its trials, and only one is in memory."""
 
 
 @dataclass(frozen=True)

@@ -133,12 +133,12 @@ def _copies(committed: Committed) -> tuple[int, list[tuple[str, int, int]]]:
 def _twins(committed: Committed) -> Iterator[tuple[int, str, bool, str]]:
     """Yields for each twin of each commit: the place of the commit, the twin's id, whether it is a
     trial of the same shard, and its digest."""
-    for chunk in committed.chunks():
-        twins = chunk.entries["twins"]
+    for portion in committed.portions():
+        twins = portion.entries["twins"]
         yield from zip(
-            pc.add(pc.list_parent_indices(twins), chunk.first).to_pylist(),
+            pc.add(pc.list_parent_indices(twins), portion.first).to_pylist(),
             *(
-                pc.list_flatten(chunk.entries[name]).to_pylist()
+                pc.list_flatten(portion.entries[name]).to_pylist()
                 for name in ("twins", "owned", "digests")
             ),
             strict=True,

@@ -129,7 +129,7 @@ def collect(store: Store, plans: Sequence[Plan]) -> Collected:
             committed,
             read_repeated(store, list(committed.beside)),
             duplicates,
-            compare(committed.chunks()) if compare else Published(),
+            compare(committed.portions()) if compare else Published(),
         ),
         alone=_packed(committed, "alone"),
         not_invariant=_packed(committed, "irreproducible"),
@@ -166,7 +166,7 @@ def _missing(committed: Committed) -> Iterator[tuple[str, Trial[Any]]]:
         for shard in committed.without_commit(place)
         for trial in plan.shards[shard].trials
     }
-    others = [] if len(committed.plans) == 1 or not same or not left else committed.chunks()
+    others = [] if len(committed.plans) == 1 or not same or not left else committed.portions()
     there = {
         trial_id
         for each in others
@@ -177,7 +177,7 @@ def _missing(committed: Committed) -> Iterator[tuple[str, Trial[Any]]]:
 
 
 def _derived(derived: Derived, committed: Committed) -> pa.Table:
-    return table(derived.row_type, derived.rows(committed.plans, committed.chunks()), {})
+    return table(derived.row_type, derived.rows(committed.plans, committed.portions()), {})
 
 
 def _metadata(committed: Committed) -> dict[str, str]:

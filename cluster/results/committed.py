@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.results.compaction.entries import ENTRY_COLUMNS
-from cluster.results.compaction.gather import SweepRows, gather
+from cluster.results.compaction.gather import Holdings, gather
 from cluster.results.compaction.source import attempts_of, read_row_group
 from cluster.sweeps.plan import Plan
 from pcworker.row import Row
@@ -26,14 +26,14 @@ from pcworker.trials.trial import Trial
 OPEN_ROW_GROUPS = 16
 """The number of row groups that are kept in memory, because a reader may go on in each of them."""
 TRIALS_AT_ONCE = 20_000
-"""The number of trials of a chunk, about."""
+"""The number of trials of a portion, about."""
 
 
 class Committed:
     """The commits of one or more sweeps of one experiment, in the order of the plans and of their
     shards. The files that hold the rows are removed with this object."""
 
-    def __init__(self, gathered: Sequence[SweepRows], folder: Path) -> None:
+    def __init__(self, gathered: Sequence[Holdings], folder: Path) -> None:
         """`folder` holds the files."""
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self.folder = folder
@@ -127,7 +127,7 @@ class Committed:
             for rows in found:
                 yield rows if out is None else _without(rows, out)
 
-    def chunks(self) -> Iterator["Portion"]:
+    def portions(self) -> Iterator["Portion"]:
         """Yields all commits: as many of a plan at once as have about TRIALS_AT_ONCE trials."""
         sizes = pc.list_value_length(self.entries["trial_ids"]).to_numpy()
         ends = np.concatenate([[0], np.cumsum(sizes)])
@@ -157,7 +157,7 @@ class Committed:
 
 @dataclass(frozen=True)
 class Portion:
-    """Some commits that follow each other. All rows of their trials are in the same chunk."""
+    """Some commits that follow each other. All rows of their trials are in the same portion."""
 
     committed: Committed
     first: int

@@ -37,14 +37,14 @@ def leave_out_duplicates(committed: Committed) -> tuple[int, list[Duplicate]]:
     kept: dict[str, tuple[int, Results]] = {}
     out: dict[int, list[str]] = defaultdict(list)
     found = []
-    for chunk in committed.chunks() if shared else ():
+    for portion in committed.portions() if shared else ():
         places = {
-            trial_id: chunk.first + k
-            for k, trial_ids in enumerate(chunk.entries["trial_ids"].to_pylist())
+            trial_id: portion.first + k
+            for k, trial_ids in enumerate(portion.entries["trial_ids"].to_pylist())
             for trial_id in trial_ids
         }
         ids = shared.intersection(places)
-        said = {name: _said(chunk, name, ids) for name in committed.once if ids}
+        said = {name: _said(portion, name, ids) for name in committed.once if ids}
         for trial_id in sorted(ids, key=lambda each: (places[each], each)):
             results = {name: rows[trial_id] for name, rows in said.items()}
             first, before = kept.setdefault(trial_id, (places[trial_id], results))
@@ -67,12 +67,12 @@ def _shared(plans: Sequence[Plan]) -> set[str]:
     return shared
 
 
-def _said(chunk: Portion, name: str, trial_ids: set[str]) -> Mapping[str, bytes]:
+def _said(portion: Portion, name: str, trial_ids: set[str]) -> Mapping[str, bytes]:
     """Digests of the results in a table's rows, by trial. They are equal if all bits are equal."""
-    names = [each for each in chunk.columns(name) if each not in CIRCUMSTANCES]
+    names = [each for each in portion.columns(name) if each not in CIRCUMSTANCES]
     if "sha256" in names:  # It stands for the weights' values, which are large.
         names.remove("value")
-    rows = chunk.rows(name, names)
+    rows = portion.rows(name, names)
     mine = rows.filter(pc.is_in(rows["trial_id"], value_set=pa.array(sorted(trial_ids))))
     said: Mapping[str, list[str]] = defaultdict(list)
     for row in mine.to_pylist():

@@ -21,7 +21,7 @@ from pcworker.store.keys import SweepKeys
 from pcworker.store.parquet import ROW_GROUP_BYTES, RowWriter, schema_of, with_metadata
 from pcworker.store.store import Store
 
-PART_BYTES = 512 * 2**20
+LARGE_BYTES = 512 * 2**20
 """A table that may have more bytes is a folder of parts, none of which may have more, unless it is
 of one shard."""
 _VALUE_BYTES = 16
@@ -124,7 +124,7 @@ def cuts(plans: Sequence[Plan], row_type: type) -> list[int]:
     for plan in plans:
         for shard in plan.shards:
             mine = _bytes_at_most(plan.experiment, row_type, shard)
-            if size and size + mine > PART_BYTES:
+            if size and size + mine > LARGE_BYTES:
                 found.append(place)
                 size = 0.0
             size, place = size + mine, place + 1

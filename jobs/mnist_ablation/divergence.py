@@ -80,9 +80,9 @@ def _statistics(values: Iterable[float | None]) -> Statistics:
     )
 
 
-def divergence_rows(plans: Sequence[Plan], chunks: Iterable[Portion]) -> Iterator[DivergenceRow]:
+def divergence_rows(plans: Sequence[Plan], portions: Iterable[Portion]) -> Iterator[DivergenceRow]:
     """Makes the rows of the table `divergence`, one for each declared cell of the plans."""
-    outcomes = _Outcomes(chunks)
+    outcomes = _Outcomes(portions)
     ids: dict[Any, dict[int, str]] = defaultdict(dict)
     declared: dict[Cell, dict[int, None]] = defaultdict(dict)
     for plan in plans:
@@ -126,8 +126,8 @@ def measured(epochs: pa.Table) -> pa.Table:
 class _Outcomes:
     """The outcomes of all trials with a result, in columns."""
 
-    def __init__(self, chunks: Iterable[Portion]) -> None:
-        parts = [_outcomes(chunk) for chunk in chunks]
+    def __init__(self, portions: Iterable[Portion]) -> None:
+        parts = [_outcomes(portion) for portion in portions]
         self._table = pa.concat_tables(parts) if parts else None
         ids = [] if self._table is None else self._table["trial_id"].to_numpy().astype(bytes)
         self._order = np.argsort(ids)
@@ -145,15 +145,15 @@ class _Outcomes:
         return {each: Outcome(**row) if is_there else None for each, is_there, row in found}
 
 
-def _outcomes(chunk: Portion) -> pa.Table:
-    """The outcomes of a chunk's trials, with their ids.
+def _outcomes(portion: Portion) -> pa.Table:
+    """The outcomes of a portion's trials, with their ids.
 
     A trial is exact if its weights have the digest of the twin that its own shard trained.
     """
-    made = measured(chunk.rows("epochs", ["trial_id", "epoch", *_MEASURED]))
-    twins = {trial.trial_id: trial.twin_id for trial in chunk.trials}
-    digests = _twin_digests(chunk.entries)
-    weights = _weight_digests(chunk.rows("weights", ["trial_id", "layer", "parameter", "sha256"]))
+    made = measured(portion.rows("epochs", ["trial_id", "epoch", *_MEASURED]))
+    twins = {trial.trial_id: trial.twin_id for trial in portion.trials}
+    digests = _twin_digests(portion.entries)
+    weights = _weight_digests(portion.rows("weights", ["trial_id", "layer", "parameter", "sha256"]))
     exact = [
         finite and weights.get(each) == digests.get((each, twins[each]))
         for each, finite in zip(*(made[n].to_pylist() for n in ("trial_id", "finite")), strict=True)

@@ -169,7 +169,7 @@ def test_how_commits_are_divided_into_compactions_changes_nothing(
     bare: LocalStore, plan: Plan, alone: Mapping, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, most: int,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(spool, "MOST_COMMITS", most)
+    monkeypatch.setattr(spool, "FULL_COMMITS", most)
     store = Store(shutil.copytree(bare.root, tmp_path / "store"))
     assert_whole(collect(store, [plan]), alone)
     records = [key for key in store.list(KEYS.compactions) if key.endswith(".json")]
@@ -211,12 +211,12 @@ def test_a_record_that_names_the_files_of_another_sweep_does_not_count(
 def test_entries_of_trials_that_the_plan_has_not_do_not_count(
     store: Store, plan: Plan, alone: Mapping
 ) -> None:
-    """A plan of the same shards' ids and other trials: the compaction is of no use to it."""
-    seeds = [replace(trial, seed=trial.seed + 1000) for trial in plan.shards[0].trials]
-    other = replace(plan, shards=(replace(plan.shards[0], trials=tuple(seeds)), *plan.shards[1:]))
-    made = collect(store, [other])
-    assert len(made.damaged) == 1
-    assert {trial.trial_id for trial in made.missing} == {trial.trial_id for trial in seeds}
+    """A plan in which two shards have each other's ids: the compaction is of no use to it."""
+    first, second, *others = plan.shards
+    swapped = (replace(first, trials=second.trials), replace(second, trials=first.trials))
+    made = collect(store, [replace(plan, shards=(*swapped, *others))])
+    assert len(made.damaged) == 2
+    assert set(made.missing) == {*first.trials, *second.trials}
 
 
 def test_a_commit_that_was_made_anew_is_read_anew(store: Store, plan: Plan) -> None:
@@ -258,6 +258,18 @@ def test_all_of_a_compacted_sweep_is_its_own_and_goes_with_it(store: Store, plan
     assert {key for keys in stages for key in keys} == set(store.list(KEYS.folder))
 
 
+def test_what_a_killed_collector_has_left_is_deleted_when_it_is_old(
+    store: Store, plan: Plan, alone: Mapping
+) -> None:
+    before = store.list(KEYS.compactions)
+    old = KEYS.compacted("20200101000000-0123abcd", "weights")
+    new = KEYS.compacted("99990101000000-0123abcd", "weights")
+    for key in (old, new):
+        store.put(key, b"half")
+    assert_whole(collect(store, [plan]), alone)
+    assert store.list(KEYS.compactions) == sorted([*before, new])
+
+
 def test_few_commits_stay_as_they_are(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     plan = planned(store, ablation(), "a")
@@ -272,7 +284,7 @@ def test_few_commits_stay_as_they_are(tmp_path: Path) -> None:
 def test_a_large_table_is_a_folder_of_sorted_parts_with_the_same_rows(
     store: Store, plan: Plan, alone: Mapping, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(results_tables, "PART_BYTES", 100_000)
+    monkeypatch.setattr(results_tables, "LARGE_BYTES", 100_000)
     made = collect(store, [plan])
     write_tables(store, made)
     for name in ("trials", "weights"):
@@ -300,7 +312,7 @@ def test_a_table_that_becomes_large_replaces_the_file(
     store: Store, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_tables(store, collect(store, [plan]))
-    monkeypatch.setattr(results_tables, "PART_BYTES", 100_000)
+    monkeypatch.setattr(results_tables, "LARGE_BYTES", 100_000)
     write_tables(store, collect(store, [plan]))
     assert store.get(KEYS.table("weights")) is None
     assert store.get(KEYS.part("weights", 0)) is not None
@@ -311,9 +323,9 @@ def test_parts_follow_from_the_plan_alone_and_hold_every_shard_once(
     plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert cuts([plan], WeightRow) == [0, MANY]
-    monkeypatch.setattr(results_tables, "PART_BYTES", 20_000)
+    monkeypatch.setattr(results_tables, "LARGE_BYTES", 20_000)
     found = cuts([plan, plan], EpochRow)
     assert found[0] == 0 and found[-1] == 2 * MANY
     assert len(found) > 3 and found == sorted(set(found))
-    monkeypatch.setattr(results_tables, "PART_BYTES", 1)
+    monkeypatch.setattr(results_tables, "LARGE_BYTES", 1)
     assert cuts([plan], EpochRow) == list(range(MANY + 1))

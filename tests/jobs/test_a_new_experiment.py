@@ -26,7 +26,7 @@ from cluster.deletion import delete, doomed
 from cluster.experiment import Derived, Experiment, Question, Trials
 from cluster.nodes.resources import Resources
 from cluster.results.collect import Collected, stored_plans
-from cluster.results.committed import Chunk
+from cluster.results.committed import Portion
 from cluster.results.publish import publish
 from cluster.run import RunOptions, run_sweep
 from cluster.sweeps.plan import Plan, make_plan
@@ -166,10 +166,12 @@ def count_digest(result: Counted) -> str:
     return fingerprint(result.twins)
 
 
-def mean_rows(plans: Sequence[Plan[CountConfiguration]], chunks: Iterable[Chunk]) -> list[MeanRow]:
+def mean_rows(
+    plans: Sequence[Plan[CountConfiguration]], portions: Iterable[Portion]
+) -> list[MeanRow]:
     by_digit: dict[int, list[int]] = {}
-    for chunk in chunks:
-        for row in chunk.rows("counts", ["digit", "found"]).to_pylist():
+    for portion in portions:
+        for row in portion.rows("counts", ["digit", "found"]).to_pylist():
             by_digit.setdefault(row["digit"], []).append(row["found"])
     return [MeanRow(digit, len(found), mean(found)) for digit, found in sorted(by_digit.items())]
 

@@ -20,9 +20,9 @@ from seaweed import HOST, S3Server, Seaweed, free_port, seaweed
 from cluster.deletion import delete, doomed
 from jobs.experiments import EXPERIMENTS
 from pcworker.errors import InputError, StoreError, UnavailableError
-from pcworker.store import s3
 from pcworker.store.commit import commit_shard, read_commit, read_file
 from pcworker.store.keys import SweepKeys
+from pcworker.store.s3 import s3
 from pcworker.store.s3.s3 import S3Store
 from pcworker.store.tables import SHARD_TABLES
 from pcworker.trials.trial import Trial

@@ -23,6 +23,7 @@ from typing import Any
 
 from faulty_proxy import faulty_proxy
 from many_commits import TRIALS, Unsynced, commit_many, made_in_two_processes, plan_of_many
+from running import ROOT
 from seaweed import seaweed
 
 from cluster.results.collect import collect, write_tables
@@ -83,7 +84,8 @@ def in_a_process(url: str, endpoint: str | None, commits: int) -> Measured:
     """Measures one call in a process of its own."""
     command = [sys.executable, __file__, "--url", url, "--commits", str(commits)]
     command += ["--endpoint", endpoint] if endpoint else []
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    here = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, env=here)
     return Measured(**json.loads(done.stdout.splitlines()[-1]))
 
 

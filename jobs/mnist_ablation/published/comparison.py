@@ -59,13 +59,13 @@ def published_digests() -> dict[str, TrialDigests]:
         }
 
 
-def compared_with_published(chunks: Iterable[Portion]) -> Published:
+def compared_with_published(portions: Iterable[Portion]) -> Published:
     """Compares the trials that are published."""
     compared, differing = 0, []
-    for chunk in chunks:
-        if not any(trial.trial_id in published_digests() for trial in chunk.trials):
+    for portion in portions:
+        if not any(trial.trial_id in published_digests() for trial in portion.trials):
             continue
-        tables = {name: _known(chunk.rows(name)) for name in ("trials", "epochs", "weights")}
+        tables = {name: _known(portion.rows(name)) for name in ("trials", "epochs", "weights")}
         rows = {row["trial_id"]: row for row in tables["trials"].to_pylist() if row["updates"]}
         ours = found_digests_of(tables, list(rows))
         compared += len(ours)
