@@ -330,7 +330,12 @@ class RayPool:
 
 
 def _kind(work: Work, needs: Resources, *, slow: bool) -> _Kind:
-    options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0}
+    # The head would keep a record of each call, 100,000 of them, and nobody looks at it.
+    options: dict[str, Any] = {
+        "max_restarts": 0,
+        "max_task_retries": 0,
+        "enable_task_events": False,
+    }
     options["concurrency_groups"] = {"control": 1}
     # Only the worker itself knows its GPU, so Ray allows for as many shards as there may ever be.
     options["max_concurrency"] = work.places or MOST_PLACES
