@@ -12,6 +12,7 @@ from functools import partial
 
 from cluster.driver.record.signs import WATCH_S, Driver, driver_of, read_signs
 from cluster.experiment import Experiment, Experiments
+from cluster.results.compaction.entries import COMMITS
 from cluster.results.reading import read_all
 from cluster.sweeps.stored import first_command, read_outline
 from pcworker.errors import DamagedError, InputError
@@ -20,11 +21,11 @@ from pcworker.store.sealed import unseal
 from pcworker.store.store import Store
 
 _ORDER: tuple[KeyKind, ...] = (
-    "table", "report", "failure", "commit", "data", "attempt", "checkpoint", "driver",
-    "columns", "plan",
+    "table", "part", "report", "failure", "compaction", "compacted", "commit", "data", "attempt",
+    "checkpoint", "driver", "columns", "plan",
 )  # fmt: skip
 """The order in which a sweep's objects are deleted."""
-_OF_SEVERAL: tuple[KeyKind, ...] = ("table", "report")
+_OF_SEVERAL: tuple[KeyKind, ...] = ("table", "part", "report")
 """The same for the tables of several sweeps together: nothing else is written for them."""
 
 Keys = tuple[str, ...]
@@ -64,9 +65,12 @@ def in_stages(
     """
     known = list(experiments)
     written = {name for each in known for name in each.tables.row_types}
+    tables = {*written, "failures", *(name for each in known for name in each.derived)}
     names = {
         "data": written,
-        "table": {*written, "failures", *(name for each in known for name in each.derived)},
+        "compacted": {*written, COMMITS},
+        "table": tables,
+        "part": tables,
         "report": {file for each in known for file in each.figure_files},
     }
     own: dict[KeyKind, list[str]] = {kind: [] for kind in kinds}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from cluster.driver.budget import Ledger
 from cluster.driver.decide import (
     STREAK,
     Attempt,
@@ -26,6 +27,7 @@ from cluster.driver.events import (
     Running,
     Suspended,
     Trouble,
+    Waiting,
     WorkerInfo,
 )
 from cluster.driver.failures import Failure
@@ -33,6 +35,21 @@ from cluster.driver.hangs import Watch
 from cluster.driver.pools.pool import POLL_S, Ended, Pool, Vacancy
 from cluster.sweeps.plan import Shard
 from pcworker.worker import Halted, Report
+
+HALT_S = 300.0
+"""The longest time in which halted workers save their checkpoints. Then the driver ends them."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the dispatch of a sweep has ended."""
+
+    quarantined: tuple[Shard, ...]
+    """The shards that failed too often."""
+    left: tuple[Shard, ...] = ()
+    """The other shards without a commit: there are some if the dispatch was stopped."""
+    stopped: str | None = None
+    """Why it was stopped, in words."""
 
 
 @dataclass
@@ -63,12 +80,15 @@ class Record(Protocol):
 class Dispatcher:
     """The shards that wait, the attempts that run, and the history of those that have ended."""
 
-    def __init__(self, pool: Pool, watch: Watch, tell: Callable[[Event], None]) -> None:
+    def __init__(
+        self, pool: Pool, watch: Watch, ledger: Ledger, tell: Callable[[Event], None]
+    ) -> None:
         """
-        watch  notices attempts that hang
-        tell   hears every event, and `Running` about twice a second
+        watch   notices attempts that hang
+        ledger  says when the user's budget is used up
+        tell    hears every event, and `Running` about twice a second
         """
-        self._pool, self._watch, self._tell = pool, watch, tell
+        self._pool, self._watch, self._ledger, self._tell = pool, watch, ledger, tell
         # Shards leave at the front, where an ordinary dict would keep their empty places.
         self._waiting: OrderedDict[str, Shard] = OrderedDict()
         """By shard id: the shards without a commit, those at work included."""
@@ -80,10 +100,13 @@ class Dispatcher:
         self._asked = -math.inf
         """The time, on the monotonic clock, when the workers were asked for their progress."""
         self._longest_first = True
+        self._stopped: str | None = None
+        """Why no more shards are started; None if they are."""
+        self._deadline = math.inf
+        """The time, on the monotonic clock, when the driver waits no longer for halted workers."""
 
-    def run(self, shards: Sequence[Shard], record: Record, longest_first: bool = True) -> int:
-        """Runs until every shard has a commit or is quarantined, and returns the number of those
-        that are quarantined.
+    def run(self, shards: Sequence[Shard], record: Record, longest_first: bool = True) -> Ending:
+        """Runs until every shard has a commit or is quarantined, or the budget is used up.
 
         shards         in the order in which they are to start
         longest_first  True if `shards` begins with the longest ones, otherwise with the shortest
@@ -91,13 +114,31 @@ class Dispatcher:
         self._waiting = OrderedDict((shard.shard_id, shard) for shard in shards)
         self._longest_first = longest_first
         while True:
-            self._pool.resize(len(self._waiting))
             self._skip(record.elsewhere)
-            self._start_idle()
-            if not self._running and not self._next():
-                return len(self._waiting)
+            if self._stopped is None:
+                self._pool.resize(len(self._waiting.keys() - self._history.quarantined))
+                self._start_idle()
+            if self._is_over():
+                return self._ending()
             for event in self._pool.wait(lambda: self._look(record)):
                 self._take_in(event)
+
+    def _is_over(self) -> bool:
+        if self._stopped is None:
+            return not self._running and not self._next()
+        return not self._running or time.monotonic() > self._deadline
+
+    def _ending(self) -> Ending:
+        waiting, failed = self._waiting.values(), self._history.quarantined
+        left = tuple(shard for shard in waiting if shard.shard_id not in failed)
+        quarantined = tuple(shard for shard in waiting if shard.shard_id in failed)
+        return Ending(quarantined, left, self._stopped if left else None)
+
+    def _stop(self, why: str) -> None:
+        """Starts no more shards, and halts those that run."""
+        self._stopped, self._deadline = why, time.monotonic() + HALT_S
+        self._tell(Trouble(f"{why}: shards at work are halted, each with a checkpoint"))
+        self._pool.halt(self._pool.workers)
 
     def _next(self, slow: bool = False) -> Start | None:
         """The next shard to start; on a slow worker one of the shortest, because a long one would
@@ -138,7 +179,7 @@ class Dispatcher:
             self._pool.submit(vacancy.worker, attempt_id, start)
             self._running[attempt_id] = _RunningAttempt(start, vacancy.worker)
 
-    def _take_in(self, event: Ended | Joined | Trouble) -> None:
+    def _take_in(self, event: Ended | Joined | Waiting | Trouble) -> None:
         for told in self._ended(event) if isinstance(event, Ended) else [event]:
             self._tell(told)
 
@@ -218,3 +259,6 @@ class Dispatcher:
         for attempt_id, what in list(hanging):
             if ended := self._pool.give_up(attempt_id, what):
                 self._take_in(ended)
+        why = self._ledger.look(now, self._pool.workers)
+        if why is not None and self._stopped is None:
+            self._stop(why)

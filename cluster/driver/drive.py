@@ -4,6 +4,7 @@ It has no state of its own. Everything that is true of a sweep is in the store, 
 killed at any time, and the next one goes on.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,14 +12,16 @@ from typing import Any
 
 from rich.console import Console
 
+from cluster.driver.budget import Budget, Ledger
 from cluster.driver.crew import in_words
-from cluster.driver.dispatch import Dispatcher
+from cluster.driver.dispatch import Dispatcher, Ending
 from cluster.driver.events import Event
 from cluster.driver.hangs import Watch
 from cluster.driver.progress import SweepProgress
 from cluster.driver.record.clerk import Clerk
 from cluster.driver.record.heartbeat import Heartbeat
 from cluster.driver.site import Listener, Site
+from cluster.nodes.prices import Prices
 from cluster.nodes.resources import Resources
 from cluster.preflight.before import require_ready
 from cluster.results.reading import done_shards, with_commit
@@ -48,6 +51,8 @@ class Assignment:
     checkpoint_every: int
     hang_minutes: float
     """The minutes without progress after which an attempt is taken to hang."""
+    budget: Budget
+    prices: Prices
     preflight: bool
     """True if the driver, and every worker, first looks for what would break the sweep."""
     expected: str
@@ -58,9 +63,9 @@ class Assignment:
 
 def drive(
     assignment: Assignment, site: AbstractContextManager[Site], console: Console
-) -> tuple[Plan[Any], int]:
+) -> tuple[Plan[Any], Ending]:
     """Runs the shards that have no commit. Returns the plan that was followed, which is the stored
-    one, and the number of its shards that are quarantined.
+    one, and how that ended.
 
     site  where the workers are to run: `on_ray` or `in_this_process`
     """
@@ -69,13 +74,14 @@ def drive(
         console.print(f"About {assignment.expected}.")
         if assignment.preflight:
             _look(assignment, here, console)
-        plan, quarantined = _dispatch(assignment, here, console)
+        plan, ending = _dispatch(assignment, here, console)
     _tidy(assignment.store, plan)
-    return plan, quarantined
+    return plan, ending
 
 
-def _dispatch(assignment: Assignment, site: Site, console: Console) -> tuple[Plan[Any], int]:
+def _dispatch(assignment: Assignment, site: Site, console: Console) -> tuple[Plan[Any], Ending]:
     """Stores the plan and runs its shards; returns as `drive` does."""
+    started = time.monotonic()
     store, work = assignment.store, _work(assignment)
     pool = site.pool(work, assignment.data)
     plan = store_plan(store, assignment.plan, as_json(provenance(work.command)))
@@ -99,7 +105,7 @@ def _dispatch(assignment: Assignment, site: Site, console: Console) -> tuple[Pla
 
         for event in pool.start(len(plan.shards) - len(done), relay):
             hear(event)
-        if assignment.resources.gpus:
+        if assignment.resources.gpus and pool.workers:
             console.print(f"At work: {in_words(pool.workers)}.", soft_wrap=True)
         others = _others(clerk.heartbeat, console)
         left = [shard for shard in plan.shards if shard.shard_id not in done]
@@ -108,7 +114,9 @@ def _dispatch(assignment: Assignment, site: Site, console: Console) -> tuple[Pla
             f"shard(s), {len(done)} committed already, in {store.url}",
             soft_wrap=True,
         )
-        dispatcher = Dispatcher(pool, Watch(plan.seconds, assignment.hang_minutes * 60), hear)
+        watch = Watch(plan.seconds, assignment.hang_minutes * 60)
+        ledger = Ledger(assignment.budget, assignment.prices, assignment.resources, started)
+        dispatcher = Dispatcher(pool, watch, ledger, hear)
         return plan, dispatcher.run(left[::-1] if others else left, clerk, longest_first=not others)
 
 

@@ -77,6 +77,27 @@ class Trouble:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """The cluster has no room for some workers. They start when there is room."""
+
+    workers: int
+    """The number of workers without room."""
+    each: str
+    """What each of them needs, in words."""
+    room: int
+    """The number of such workers that the cluster has room for."""
+    longest_s: float
+    """If there is no worker at all for so many seconds, the sweep ends."""
+
+    def __str__(self) -> str:
+        return (
+            f"waiting for {self.workers} more worker(s) of {self.each}: the cluster has room for "
+            f"{self.room} now"
+            + (f"; the sweep waits for {self.longest_s / 60:.0f} minutes" if not self.room else "")
+        )
+
+
+@dataclass(frozen=True)
 class AtWork:
     """An attempt of a shard that runs."""
 
@@ -96,4 +117,4 @@ class Running:
     """All workers that are ready, busy or idle."""
 
 
-Event = Joined | Finished | Failed | Suspended | Trouble | Running
+Event = Joined | Finished | Failed | Suspended | Trouble | Waiting | Running

@@ -8,7 +8,16 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from cluster.driver.events import Event, Failed, Finished, Joined, Running, Suspended, Trouble
+from cluster.driver.events import (
+    Event,
+    Failed,
+    Finished,
+    Joined,
+    Running,
+    Suspended,
+    Trouble,
+    Waiting,
+)
 from pcworker.text import printable
 
 LOG_EVERY_S = 60.0
@@ -103,6 +112,8 @@ class SweepProgress:
                 self.hear(Trouble(f"{worker.hostname}: {event.trouble}"))
         elif isinstance(event, Trouble):
             self._show(event.message, "trouble", style="yellow", message=event.message)
+        elif isinstance(event, Waiting):
+            self._show(f"  {event}", "waiting", message=event)
 
     def _finished(self, event: Finished) -> None:
         shard_id = event.shard.shard_id

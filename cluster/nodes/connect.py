@@ -17,6 +17,8 @@ from ray._private import state
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray.exceptions import RayError
 
+from cluster.nodes.autoscaler import growth_of
+from cluster.nodes.resources import Growth
 from cluster.nodes.shipping import require_fits, shipped
 from pcworker.errors import InputError, first_line
 from pcworker.machine.provenance import ROOT
@@ -35,6 +37,8 @@ class Connection:
     """True if this process has started the Ray for itself alone."""
     dashboard: str | None
     """The dashboard's URL, as it is on the machine where the dashboard runs."""
+    growth: Growth
+    """How it gets more nodes."""
 
 
 @contextmanager
@@ -67,7 +71,8 @@ def connected(address: str | None, *, ships: bool = False) -> Iterator[Connectio
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
     try:
         dashboard = context.dashboard_url or None
-        yield Connection(_describe_cluster(address), address is None, dashboard)
+        local = address is None
+        yield Connection(_describe_cluster(address), local, dashboard, growth_of(local))
     finally:
         ray.shutdown()
 

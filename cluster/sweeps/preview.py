@@ -1,7 +1,6 @@
 """Prints what `--plan` shows: the work that a submission would do, and its expected time."""
 
 import heapq
-import math
 import os
 from collections.abc import Mapping, Sequence
 
@@ -9,11 +8,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from cluster.nodes.prices import Prices
 from cluster.nodes.resources import Resources, require_room, workers_that_fit
 from cluster.sweeps.estimate import Estimate, estimate
 from cluster.sweeps.plan import Plan, Shard
 from cluster.sweeps.summary import Amount, Heading, summed_up
-from pcworker.errors import InputError
 
 WORTH_MEASURING_S = 60.0
 """A sweep that takes fewer seconds than this, by the cost table, is not worth the time that
@@ -48,26 +47,25 @@ def print_plan(
         console.print(cost, soft_wrap=True)
 
 
-def cost_line(expected: Estimate, needs: Resources, price: float) -> str:
-    """Says what the workers' GPUs cost for the time that the shards take.
-
-    price  the price of one GPU for one hour, in any currency; InputError if it is negative or not
-           finite
-    """
-    if not 0 <= price < math.inf:
-        raise InputError(f"--price-per-gpu-hour {price:g}: give a finite number of at least 0")
+def cost_line(expected: Estimate, needs: Resources, prices: Prices) -> str:
+    """Says what the workers cost for the time that the shards take."""
     hours = sum(expected.seconds.values()) / 3600
-    if not needs.gpus:
+    if not prices.of(needs):
         return (
-            f"No cost: the workers ask for no GPU, and {hours:.3g} worker hours of {needs} have no "
-            "price per GPU hour; give --gpus-per-worker, or what a core costs times these hours"
+            f"No cost: by these prices {hours:.3g} worker hours of {needs} cost nothing; give "
+            "--price-per-core-hour, or --gpus-per-worker and --price-per-gpu-hour"
         )
-    return (
-        f"Estimated cost: {hours:.3g} worker hours x {needs.gpus:g} GPU(s) x {price:g} = "
-        f"{hours * needs.gpus * price:.2f}. It goes by a table of one AVX-512 CPU core's speeds: "
-        "no GPU's were measured. Run a few shards there first, and scale. Idle time of nodes, "
-        "their start and the head are not in it."
+    line = (
+        f"Estimated cost: {hours:.3g} worker hours of {needs} x {prices.of(needs):g} = "
+        f"{hours * prices.of(needs):.2f}. Idle time of nodes, their start and the head are not in "
+        "it."
     )
+    if needs.gpus:
+        line += (
+            " It goes by a table of one AVX-512 CPU core's speeds: no GPU's were measured. Run a "
+            "few shards there first, and scale."
+        )
+    return line
 
 
 def expected_time(

@@ -10,8 +10,11 @@ shards/<shard>/attempts/<attempt>/attempt.json
 shards/<shard>/attempts/<attempt>/checkpoint-<epoch>.npz
 shards/<shard>/commit.json
 failures/<shard>/<attempt>.json
-tables/<table>.parquet      written by the collector
-report/<file>               written by the collector
+compact/<compaction>/<table>.parquet   written by the collector
+compact/<compaction>.json              written by the collector
+tables/<table>.parquet                 written by the collector
+tables/<table>/part-<part>.parquet     written by the collector, if the table is large
+report/<file>                          written by the collector
 """
 
 import re
@@ -25,14 +28,17 @@ SCHEMA_VERSION = 1
 """The version of everything that is stored. A plan or a commit of another version is refused."""
 
 KeyKind = Literal[
-    "table", "report", "failure", "commit", "data", "attempt", "checkpoint", "driver", "columns",
-    "plan",
+    "table", "part", "report", "compaction", "compacted", "failure", "commit", "data", "attempt",
+    "checkpoint", "driver", "columns", "plan",
 ]  # fmt: skip
 
 _ATTEMPT = "shards/<shard>/attempts/<attempt>/"
 _TEMPLATES: dict[KeyKind, str] = {
     "table": "tables/<table>.parquet",
+    "part": "tables/<table>/part-<part>.parquet",
     "report": "report/<file>",
+    "compaction": "compact/<compaction>.json",
+    "compacted": "compact/<compaction>/<table>.parquet",
     "failure": "failures/<shard>/<attempt>.json",
     "commit": "shards/<shard>/commit.json",
     "data": _ATTEMPT + "<table>.parquet",
@@ -49,6 +55,8 @@ _PARTS = {
     "file": "[^/]+",
     "driver": "[0-9a-f]+",
     "epoch": "[0-9]{1,10}(?:-[0-9]{1,10})?",
+    "part": "[0-9]{4,10}",
+    "compaction": "[0-9]{14}-[0-9a-f]{8}",
     "columns": "[0-9a-f]{16}",
 }
 """The patterns of a key's parts. They fit our own keys and few others, because a file that somebody
@@ -70,6 +78,8 @@ class Key:
     driver: str = ""
     epoch: str = ""
     """The finished epochs, and after a hyphen the updates of the next one, if there are any."""
+    part: str = ""
+    compaction: str = ""
     columns: str = ""
 
 
@@ -122,6 +132,16 @@ class SweepKeys:
         """The prefix of everything that shards have written."""
         return f"{self.folder}shards/"
 
+    @property
+    def compactions(self) -> str:
+        """The prefix of everything that collectors have compacted."""
+        return f"{self.folder}compact/"
+
+    @property
+    def tables(self) -> str:
+        """The prefix of all tables."""
+        return f"{self.folder}tables/"
+
     def columns(self, start: str) -> str:
         """The file with the shards of the plan. Its sha256 starts with these 16 hex digits."""
         return self._key("columns", columns=start)
@@ -153,6 +173,18 @@ class SweepKeys:
 
     def table(self, table: str) -> str:
         return self._key("table", table=table)
+
+    def part(self, table: str, place: int) -> str:
+        """One file of a table that is too large for a single one."""
+        return self._key("part", table=table, part=f"{place:04d}")
+
+    def compaction(self, compaction: str) -> str:
+        """The record that commits a compaction."""
+        return self._key("compaction", compaction=compaction)
+
+    def compacted(self, compaction: str, table: str) -> str:
+        """One file of a compaction."""
+        return self._key("compacted", compaction=compaction, table=table)
 
     def report(self, file: str) -> str:
         return self._key("report", file=file)

@@ -79,7 +79,18 @@ class Trial(Generic[C]):
     @property
     def twin(self) -> "Trial[C]":
         """The BP trial with which this one is compared. A BP trial is its own twin."""
-        return Trial(self.configuration.twin(), self.seed, self.engine_version)
+        return Trial(_twin_of(self.configuration), self.seed, self.engine_version)
+
+    @property
+    def twin_id(self) -> str:
+        """The id of its twin."""
+        return self.twin.trial_id
+
+
+@lru_cache(maxsize=4096)
+def _twin_of(configuration: Any) -> Any:
+    """The twin of a configuration. Many trials have the same one, so it is made once for them."""
+    return configuration.twin()
 
 
 @lru_cache(maxsize=4096)

@@ -23,16 +23,17 @@ from dispatching import (
     commit_of,
     commit_path,
     dispatched,
+    dispatcher,
     files,
-    no_watch,
     of,
     only_a_plan,
     small_plan,
 )
 from made_up import made_up_digits, work
 
+from cluster.driver.budget import Budget
 from cluster.driver.decide import LIMITS, STREAK, Start
-from cluster.driver.dispatch import Dispatcher
+from cluster.driver.dispatch import Ending
 from cluster.driver.events import (
     AtWork,
     Event,
@@ -117,7 +118,7 @@ def test_where_everything_is_committed_nothing_is_started(tmp_path: Path) -> Non
 def test_a_sweep_that_another_driver_has_just_finished_needs_no_worker(tmp_path: Path) -> None:
     pool = pool_of(tmp_path, small_plan("784-16-10"))
     assert pool.start(0) == []
-    assert Dispatcher(pool, no_watch(), lambda event: None).run([], Known()) == 0
+    assert dispatcher(pool, lambda event: None).run([], Known()) == Ending(())
     assert pool.workers == []
 
 
@@ -388,6 +389,8 @@ class ScriptedPool:
         self._runs: dict[str, tuple[Start, WorkerInfo, Report | Halted | Failure, float]] = {}
         self.submitted: list[tuple[str, str]] = []
         """The node and the shard id of each submission, in order."""
+        self.asked: list[int] = []
+        """The number of shards of each call of `resize`, in order."""
 
     @property
     def vacancies(self) -> list[Vacancy]:
@@ -397,7 +400,7 @@ class ScriptedPool:
         return [*map(Joined, self.workers)]
 
     def resize(self, shards: int) -> None:
-        pass
+        self.asked.append(shards)
 
     def submit(self, worker: WorkerInfo, attempt_id: str, start: Start) -> None:
         assert self._hand(worker).vacant
@@ -420,6 +423,12 @@ class ScriptedPool:
     def give_up(self, attempt_id: str, trouble: str) -> Ended:
         _, worker, _, share = self._runs.pop(attempt_id)
         return Ended(attempt_id, worker, Failure("hung", trouble, ""), share)
+
+    def halt(self, workers: Collection[WorkerInfo]) -> None:
+        self._runs = {
+            name: (start, who, Halted(0.5, 1.0) if who in workers else result, share)
+            for name, (start, who, result, share) in self._runs.items()
+        }
 
     def avoid(self, suspects: Collection[str]) -> set[str]:
         fresh = {worker.node_id for worker in self.workers} & set(suspects)
@@ -456,8 +465,8 @@ def test_a_cpu_worker_beside_gpu_workers_takes_the_shortest_shards(longest_first
     plan = small_plan(*NETWORKS)
     pool = ScriptedPool(["cpu", "gpu"], lambda node, shard, before: (END, 1.0), slow=["cpu"])
     shards = plan.shards if longest_first else plan.shards[::-1]
-    run = Dispatcher(pool, no_watch(), lambda event: None).run
-    assert run(shards, Known(), longest_first=longest_first) == 0
+    run = dispatcher(pool, lambda event: None).run
+    assert run(shards, Known(), longest_first=longest_first) == Ending(())
     given = [int(shard_id.split("-")[0]) for _, shard_id in pool.submitted]
     assert [node for node, _ in pool.submitted] == ["gpu", "cpu"] * 3
     assert given == ([0, 5, 1, 4, 2, 3] if longest_first else [5, 4, 3, 2, 1, 0])
@@ -491,6 +500,30 @@ def test_what_runs_is_told_with_its_share_and_its_host() -> None:
     assert of(Running, events) == [Running(shards, tuple(pool.workers))]
 
 
+@pytest.mark.parametrize("budget", [Budget(hours=1e-9), Budget(cost=1e-9)], ids=["hours", "cost"])
+def test_when_the_budget_is_used_up_what_runs_is_halted_and_nothing_is_started(
+    budget: Budget,
+) -> None:
+    plan = small_plan(*NETWORKS[:3])
+    pool = ScriptedPool("ab", lambda node, shard, before: (END, 1.0))
+    events: list[Event] = []
+    ending = dispatcher(pool, events.append, budget).run(plan.shards, Known())
+    assert ending.left == plan.shards
+    assert ending.quarantined == ()
+    assert ending.stopped is not None and ending.stopped.endswith("is reached")
+    assert [shard_id for _, shard_id in pool.submitted] == [s.shard_id for s in plan.shards[:2]]
+    assert [event.shard for event in of(Suspended, events)] == list(plan.shards[:2])
+    [trouble] = of(Trouble, events)
+    assert "halted, each with a checkpoint" in trouble.message
+
+
+def test_a_budget_that_lasts_stops_nothing() -> None:
+    plan = small_plan(*NETWORKS[:3])
+    pool = ScriptedPool("ab", lambda node, shard, before: (END, 1.0))
+    budget = Budget(hours=1.0, cost=1e9)
+    assert dispatcher(pool, lambda event: None, budget).run(plan.shards, Known()) == Ending(())
+
+
 def test_what_another_driver_commits_meanwhile_is_left_out() -> None:
     plan = small_plan(*NETWORKS[:3])
     pool = ScriptedPool("a", lambda node, shard, before: (END, 1.0))
@@ -502,7 +535,7 @@ def test_what_another_driver_commits_meanwhile_is_left_out() -> None:
         events.append(event)
         record.elsewhere = frozenset(shard.shard_id for shard in plan.shards[1:])
 
-    assert Dispatcher(pool, no_watch(), tell).run(plan.shards, record) == 0
+    assert dispatcher(pool, tell).run(plan.shards, record) == Ending(())
     outcomes = {event.shard: event.outcome for event in of(Finished, events)}
     assert list(outcomes.values()) == ["committed", "elsewhere", "elsewhere"]
     assert list(outcomes) == list(plan.shards)
@@ -542,6 +575,18 @@ def test_workers_that_are_lost_at_the_same_place_are_the_shards_fault() -> None:
     assert quarantined == 1
     assert len(of(Failed, events)) == LIMITS["lost"]
     assert [event.quarantined for event in of(Failed, events)][-2:] == [False, True]
+
+
+def test_no_worker_is_asked_for_on_behalf_of_shards_that_are_quarantined() -> None:
+    plan = small_plan(*NETWORKS[:2])
+    poisoned = plan.shards[0].shard_id
+
+    def script(node: str, shard: Shard, before: int) -> tuple[Report | Failure, float]:
+        return (failure("error"), 0.5) if shard.shard_id == poisoned else (END, 1.0)
+
+    pool = ScriptedPool("a", script)
+    assert dispatched(pool, plan)[0] == 1
+    assert pool.asked == [2, 2, 1, 1, 0]
 
 
 def test_a_node_that_fails_everything_is_named_and_gets_no_more_work() -> None:

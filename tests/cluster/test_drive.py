@@ -34,8 +34,8 @@ def driven(
     that was followed, the number of quarantined shards and the printed text."""
     text = io.StringIO()
     console = Console(file=text, width=1000, force_terminal=terminal, markup=False, highlight=False)
-    plan, quarantined = drive(assignment(PLAN, store, act, ONE_WORKER), in_this_process(), console)
-    return plan, quarantined, text.getvalue()
+    plan, ending = drive(assignment(PLAN, store, act, ONE_WORKER), in_this_process(), console)
+    return plan, len(ending.quarantined), text.getvalue()
 
 
 def nothing(trials: Any, width: Any) -> None:

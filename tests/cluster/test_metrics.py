@@ -16,9 +16,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from dispatching import Known, no_watch
+from dispatching import Known, dispatcher
 
-from cluster.driver.dispatch import Dispatcher
 from cluster.driver.events import Failed, Finished
 from cluster.nodes.resources import Resources, ray_environment
 from cluster.sweeps.plan import make_plan
@@ -85,7 +84,7 @@ def main() -> None:
         one = Resources(workers=1, cpus=1, gpus=0, device="cpu")
         pool = on_ray.RayPool(work(store, plan.name), made_up_digits(), one)
         pool.start(len(plan.shards))
-        Dispatcher(pool, no_watch(), hear).run(plan.shards, Known())
+        dispatcher(pool, hear).run(plan.shards, Known())
         due = expected(events, len(plan.shards))
         [node] = ray.nodes()
         deadline, pause = time.monotonic() + PATIENCE_S, threading.Event()

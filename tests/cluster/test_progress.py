@@ -14,6 +14,7 @@ from cluster.driver.events import (
     Running,
     Suspended,
     Trouble,
+    Waiting,
     WorkerInfo,
 )
 from cluster.driver.progress import SweepProgress
@@ -79,6 +80,16 @@ def test_every_event_is_a_line_of_fields() -> None:
         "failures": "1",
     }
     assert fields(trouble) == {"event": "trouble", "message": "beware"}
+
+
+def test_it_is_said_for_which_workers_there_is_no_room_and_how_long_they_are_waited_for() -> None:
+    words = "waiting for 6 more worker(s) of 2 CPU core(s): the cluster has room for 2 now"
+    some, none = lines(Waiting(6, "2 CPU core(s)", 2, 1800.0), Waiting(1, "1 GPU(s)", 0, 1800.0))
+    assert fields(some) == {
+        "event": "waiting",
+        "message": f'"{words}"',
+    }
+    assert fields(none)["message"].endswith('room for 0 now; the sweep waits for 30 minutes"')
 
 
 def test_what_all_workers_say_is_told_once() -> None:

@@ -15,13 +15,12 @@ import overhead
 import pytest
 import torch
 from builders import commit
-from dispatching import Known, assignment, no_watch
+from dispatching import Known, assignment, dispatcher
 from faults import NAME, assert_trained_once, commits, unfinished
 from made_up import made_up_digits
 from rich.console import Console
 from running import wait_until
 
-from cluster.driver.dispatch import Dispatcher
 from cluster.driver.drive import drive
 from cluster.driver.events import Failed, Finished
 from cluster.driver.record.heartbeat import Heartbeat
@@ -130,7 +129,7 @@ def run(
     pool = on_ray.RayPool(work, made_up_digits(), ONE_WORKER)
     pool.start(1)
     events: list[Any] = []
-    assert Dispatcher(pool, no_watch(), events.append).run([shard], Known()) == 0
+    assert dispatcher(pool, events.append).run([shard], Known()).left == ()
     [finished] = [event for event in events if isinstance(event, Finished)]
     return finished, [event for event in events if isinstance(event, Failed)]
 

@@ -8,7 +8,7 @@ file of the packages knows of it. Oracle: NumPy, which counts in the same order 
 
 import io
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
@@ -26,6 +26,7 @@ from cluster.deletion import delete, doomed
 from cluster.experiment import Derived, Experiment, Question, Trials
 from cluster.nodes.resources import Resources
 from cluster.results.collect import Collected, stored_plans
+from cluster.results.committed import Chunk
 from cluster.results.publish import publish
 from cluster.run import RunOptions, run_sweep
 from cluster.sweeps.plan import Plan, make_plan
@@ -33,7 +34,6 @@ from cluster.sweeps.stored import read_plan, store_plan
 from cluster.sweeps.sweep import Cell, Sweep, declare
 from pcworker.fingerprint import fingerprint
 from pcworker.row import Int64
-from pcworker.store.commit import Commit
 from pcworker.store.local import LocalStore
 from pcworker.store.result import Origin, Tables
 from pcworker.trials.trial import Trial
@@ -166,14 +166,10 @@ def count_digest(result: Counted) -> str:
     return fingerprint(result.twins)
 
 
-def mean_rows(
-    plans: Sequence[Plan[CountConfiguration]],
-    tables: Mapping[str, pa.Table],
-    commits: Sequence[Commit],
-) -> list[MeanRow]:
+def mean_rows(plans: Sequence[Plan[CountConfiguration]], chunks: Iterable[Chunk]) -> list[MeanRow]:
     by_digit: dict[int, list[int]] = {}
-    for row in tables["counts"].to_pylist():
-        if row["status"] == "done":
+    for chunk in chunks:
+        for row in chunk.rows("counts", ["digit", "found"]).to_pylist():
             by_digit.setdefault(row["digit"], []).append(row["found"])
     return [MeanRow(digit, len(found), mean(found)) for digit, found in sorted(by_digit.items())]
 
@@ -237,9 +233,13 @@ def options(store: Path, **changes: Any) -> RunOptions:
         address=None,
         resources=Resources(workers=None, cpus=1, gpus=0, device="auto"),
         checkpoint_every=0,
+        hang_minutes=10.0,
         plan_only=False,
         no_preflight=False,
         price_per_gpu_hour=None,
+        price_per_core_hour=None,
+        max_hours=None,
+        max_cost=None,
         local_debug=True,
         same_everywhere=False,
     )

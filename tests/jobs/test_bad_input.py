@@ -156,6 +156,14 @@ def test_a_price_without_a_plan_is_refused(tmp_path: Path) -> None:
     assert line.startswith("error: --price-per-gpu-hour ")
 
 
+def test_a_limit_of_the_cost_without_a_price_is_refused(tmp_path: Path) -> None:
+    for prices in ((), ("--price-per-gpu-hour", "2")):  # the workers have no GPU
+        line = refusal("--store", str(tmp_path), *SMALL, "--max-cost", "5", *prices)
+        assert line.startswith("error: --max-cost 5: ")
+        assert "give --price-per-core-hour" in line
+    assert files(tmp_path) == []
+
+
 @pytest.mark.parametrize("plan", [["--plan"], []], ids=["plan", "run"])
 def test_a_store_that_cannot_be_written_is_refused(tmp_path: Path, plan: list[str]) -> None:
     (tmp_path / "file").write_text("not a folder")

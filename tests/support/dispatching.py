@@ -1,6 +1,7 @@
 """A small sweep that goes through the dispatcher, on any pool, and what it leaves in its store."""
 
 import json
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +9,13 @@ from typing import Any
 
 from builders import shard_result
 
+from cluster.driver.budget import Budget, Ledger
 from cluster.driver.dispatch import Dispatcher
 from cluster.driver.drive import Assignment
 from cluster.driver.events import Event, Trouble
 from cluster.driver.hangs import HANG_MINUTES, Watch
 from cluster.driver.pools.pool import Pool
+from cluster.nodes.prices import Prices
 from cluster.nodes.resources import Resources
 from cluster.sweeps.plan import Plan, Shard, make_plan
 from jobs.mnist_ablation.experiment import ABLATION
@@ -21,6 +24,8 @@ from pcworker.store.local import LocalStore
 from pcworker.training.results import ShardResult
 from pcworker.trials.trial import Trial
 
+NO_LIMIT = Budget()
+ONE_CORE = Resources(workers=1, cpus=1, gpus=0, device="cpu")
 RULES = ("BP", "IL", "Z-IL", "Fa-Z-IL")
 
 
@@ -67,15 +72,18 @@ def assignment(
         resources=resources,
         checkpoint_every=1,
         hang_minutes=HANG_MINUTES,
+        budget=NO_LIMIT,
+        prices=Prices(),
         preflight=False,
         expected="a moment",
         environment={},
     )
 
 
-def no_watch() -> Watch:
-    """A watch with the usual patience, which no test exhausts."""
-    return Watch({}, HANG_MINUTES * 60)
+def dispatcher(pool: Pool, tell: Callable[[Any], None], budget: Budget = NO_LIMIT) -> Dispatcher:
+    """A dispatcher with the usual patience, which no test exhausts."""
+    ledger = Ledger(budget, Prices(core=3600.0), ONE_CORE, time.monotonic())
+    return Dispatcher(pool, Watch({}, HANG_MINUTES * 60), ledger, tell)
 
 
 class Known:
@@ -108,7 +116,7 @@ def dispatched(
 
     for event in pool.start(len(plan.shards) - len(done)):
         tell(event)
-    return Dispatcher(pool, no_watch(), tell).run(plan.shards, Known(done)), events
+    return len(dispatcher(pool, tell).run(plan.shards, Known(done)).quarantined), events
 
 
 def of(kind: type, events: list[Any]) -> list[Any]:

@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from builders import shard_result
-from dispatching import Known, no_watch
+from dispatching import Known, dispatcher
 
-from cluster.driver.dispatch import Dispatcher
 from cluster.driver.events import Event, Finished
 from cluster.nodes.resources import Resources, ray_environment
 from cluster.sweeps.plan import Plan, make_plan
@@ -124,8 +123,7 @@ def measured(on_ray: Any, store: Store, shards: int) -> Overhead:
             if (done := len(clocks) - 1) in points:
                 memory[done] = resident_bytes()
 
-    quarantined = Dispatcher(pool, no_watch(), tell).run(plan.shards, Known())
-    assert quarantined == 0
+    assert not dispatcher(pool, tell).run(plan.shards, Known()).quarantined
     (walls, cpus) = zip(*clocks, strict=True)
     return Overhead(shards, _steps(walls), _steps(cpus), memory)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cluster.driver.decide import Start
-from cluster.driver.events import Joined, Trouble, WorkerInfo
+from cluster.driver.events import Joined, Trouble, Waiting, WorkerInfo
 from cluster.driver.failures import Failure
 from pcworker.worker import Halted, Report
 
@@ -67,20 +67,24 @@ class Pool(Protocol):
 
     def start(
         self, shards: int, beat: Callable[[], None] = lambda: None
-    ) -> Sequence[Joined | Trouble]:
-        """Starts workers for so many shards, and returns once there are some.
+    ) -> Sequence[Joined | Waiting | Trouble]:
+        """Starts workers for so many shards, and returns once there are some, or none has room now.
 
         `beat` is called now and then during the wait. Raises InputError if no worker can start.
         """
 
     def resize(self, shards: int) -> None:
-        """Starts the workers that are wanting for so many shards, and does not wait for them."""
+        """Starts the workers that are wanting for so many shards, and does not wait for them. Ends
+        the idle workers that no shard is left for, so that their nodes can go.
+
+        shards  the number of shards without a commit, those at work included
+        """
 
     def submit(self, worker: WorkerInfo, attempt_id: str, start: Start) -> None:
         """Gives a shard to a worker that has a vacancy. If the shard is to be alone, the worker has
         no vacancy until it has ended."""
 
-    def wait(self, meanwhile: Callable[[], None]) -> Sequence[Ended | Joined | Trouble]:
+    def wait(self, meanwhile: Callable[[], None]) -> Sequence[Ended | Joined | Waiting | Trouble]:
         """Waits for something to happen, and returns what has happened, which may be nothing.
 
         `meanwhile` is called now and then during the wait. Raises InputError if there is no hope
