@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from cluster.results.audit import Published
     from cluster.results.collect import Collected
-    from cluster.results.committed import Chunk
+    from cluster.results.committed import Portion
     from cluster.sweeps.plan import Plan
     from pcworker.worker import Trains
 
@@ -35,7 +35,7 @@ class Derived:
 
     row_type: type
     """The dataclass of its rows: see `pcworker.row`."""
-    rows: Callable[[Sequence["Plan"], Iterable["Chunk"]], Iterable[Any]]
+    rows: Callable[[Sequence["Plan"], Iterable["Portion"]], Iterable[Any]]
     """Makes the rows from the plans of all sweeps that are collected together, and from what their
     shards have committed. Each chunk holds all rows of its trials, and only one is in memory."""
 
@@ -103,7 +103,7 @@ class Experiment:
 
     # what the collector does
     derived: Mapping[str, Derived] = field(default_factory=dict)
-    published: Callable[[Iterable["Chunk"]], "Published"] | None = None
+    published: Callable[[Iterable["Portion"]], "Published"] | None = None
     """Compares the committed trials with published digests. None: none are published."""
     report: Callable[["Console", "Collected"], None]
     """Prints the results as tables for a person to read."""

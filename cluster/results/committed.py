@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.results.compaction.entries import ENTRY_COLUMNS
-from cluster.results.compaction.gather import Gathered, gather
+from cluster.results.compaction.gather import SweepRows, gather
 from cluster.results.compaction.source import attempts_of, read_row_group
 from cluster.sweeps.plan import Plan
 from pcworker.row import Row
@@ -33,7 +33,7 @@ class Committed:
     """The commits of one or more sweeps of one experiment, in the order of the plans and of their
     shards. The files that hold the rows are removed with this object."""
 
-    def __init__(self, gathered: Sequence[Gathered], folder: Path) -> None:
+    def __init__(self, gathered: Sequence[SweepRows], folder: Path) -> None:
         """`folder` holds the files."""
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self.folder = folder
@@ -127,7 +127,7 @@ class Committed:
             for rows in found:
                 yield rows if out is None else _without(rows, out)
 
-    def chunks(self) -> Iterator["Chunk"]:
+    def chunks(self) -> Iterator["Portion"]:
         """Yields all commits: as many of a plan at once as have about TRIALS_AT_ONCE trials."""
         sizes = pc.list_value_length(self.entries["trial_ids"]).to_numpy()
         ends = np.concatenate([[0], np.cumsum(sizes)])
@@ -136,7 +136,7 @@ class Committed:
             while first < end:
                 most = np.searchsorted(ends, ends[first] + TRIALS_AT_ONCE, "right") - 1
                 last = min(end, max(first + 1, int(most)))
-                yield Chunk(self, first, last)
+                yield Portion(self, first, last)
                 first = last
 
     def _together(self, first: int, last: int) -> Iterator[tuple[int, int]]:
@@ -156,7 +156,7 @@ class Committed:
 
 
 @dataclass(frozen=True)
-class Chunk:
+class Portion:
     """Some commits that follow each other. All rows of their trials are in the same chunk."""
 
     committed: Committed

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.results.committed import Chunk, Committed
+from cluster.results.committed import Committed, Portion
 from cluster.sweeps.plan import Plan
 from pcworker.store.result import CIRCUMSTANCES
 
@@ -67,7 +67,7 @@ def _shared(plans: Sequence[Plan]) -> set[str]:
     return shared
 
 
-def _said(chunk: Chunk, name: str, trial_ids: set[str]) -> Mapping[str, bytes]:
+def _said(chunk: Portion, name: str, trial_ids: set[str]) -> Mapping[str, bytes]:
     """Digests of the results in a table's rows, by trial. They are equal if all bits are equal."""
     names = [each for each in chunk.columns(name) if each not in CIRCUMSTANCES]
     if "sha256" in names:  # It stands for the weights' values, which are large.

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.results.committed import Chunk
+from cluster.results.committed import Portion
 from cluster.sweeps.plan import Plan
 from cluster.sweeps.sweep import Cell
 from jobs.mnist_ablation.tables import DivergenceRow, Statistics
@@ -80,7 +80,7 @@ def _statistics(values: Iterable[float | None]) -> Statistics:
     )
 
 
-def divergence_rows(plans: Sequence[Plan], chunks: Iterable[Chunk]) -> Iterator[DivergenceRow]:
+def divergence_rows(plans: Sequence[Plan], chunks: Iterable[Portion]) -> Iterator[DivergenceRow]:
     """Makes the rows of the table `divergence`, one for each declared cell of the plans."""
     outcomes = _Outcomes(chunks)
     ids: dict[Any, dict[int, str]] = defaultdict(dict)
@@ -126,7 +126,7 @@ def measured(epochs: pa.Table) -> pa.Table:
 class _Outcomes:
     """The outcomes of all trials with a result, in columns."""
 
-    def __init__(self, chunks: Iterable[Chunk]) -> None:
+    def __init__(self, chunks: Iterable[Portion]) -> None:
         parts = [_outcomes(chunk) for chunk in chunks]
         self._table = pa.concat_tables(parts) if parts else None
         ids = [] if self._table is None else self._table["trial_id"].to_numpy().astype(bytes)
@@ -145,7 +145,7 @@ class _Outcomes:
         return {each: Outcome(**row) if is_there else None for each, is_there, row in found}
 
 
-def _outcomes(chunk: Chunk) -> pa.Table:
+def _outcomes(chunk: Portion) -> pa.Table:
     """The outcomes of a chunk's trials, with their ids.
 
     A trial is exact if its weights have the digest of the twin that its own shard trained.

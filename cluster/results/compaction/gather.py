@@ -43,7 +43,7 @@ class Chosen(NamedTuple):
 
 
 @dataclass
-class Gathered:
+class SweepRows:
     """What the shards of one sweep have committed."""
 
     plan: Plan
@@ -55,10 +55,10 @@ class Gathered:
     """The shards to which the damaged objects belong."""
 
 
-def gather(store: Store, plan: Plan, folder: Path) -> Gathered:
+def gather(store: Store, plan: Plan, folder: Path) -> SweepRows:
     """Gathers what the plan's shards have committed in files below `folder`, which is the plan's
     alone. Compacts it, if many shards are not compacted yet."""
-    made = Gathered(plan, listing_of(plan.keys, store.list(plan.keys.shards)))
+    made = SweepRows(plan, listing_of(plan.keys, store.list(plan.keys.shards)))
     places = {shard.shard_id: place for place, shard in enumerate(plan.shards)}
     sources = list(_compactions(store, plan, places, folder))
     compacted = [attempts_of(source.entries) for source in sources]
@@ -133,7 +133,7 @@ def _current(
     return current
 
 
-def _spooled(store: Store, made: Gathered, left: Sequence[Shard], folder: Path) -> Iterator[Spool]:
+def _spooled(store: Store, made: SweepRows, left: Sequence[Shard], folder: Path) -> Iterator[Spool]:
     """Reads the shards `left`, and yields each spool of them that is full, or the last one."""
     plan, spool = made.plan, None
     row_types = plan.experiment.tables.row_types

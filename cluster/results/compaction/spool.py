@@ -10,7 +10,7 @@ from pcworker.store.commit import Commit
 from pcworker.store.parquet import RowWriter, schema_of, table
 
 MOST_COMMITS = 10_000
-MOST_BYTES = 128 * 2**20
+SPOOL_BYTES = 128 * 2**20
 """A spool of so many commits, or whose commits' files have so many bytes, is full."""
 
 
@@ -32,7 +32,7 @@ class Spool:
     @property
     def full(self) -> bool:
         """True if the next commit belongs into another spool."""
-        return len(self._entries) >= MOST_COMMITS or self._bytes >= MOST_BYTES
+        return len(self._entries) >= MOST_COMMITS or self._bytes >= SPOOL_BYTES
 
     @property
     def files(self) -> dict[str, Path]:

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.results.audit import Published
-from cluster.results.committed import Chunk
+from cluster.results.committed import Portion
 from pcworker.data.mnist import PARTS
 from pcworker.equations.rules import label
 from pcworker.fingerprint import fingerprint
@@ -59,7 +59,7 @@ def published_digests() -> dict[str, TrialDigests]:
         }
 
 
-def compared_with_published(chunks: Iterable[Chunk]) -> Published:
+def compared_with_published(chunks: Iterable[Portion]) -> Published:
     """Compares the trials that are published."""
     compared, differing = 0, []
     for chunk in chunks:
