@@ -22,11 +22,20 @@ from pathlib import Path
 from typing import Any
 
 from faulty_proxy import faulty_proxy
-from many_commits import TRIALS, Unsynced, commit_many, made_in_two_processes, plan_of_many
+from many_commits import (
+    NAME,
+    TRIALS,
+    Unsynced,
+    commit_many,
+    made_in_two_processes,
+    plan_of_many,
+)
 from running import ROOT
 from seaweed import seaweed
 
-from cluster.results.collect import collect, write_tables
+from cluster.results.collect import collect, stored_plans, write_tables
+from cluster.sweeps.stored import store_plan
+from jobs.experiments import EXPERIMENTS
 from pcworker.store.store import Store, open_store
 
 DELAY_S = 0.005
@@ -64,10 +73,11 @@ class Counted:
 
 
 def measured(store: Store, commits: int) -> Measured:
-    """Collects, and writes the tables. Nothing else may have run in this process."""
-    plan, counted = plan_of_many(commits), Counted(store)
+    """Reads the plan, which is not timed, collects, and writes the tables. Nothing else may have
+    run in this process."""
+    plans, counted = stored_plans(store, [NAME], EXPERIMENTS), Counted(store)
     started = time.perf_counter()
-    made = collect(counted, [plan])
+    made = collect(counted, plans)
     write_tables(counted, made)
     seconds = time.perf_counter() - started
     assert made.damaged == made.audit.differing == ()
@@ -92,11 +102,12 @@ def in_a_process(url: str, endpoint: str | None, commits: int) -> Measured:
 def three_times(url: str, endpoint: str | None, commits: int, more: Store) -> Iterator[Measured]:
     """Collects all but NEW commits, the same again, and all.
 
-    more  the store, to which the last commits are added
+    more  the store, to which the plan and the last commits are added
     """
-    yield in_a_process(url, endpoint, commits)
-    yield in_a_process(url, endpoint, commits)
     plan = plan_of_many(commits)
+    store_plan(more, plan, {})
+    yield in_a_process(url, endpoint, commits)
+    yield in_a_process(url, endpoint, commits)
     commit_many(more, plan, plan.shards[-NEW:])
     yield in_a_process(url, endpoint, commits)
 
