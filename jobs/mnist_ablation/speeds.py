@@ -18,7 +18,7 @@ from pcworker.data.dataset import DataSet
 from pcworker.data.mnist import Digits
 from pcworker.equations.rules import IL, Z_IL
 from pcworker.kernels.fixed.evaluation import FixedTest
-from pcworker.kernels.fixed.gathered import PixelLists
+from pcworker.kernels.fixed.gathered import PixelLists, listed
 from pcworker.kernels.fixed.library import built
 from pcworker.kernels.fixed.reference import FixedBackprop
 from pcworker.kernels.fixed.trial import FixedTrial
@@ -47,11 +47,11 @@ def measure() -> dict[str, object]:
     updates, build = len(plain.inputs), built(config.dtype)
 
     def make(noisy: bool) -> None:
-        PixelLists(_chunk(data, config, noisy), build)
+        listed(_chunk(data, config, noisy), build)
 
     quiet = _seconds(lambda: make(False)) / updates
     drawing = _seconds(lambda: make(True)) / updates - quiet
-    backprop, lists, test = FixedBackprop(twin), PixelLists(plain, build), FixedTest(data, config)
+    backprop, lists, test = FixedBackprop(twin), listed(plain, build), FixedTest(data, config)
     parameters = backprop.parameters()
     apart = to_numpy(parameters)
     return {

@@ -12,7 +12,7 @@ from pcworker.clock.turns import spread, without_garbage_collection
 from pcworker.data.batches import CHUNK, Chunk
 from pcworker.data.dataset import DataSet
 from pcworker.kernels.fixed.evaluation import FixedTest
-from pcworker.kernels.fixed.gathered import PixelLists
+from pcworker.kernels.fixed.gathered import PixelLists, listed
 from pcworker.kernels.fixed.reference import FixedBackprop
 from pcworker.kernels.fixed.trial import FixedTrial
 from pcworker.kernels.kernel import Task
@@ -74,13 +74,13 @@ def time_network(trials: Sequence[Trial], data: DataSet, rounds: int) -> Network
     test, clock, pixels = FixedTest(data, config), Clock(), 0.0
     plain, noisy = (data.chunks(config, twin.seed, 1, noise) for noise in (False, True))
     next(plain)  # the first chunk of an epoch holds only one update
-    first = PixelLists(next(noisy), copy.build)
+    first = listed(next(noisy), copy.build)
     for member in members:
         member.train(first, rate)
 
     def make(stream: Iterator[Chunk]) -> tuple[Chunk, PixelLists]:
         chunk = next(stream)
-        return chunk, PixelLists(chunk, copy.build)
+        return chunk, listed(chunk, copy.build)
 
     def measure(parameters: Sequence[Sequence[Tensor]]) -> None:
         test.error(parameters)

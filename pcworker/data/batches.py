@@ -76,11 +76,10 @@ def epoch_chunks(
 
     The last minibatch is smaller if the batch size does not divide the number of samples.
     """
-    order = batch_order(seed, epoch, len(images)).to(images.device)
     noise = Noise(seed, epoch, config.widths[-2:0:-1])
     dtype = getattr(torch, config.dtype)
-    for updates, size in chunk_sizes(len(images), config.batch_size):
-        chosen, order = order[: updates * size], order[updates * size :]
+    for order in epoch_orders(len(images), config.batch_size, seed, epoch):
+        (updates, size), chosen = order.shape, order.reshape(-1).to(images.device)
         yield Chunk(
             pixels(images[chosen], dtype).reshape(updates, size, -1),
             target_values(labels[chosen], config).reshape(updates, size, -1),
@@ -89,6 +88,14 @@ def epoch_chunks(
                 for normals in (noise.draw(updates, size) if noisy else [])
             ],
         )
+
+
+def epoch_orders(samples: int, batch_size: int, seed: int, epoch: int) -> Iterator[Tensor]:
+    """Yields which samples are in the minibatches of each chunk: int64 [updates, batch size]."""
+    order = batch_order(seed, epoch, samples)
+    for updates, size in chunk_sizes(samples, batch_size):
+        chosen, order = order[: updates * size], order[updates * size :]
+        yield chosen.reshape(updates, size)
 
 
 def chunk_sizes(samples: int, batch_size: int) -> list[tuple[int, int]]:

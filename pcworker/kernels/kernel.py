@@ -7,11 +7,11 @@ only knows the kernel's networks, by trial.
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
-from pcworker.data.batches import Chunk, weights_are_checked
+from pcworker.data.batches import Chunk, chunk_sizes, weights_are_checked
 from pcworker.data.dataset import DataSet
 from pcworker.equations.rules import RULES
 from pcworker.kernels.probe import Probe, probe_batches
@@ -19,6 +19,8 @@ from pcworker.trials.configuration import Configuration
 from pcworker.trials.measures import Distance, distance, to_numpy
 from pcworker.trials.trial import Trial
 
+M = TypeVar("M")
+"""Minibatches of all seeds, as a kernel takes them."""
 Packing = Literal["stacked", "alone", "irreproducible"]
 """How trials are run so that each has the result that it has alone:
 
@@ -153,7 +155,7 @@ class Kernel(Protocol):
         """How far the network of a trial is from its twin's. Both are finite."""
 
 
-class ChunkKernel(ABC):
+class ChunkKernel(ABC, Generic[M]):
     """What is common to kernels that train a chunk of minibatches at a time."""
 
     def __init__(self, task: Task) -> None:
@@ -165,8 +167,12 @@ class ChunkKernel(ABC):
         """See `Kernel.networks`."""
 
     @abstractmethod
-    def train(self, chunks: Mapping[int, Chunk], rate: float) -> None:
-        """Makes the weight updates of these chunks, which are by seed, in all networks.
+    def minibatches(self, epoch: int) -> Iterator[M]:
+        """The minibatches of an epoch (from 1), a chunk of each seed at a time."""
+
+    @abstractmethod
+    def train(self, chunks: M, rate: float) -> None:
+        """Makes the weight updates of these minibatches in all networks.
 
         rate  the learning rate of an update that sums over the batch
         """
@@ -179,10 +185,10 @@ class ChunkKernel(ABC):
         """See `Kernel.train_epoch`."""
         for network in self.networks.values():
             network.squares.zero_()
-        done = 0
-        for chunks in self._task.chunks(epoch):
-            updates, size = next(iter(chunks.values())).inputs.shape[:2]
-            self.train(chunks, self._task.config.rate(size))
+        done, config = 0, self._task.config
+        sizes = chunk_sizes(self._task.data.samples, config.batch_size)
+        for (updates, size), chunks in zip(sizes, self.minibatches(epoch), strict=True):
+            self.train(chunks, config.rate(size))
             done += updates
             if weights_are_checked(done):
                 yield Look(done, dict.fromkeys(self.nonfinite(), done))

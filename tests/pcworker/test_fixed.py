@@ -26,7 +26,7 @@ from pcworker.data.batches import Chunk
 from pcworker.data.randomness import initial_parameters
 from pcworker.kernels.compiler import DEBUG_BUILD, zig
 from pcworker.kernels.fixed.evaluation import FixedTest, is_right
-from pcworker.kernels.fixed.gathered import PixelLists
+from pcworker.kernels.fixed.gathered import listed
 from pcworker.kernels.fixed.library import F_CODES, PHASES, built
 from pcworker.kernels.fixed.reference import Descent, FixedBackprop
 from pcworker.kernels.fixed.trial import FixedTrial
@@ -55,7 +55,7 @@ def train(
     ours, twin = FixedTrial(trial, only=only), FixedTrial(trial.twin)
     autograd = FixedBackprop(trial.twin)
     for chunk in islice(engine.data.chunks(config, SEED, 1, config.noisy), chunks):
-        lists = PixelLists(chunk, ours.build)
+        lists = listed(chunk, ours.build)
         rate = config.rate(config.batch_size)
         ours.train(lists, rate)
         twin.train(lists, rate)
@@ -331,11 +331,11 @@ def test_chunks_do_not_change_a_bit(small_engine: Engine) -> None:
     trial = z_il(rule="IL", t=3, gamma=0.5, sigma=0.1, bias=True)
     whole, single = FixedTrial(trial), FixedTrial(trial)
     for chunk in small_engine.data.chunks(trial.configuration, SEED, 1, noisy=True):
-        whole.train(PixelLists(chunk, whole.build), 0.001)
+        whole.train(listed(chunk, whole.build), 0.001)
         for place in range(len(chunk.inputs)):
             some = slice(place, place + 1)
             one = Chunk(chunk.inputs[some], chunk.targets[some], [n[some] for n in chunk.noise])
-            single.train(PixelLists(one, single.build), 0.001)
+            single.train(listed(one, single.build), 0.001)
     assert reference.equal(whole.parameters(), single.parameters())
 
 
@@ -350,7 +350,7 @@ def test_batches_of_another_shape_are_refused(small_engine: Engine) -> None:
         Chunk(*(part.repeat(1, 2, 1) for part in good[:2]), []),
     ):
         with pytest.raises(ValueError, match="widths"):
-            ours.train(PixelLists(bad, ours.build), 0.001)
+            ours.train(listed(bad, ours.build), 0.001)
 
 
 # ---- A shard ----
