@@ -10,6 +10,7 @@ import os
 import shlex
 import subprocess
 import sys
+import math
 from collections.abc import Iterator
 from decimal import Decimal, localcontext
 from itertools import islice, product
@@ -27,9 +28,11 @@ from pcworker.data.randomness import initial_parameters
 from pcworker.kernels.compiler import DEBUG_BUILD, zig
 from pcworker.kernels.fixed.evaluation import FixedTest, is_right
 from pcworker.kernels.fixed.gathered import listed
+from pcworker.kernels.fixed.kernel import FixedKernel
 from pcworker.kernels.fixed.library import F_CODES, PHASES, built
 from pcworker.kernels.fixed.reference import Descent, FixedBackprop
 from pcworker.kernels.fixed.trial import FixedTrial
+from pcworker.kernels.kernel import Task
 from pcworker.kernels.program import Program, program
 from pcworker.training.engine import Engine
 from pcworker.trials import measures
@@ -403,3 +406,33 @@ def test_the_same_source_compiles_for_a_gpu(options: tuple[str, ...]) -> None:
     assert (status, said.value.decode()) == (0, "")
     assert nvrtc.nvrtcGetCUBINSize(made, ctypes.byref(size)) == 0
     assert size.value > 0
+
+
+@pytest.mark.parametrize("dtype", BOTH)
+@pytest.mark.parametrize("sigma", [0.0, 0.1])
+def test_the_kernels_minibatches_are_those_of_the_data_set(
+    engine: Engine, dtype: str, sigma: float
+) -> None:
+    """Oracle: the minibatches whose pixels, targets and normals torch and NumPy make, listed."""
+    trial = z_il(dtype=dtype, sigma=sigma, batch_size=7)
+    config, kernel = trial.configuration, FixedKernel(Task(engine.data, [trial]))
+    chunks = list(engine.data.chunks(config, SEED, 2, config.noisy))
+    made = [each.lists[SEED] for each in kernel.minibatches(2)]
+    assert len(made) == len(chunks)
+    for ours, chunk in zip(made, chunks, strict=True):
+        theirs = listed(chunk, built(dtype))
+        assert ours.shape == theirs.shape
+        entries = ours.arrays[0][-1]
+        for mine, other in zip(ours.arrays, theirs.arrays, strict=True):
+            assert mine[:entries].tolist() == other[: len(mine)][:entries].tolist()
+        for mine, other in zip(ours.numbers, theirs.numbers, strict=True):
+            assert torch.equal(mine, other)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_weight_that_is_not_finite_is_seen(value: float) -> None:
+    """The sum of finite weights may be infinite, and they are finite all the same."""
+    weights = torch.full((3, 4), 3e38)
+    assert measures.are_finite([[weights]])
+    weights[1, 2] = value
+    assert not measures.are_finite([[torch.zeros(2)], [weights]])

@@ -36,7 +36,7 @@ class PixelLists:
         self.address = byref(self._struct)
         """The address of `Batches` of `phases.c`."""
         # the struct holds bare addresses, which keep nothing alive
-        self._pointed_to = (lists, targets, noise)
+        self.arrays, self.numbers = tuple(lists), (targets, *noise)
 
 
 def listed(chunk: Chunk, build: Build) -> PixelLists:

@@ -211,12 +211,14 @@ INLINE V reduced(V x, I *q) {
     return fma_(s * s, u, s);
 }
 
-/* exp(x), for x <= 0. The power of two is multiplied in two parts, because it may be subnormal. */
+/* exp(x), for x <= 0. The power of two is multiplied in two parts, because it may be subnormal.
+ * Where it is 0 it is not computed: some processors take a hundred times as long for a product that
+ * is too small for a normal number, and activities that leave every bound make many of them. */
 INLINE V exponential(V x) {
     I q;
-    x = if_less(x, wide(LEAST), wide(LEAST), x);
-    V p = wide(1) + reduced(x, &q);
-    return p * two_to_the(q + PART) * wide(TWO_TO_MINUS_PART);
+    V seen = if_less(x, wide(LEAST), wide(0), x);
+    V p = wide(1) + reduced(seen, &q), power = p * two_to_the(q + PART) * wide(TWO_TO_MINUS_PART);
+    return if_less(x, wide(LEAST), wide(0), power);
 }
 
 /* e / (1 + e) for x < 0, and 1 / (1 + e) otherwise, with e = exp(-|x|) */
