@@ -1,7 +1,7 @@
 """Estimates what trials and shards cost, from a table of speeds.
 
 The table is fixed, so that estimates are the same on every machine. For the minutes that are
-printed, `calibration` can replace the table by speeds of this machine, which `speeds` measures.
+printed, the room `speed` can replace the table by speeds of this machine.
 """
 
 from collections.abc import Sequence

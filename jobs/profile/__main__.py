@@ -9,6 +9,7 @@ With --workers it measures nothing: it prints how long the sweep takes with so m
 plan and the fixed cost table, and what bounds that.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +22,7 @@ from rich.table import Table
 from jobs.benchmark.arithmetic import count_needed, floor_ms
 from jobs.benchmark.rounds import Core, one_core
 from jobs.mnist_ablation.cost import trial_updates
-from jobs.mnist_ablation.packs import packs
+from jobs.mnist_ablation.packs import WORTH, packs
 from jobs.mnist_ablation.sweep import (
     GAMMAS,
     PAPER_SEEDS,
@@ -53,14 +54,17 @@ def row_of(config: Configuration) -> str:
     return label(config.rule, config.t)
 
 
-def core_seconds(trials: Iterable[Trial], by_network: dict[str, NetworkTimes]) -> CoreSeconds:
+def core_seconds(
+    trials: Iterable[Trial], by_network: dict[str, NetworkTimes], worth: float = WORTH
+) -> CoreSeconds:
     """The core-seconds of the trials if they are packed as in a sweep, including the copies of BP
     that shards train.
 
     by_network  the measured times of each network
+    worth       see `packs`
     """
     seconds: CoreSeconds = defaultdict(float)
-    for shard in packs(trials):
+    for shard in packs(trials, worth):
         config = shard[0].configuration
         network, times = config.network, by_network[config.network]
         updates = trial_updates(config) / 1e6
@@ -164,7 +168,13 @@ def command(rounds: int, workers: list[int] | None, data: Path | None, **axes: A
     gflops, ns = (spread(values).median for values in zip(*rates, strict=True))
     floor = floor_seconds(sweep.trials, by_network, gflops, ns)
     console.print(f"At {gflops:.0f} GFLOP/s and {ns:.2f} ns per sigmoid:")
-    console.print(seconds_table(core_seconds(sweep.trials, by_network), floor))
+    seconds = core_seconds(sweep.trials, by_network)
+    console.print(seconds_table(seconds, floor))
+    whole = sum(seconds.values())
+    fewest = sum(core_seconds(sweep.trials, by_network, math.inf).values())
+    console.print(
+        f"In the fewest shards: {fewest:,.0f}; its shards cost {whole / fewest - 1:.1%} more."
+    )
 
 
 if __name__ == "__main__":

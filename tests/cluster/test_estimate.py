@@ -9,10 +9,10 @@ import pytest
 
 from cluster.sweeps.estimate import START_S, estimate, makespan
 from cluster.sweeps.plan import make_plan
-from jobs.mnist_ablation.calibration import kept_speeds, mean, measured_speeds, speeds_from
 from jobs.mnist_ablation.cost import TABLE, shard_seconds, trial_cost
 from jobs.mnist_ablation.experiment import ABLATION
-from jobs.mnist_ablation.look import scaled, scaled_speeds
+from jobs.mnist_ablation.speed.calibration import kept_speeds, mean, measured_speeds, speeds_from
+from jobs.mnist_ablation.speed.look import scaled, scaled_speeds
 from jobs.mnist_ablation.sweep import mnist_ablation
 from pcworker.trials.configuration import configuration
 from pcworker.trials.trial import Trial
@@ -84,7 +84,7 @@ def test_processes_values_are_averaged_entry_by_entry() -> None:
 
 HASTY = f"""#!{sys.executable}
 import json
-from jobs.mnist_ablation import speeds
+from jobs.mnist_ablation.speed import speeds
 speeds.SECONDS = 0.01
 print(json.dumps(speeds.measure()))
 """

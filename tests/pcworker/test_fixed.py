@@ -6,11 +6,11 @@ also compared with stock torch, and f with the standard library's decimal number
 """
 
 import ctypes
+import math
 import os
 import shlex
 import subprocess
 import sys
-import math
 from collections.abc import Iterator
 from decimal import Decimal, localcontext
 from itertools import islice, product

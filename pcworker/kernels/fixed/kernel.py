@@ -17,7 +17,7 @@ from pcworker.kernels.kernel import ChunkKernel, Network, Task, most_careful
 from pcworker.trials.trial import Trial
 
 
-class Listed(NamedTuple):
+class ListedBatches(NamedTuple):
     """Some minibatches of each seed."""
 
     lists: Mapping[int, PixelLists]
@@ -26,7 +26,7 @@ class Listed(NamedTuple):
     """By seed of which torch.autograd trains the BP trial."""
 
 
-class FixedKernel(ChunkKernel[Listed]):
+class FixedKernel(ChunkKernel[ListedBatches]):
     """Trains a task by `phases.c`. The BP trials of the task are left to torch.autograd, because
     they are the reference.
 
@@ -48,14 +48,14 @@ class FixedKernel(ChunkKernel[Listed]):
     def networks(self) -> dict[Trial, Network]:
         return {**self._inferring, **self._autograd}
 
-    def minibatches(self, epoch: int) -> Iterator[Listed]:
+    def minibatches(self, epoch: int) -> Iterator[ListedBatches]:
         data, config = self._task.data, self._task.config
         in_c = {trial.seed for trial in self._inferring}
         by_torch = {twin.seed for twin in self._autograd}
         streams = {seed: self._lists(seed, epoch) for seed in self._task.seeds if seed in in_c}
         chunks = {seed: data.chunks(config, seed, epoch, False) for seed in by_torch}
         for _ in chunk_sizes(data.samples, config.batch_size):
-            yield Listed(
+            yield ListedBatches(
                 {seed: next(stream) for seed, stream in streams.items()},
                 {seed: next(stream) for seed, stream in chunks.items()},
             )
@@ -71,7 +71,7 @@ class FixedKernel(ChunkKernel[Listed]):
             normals = [part.to(targets.dtype).contiguous() for part in reversed(drawn)]
             yield images.minibatches(order, targets.reshape(*order.shape, -1), normals)
 
-    def train(self, chunks: Listed, rate: float) -> None:
+    def train(self, chunks: ListedBatches, rate: float) -> None:
         networks = self._inferring.items()
         working = [self._threads.submit(n.train, chunks.lists[t.seed], rate) for t, n in networks]
         for twin, reference in self._autograd.items():

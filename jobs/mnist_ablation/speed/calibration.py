@@ -16,7 +16,7 @@ from typing import Any
 
 from cluster.experiment import Seconds
 from jobs.mnist_ablation.cost import KernelCosts, Speeds, shard_seconds
-from jobs.mnist_ablation.look import scaled_speeds
+from jobs.mnist_ablation.speed.look import scaled_speeds
 from pcworker.fingerprint import fingerprint
 from pcworker.machine.cache import cache_folder
 from pcworker.machine.processor import processor_fingerprint
@@ -94,7 +94,7 @@ def mean(many: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _measure(processes: int) -> list[dict[str, Any]]:
     """Runs `speeds` in this many processes at the same time, as the workers will run."""
-    command = [sys.executable, "-m", "jobs.mnist_ablation.speeds"]
+    command = [sys.executable, "-m", "jobs.mnist_ablation.speed.speeds"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     started = [
         subprocess.Popen(

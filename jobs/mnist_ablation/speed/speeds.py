@@ -1,8 +1,9 @@
 """Measures the speeds of this machine that `cost` needs, for `calibration`.
 
-`python -m jobs.mnist_ablation.speeds` times each part of a shard's work, and prints the fields of
-`cost.Speeds` as JSON, in microseconds. It runs in a process of its own, so that planning imports no
-torch. The digits are made up, with MNIST's share of zero pixels, so that nothing is fetched.
+`python -m jobs.mnist_ablation.speed.speeds` times each part of a shard's work, by its core's time
+for this process, and prints the fields of `cost.Speeds` as JSON, in microseconds. It runs in a
+process of its own, so that planning imports no torch. The digits are made up, with MNIST's share of
+zero pixels, so that nothing is fetched.
 """
 
 import json
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 
 from jobs.mnist_ablation.cost import TABLE, trial_cost
-from jobs.mnist_ablation.look import INK
+from jobs.mnist_ablation.speed.look import INK
 from pcworker.data.batches import Chunk
 from pcworker.data.dataset import DataSet
 from pcworker.data.mnist import Digits
@@ -116,9 +117,9 @@ def _seconds(work: Callable[[], object]) -> float:
     work()
     taken: list[float] = []
     while sum(taken) < SECONDS or len(taken) < 3:
-        started = time.perf_counter()
+        started = time.process_time()
         work()
-        taken.append(time.perf_counter() - started)
+        taken.append(time.process_time() - started)
     return sorted(taken)[len(taken) // 2]
 
 
