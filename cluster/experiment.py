@@ -66,10 +66,11 @@ class Experiment:
     """Packs trials into shards. It receives the trials in the order of their ids."""
     seconds: Seconds
     """Estimates a shard's time by a fixed table, so that a plan does not depend on the machine."""
-    calibrated: Callable[[int], Seconds | None] | None = None
+    calibrated: Callable[[int, float], Seconds | None] | None = None
     """Measures this machine's speed while the given number of workers compute, and returns an
-    estimator that uses it (None if nothing could be measured). The field is None if the experiment
-    has only its fixed table."""
+    estimator that uses it (None if nothing could be measured). The second argument is the seconds
+    that the sweep takes by the table, of which measuring should be a small part. The field is None
+    if the experiment has only its fixed table."""
     updates: Callable[[Trials], int]
     """Counts the weight updates that a shard makes."""
     stored_bytes: Callable[[Trials], float]

@@ -14,9 +14,6 @@ from cluster.sweeps.estimate import Estimate, estimate
 from cluster.sweeps.plan import Plan, Shard
 from cluster.sweeps.summary import Amount, Heading, summed_up
 
-WORTH_MEASURING_S = 60.0
-"""A sweep that takes fewer seconds than this, by the cost table, is not worth the time that
-measuring this machine's speed takes."""
 LONGEST_SHOWN = 5
 """The number of the longest shards that are shown one by one."""
 
@@ -73,17 +70,16 @@ def expected_time(
 ) -> Estimate:
     """Estimates how long the shards `left` take.
 
-    The speed of this machine is measured if the shards will run here, on the CPU, and take longer
-    than WORTH_MEASURING_S. Otherwise the fixed cost table decides. Raises InputError if this
-    machine has no room for the workers.
+    The speed of this machine is measured if the shards will run here, on the CPU. Otherwise the
+    fixed cost table decides. Raises InputError if this machine has no room for the workers.
     """
     workers = _workers(needs, address)
     rough = estimate(plan, left, workers)
     calibrated = plan.experiment.calibrated
     here = address is None and not needs.gpus
-    if calibrated is None or not here or rough.wall_seconds < WORTH_MEASURING_S:
+    if calibrated is None or not here or not left:
         return rough
-    return estimate(plan, left, workers, calibrated(rough.workers))
+    return estimate(plan, left, workers, calibrated(rough.workers, rough.wall_seconds))
 
 
 def _workers(needs: Resources, address: str | None) -> int:

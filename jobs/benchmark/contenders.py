@@ -16,7 +16,7 @@ from pcworker.data.mnist import Digits
 from pcworker.data.randomness import batch_order
 from pcworker.equations.rules import BP
 from pcworker.kernels.backprop import Backprop
-from pcworker.kernels.fixed.gathered import PixelLists
+from pcworker.kernels.fixed.gathered import PixelLists, listed
 from pcworker.kernels.fixed.trial import FixedTrial
 from pcworker.kernels.program import program
 from pcworker.kernels.stack import Stack
@@ -109,7 +109,7 @@ def stack(rule: str, trial: Trial, width: int, supply: Supply, rate: float) -> C
     made of these. Raises InputError if it cannot be compiled."""
     made = [FixedTrial(trial) for _ in range(width)]
     some, build = supply.chunk(0), made[0].build
-    first = PixelLists(Chunk(some.inputs[:1], some.targets[:1], []), build)
+    first = listed(Chunk(some.inputs[:1], some.targets[:1], []), build)
 
     def anew() -> None:
         """Starts again from the initial weights, in other memory. A trial may be 10 % slower for
@@ -123,7 +123,7 @@ def stack(rule: str, trial: Trial, width: int, supply: Supply, rate: float) -> C
             member.train(lists, rate)
 
     def learn(chunk: Chunk) -> Callable[[], object]:
-        lists = PixelLists(chunk, build)
+        lists = listed(chunk, build)
         return lambda: train(lists, rate)
 
     blocks = _Blocks(supply, learn, before=anew)

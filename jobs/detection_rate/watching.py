@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pcworker.data.batches import Batch, Chunk
 from pcworker.equations.inference import State
-from pcworker.kernels.fixed.gathered import PixelLists
+from pcworker.kernels.fixed.gathered import listed
 from pcworker.kernels.fixed.trial import FixedTrial
 from pcworker.kernels.stack import Stack
 from pcworker.trials.trial import Trial
@@ -75,7 +75,7 @@ def _by_phases(
         for network in networks:
             _copy(weights, network.parameters())
         chunk = Chunk(batch.inputs.unsqueeze(0), batch.targets.unsqueeze(0), [])
-        lists = PixelLists(chunk, networks[0].build)
+        lists = listed(chunk, networks[0].build)
         return zip(*(_copied(network.watched(lists, rate)) for network in networks), strict=True)
 
     return watch

@@ -1,7 +1,7 @@
 """Estimates what trials and shards cost, from a table of speeds.
 
 The table is fixed, so that estimates are the same on every machine. For the minutes that are
-printed, `calibration` can replace the table by speeds of this machine, which `speeds` measures.
+printed, the room `speed` can replace the table by speeds of this machine.
 """
 
 from collections.abc import Sequence
@@ -37,24 +37,30 @@ class Speeds:
     compiled: KernelCosts
     torch: KernelCosts
     backprop: float
-    """A weight update of BP by torch.autograd, whose calls cost more than its arithmetic."""
+    """A weight update of BP by torch.autograd with one hidden layer, its minibatch included. Calls
+    cost more than arithmetic."""
     batch: float
-    """Making a minibatch of 20 for a seed."""
+    """Making a minibatch of 20 for a seed, for the kernels in C."""
     noise: float
     """Drawing the noise of condition C1 for one hidden unit, in a minibatch of 20."""
     epoch: float
     """Measuring a trial after an epoch."""
+    shard: float
+    """Giving out a shard, building its kernel, and committing it."""
 
 
 TABLE = Speeds(
-    compiled=KernelCosts(per_weight=0.00045, per_unit=0.042, calls=0.0),
+    compiled=KernelCosts(per_weight=0.0005, per_unit=0.025, calls=0.0),
     torch=KernelCosts(per_weight=0.0018, per_unit=0.04, calls=16.0),
-    backprop=500.0,
-    batch=100.0,
-    noise=0.7,
-    epoch=6000.0,
+    backprop=600.0,
+    batch=14.0,
+    noise=0.15,
+    epoch=10_000.0,
+    shard=100_000.0,
 )
 """Measured on one core of two that both computed: AVX-512, float32, 784-32-..-10, batch 20."""
+_LAYERS_SHARE = 0.2
+"""The share by which each further hidden layer makes a weight update of BP longer."""
 _EXPLODING_SHARE = 0.02
 """The share of its cost that a trial with gamma >= 5 and t >= 64 takes: its weights are not finite
 after the first update, and it leaves its stack."""
@@ -63,7 +69,7 @@ after the first update, and it leaves its stack."""
 def trial_cost(config: Configuration, speeds: Speeds = TABLE) -> float:
     """Microseconds per weight update of one trial among many; BP is trained by torch.autograd."""
     if not RULES[config.rule].infers:
-        return speeds.backprop
+        return speeds.backprop * (1 + _LAYERS_SHARE * (config.hidden_layers - 1))
     kernel = _kernel(config, speeds)
     widths = config.widths
     update = kernel.per_weight * sum(n * m for n, m in pairwise(widths))
@@ -82,25 +88,42 @@ def shard_updates(trials: Sequence[Trial]) -> int:
     return len(trials) * trial_updates(trials[0].configuration)
 
 
-def shard_seconds(trials: Sequence[Trial], speeds: Speeds = TABLE) -> float:
-    """The seconds that a shard takes, including the twins that it trains beside its trials."""
-    config = trials[0].configuration
+def trial_seconds(config: Configuration, speeds: Speeds = TABLE) -> float:
+    """The seconds of a shard that a trial takes for itself."""
+    measuring = speeds.epoch * config.epochs
+    return (trial_updates(config) * trial_cost(config, speeds) + measuring) / 1e6
+
+
+def shared_seconds(config: Configuration, speeds: Speeds = TABLE, copies: int = 1) -> float:
+    """The seconds of a shard that trials of one seed share, which have no noise.
+
+    config  the trial with the most inference steps
+    copies  how many copies of BP trials are trained beside them
+    """
     kernel = _kernel(config, speeds)
-    seeds = {trial.seed for trial in trials}
-    copies = {trial.twin for trial in trials} - set(trials)
     copy = trial_cost(config.twin(), speeds)
     if kernel is speeds.compiled:
         copy = kernel.per_weight * sum(n * m for n, m in pairwise(config.widths))
-    noisy = any(trial.configuration.noisy for trial in trials)
-    noise = speeds.noise * sum(config.widths[1:-1]) * noisy
-    per_update = (
-        sum(trial_cost(trial.configuration, speeds) for trial in trials)
-        + copy * len(copies)
-        + (speeds.batch + noise) * len(seeds) * (config.batch_size / 20)
-        + kernel.calls * config.hidden_layers * (1 + max(t.configuration.last_step for t in trials))
+    calls = kernel.calls * config.hidden_layers * (1 + config.last_step)
+    per_update = copy * copies + speeds.batch * (config.batch_size / 20) + calls
+    measuring = speeds.epoch * config.epochs * copies
+    return (trial_updates(config) * per_update + measuring + speeds.shard) / 1e6
+
+
+def shard_seconds(trials: Sequence[Trial], speeds: Speeds = TABLE) -> float:
+    """The seconds that a shard takes, including the twins that it trains beside its trials."""
+    config = max((trial.configuration for trial in trials), key=lambda config: config.last_step)
+    seeds = {trial.seed for trial in trials}
+    copies = {trial.twin for trial in trials} - set(trials)
+    more = (speeds.batch * (len(seeds) - 1)) * (config.batch_size / 20)
+    if any(trial.configuration.noisy for trial in trials):
+        drawn = speeds.noise * sum(config.widths[1:-1])
+        more += drawn * len(seeds) * (config.batch_size / 20)
+    return (
+        sum(trial_seconds(trial.configuration, speeds) for trial in trials)
+        + shared_seconds(config, speeds, len(copies))
+        + trial_updates(config) * more / 1e6
     )
-    measuring = speeds.epoch * config.epochs * (len(trials) + len(copies))
-    return (trial_updates(config) * per_update + measuring) / 1e6
 
 
 def shard_bytes(trials: Sequence[Trial]) -> int:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from cluster.experiment import Derived, Experiment, Question
-from jobs.mnist_ablation.calibration import calibrated
 from jobs.mnist_ablation.cost import shard_bytes, shard_seconds, shard_updates
 from jobs.mnist_ablation.divergence import divergence_rows
 from jobs.mnist_ablation.packs import packs
 from jobs.mnist_ablation.published.comparison import compared_with_published
 from jobs.mnist_ablation.report import print_report
+from jobs.mnist_ablation.speed.calibration import calibrated
 from jobs.mnist_ablation.tables import DivergenceRow
 from pcworker.data.mnist import Digits, load_digits
 from pcworker.store.tables import SHARD_TABLES

@@ -1,45 +1,103 @@
-"""Packs the trials of the ablations into shards, by their configurations and seeds alone."""
+"""Packs the trials of the ablations into shards of some length, by their settings and seeds alone.
 
-from collections.abc import Iterable, Sequence
+A shard pays once for what its trials share: minibatches and the copy of BP. A longer shard pays it
+less often. Many workers want short ones, so that all of them end at about the same time. So a shard
+takes WORTH times as long as what its trials share, and the last ones of a group are shorter: they
+fill the gaps that the longer ones leave, because a sweep starts its longest shards first.
+"""
 
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from jobs.mnist_ablation.cost import shared_seconds, trial_seconds
 from pcworker.equations.rules import RULES
 from pcworker.trials.configuration import Configuration, stack_key
 from pcworker.trials.trial import Trial
 
 MAX_WIDTH = 48
-"""The largest number of trials in a shard. A wider stack would save little more, and a worker that
-is lost loses a whole shard."""
-LONG = 16
-"""Trials with at least this many inference steps share a stack with other seeds. Their steps cost
-so much that a wide stack pays, although the shard must then train a twin for each of its seeds."""
+"""The largest number of trials in a shard. They may all be in one stack, which takes memory."""
+WORTH = 22
+"""How many times as long as what its trials share a shard takes."""
+MOST_SHARDS = 20_000
+"""The number of shards from which on shards become longer, so that there are not many more."""
+THREE, TWO = (0.5, 0.3, 0.2), (0.6, 0.4)
+"""The shares of the last shards of a group in what is left for them."""
 
 
-Group = tuple[Configuration, int | None]
-"""The settings and the seed that trials must share to be in one shard; None: any seed."""
+Group = tuple[Configuration, int]
+"""The settings and the seed that trials must share to be in one shard."""
 
 
-def packs(trials: Iterable[Trial]) -> list[list[Trial]]:
+def packs(trials: Iterable[Trial], worth: float = WORTH) -> list[list[Trial]]:
     """Packs the trials into shards. The plan passes them in the order of their ids.
 
-    A trial of BP joins the first shard of its seed alone that would train a copy of it.
+    worth  the times for which a shard takes as long as what its trials share; infinite: the fewest
+           shards, which is best for one worker
+
+    A trial of BP joins the first group of its seed that would train a copy of it.
     """
     groups: dict[Group, list[Trial]] = {}
     homes: dict[Group, Group] = {}
     for trial in sorted(trials, key=lambda trial: not RULES[trial.configuration.rule].infers):
-        config = trial.configuration
+        config, seed = trial.configuration, trial.seed
         if not RULES[config.rule].infers:
-            group = homes.get((config, trial.seed), (config, trial.seed))
+            group = homes.get((config, seed), (config, seed))
         else:
-            group = stack_key(config), None if config.last_step >= LONG else trial.seed
-            homes.setdefault((config.twin(), group[1]), group)
+            group = stack_key(config), seed
+            homes.setdefault((config.twin(), seed), group)
         groups.setdefault(group, []).append(trial)
-    return [pack for group in groups.values() for pack in _cut(group)]
+    whole = sum(trial_seconds(t.configuration) for group in groups.values() for t in group)
+    least = whole / MOST_SHARDS
+    return [pack for group in groups.values() for pack in _cut(group, least, worth)]
 
 
-def _cut(group: Sequence[Trial]) -> Iterable[list[Trial]]:
-    """Cuts a group into stacks of about equal width, at most MAX_WIDTH, with similar numbers of
-    inference steps."""
-    ordered = sorted(group, key=lambda t: (-t.configuration.last_step, t.seed, t.trial_id))
-    count = -(-len(ordered) // MAX_WIDTH)
-    for k in range(count):
-        yield ordered[len(ordered) * k // count : len(ordered) * (k + 1) // count]
+@dataclass
+class _Shard:
+    """A shard while it is filled."""
+
+    left: float
+    """The seconds that it still has room for."""
+    trials: list[Trial] = field(default_factory=list)
+
+    def room(self, seconds: float) -> float:
+        """The seconds that would be left after a trial of so many."""
+        return self.left - seconds if len(self.trials) < MAX_WIDTH else -math.inf
+
+
+def _cut(group: Sequence[Trial], least: float, worth: float) -> Iterator[list[Trial]]:
+    """Cuts a group into shards. None but the last ones are to take less than `least` seconds.
+
+    Each trial goes to the first shard that has room for it, or to the one that has most. BP comes
+    first, and has a shard of its own where it is long. Noisy trials come next, so that their noise
+    is drawn in few shards, and then the others, the longest first.
+    """
+    config = max((t.configuration for t in group), key=lambda config: config.last_step)
+    target = max(worth * shared_seconds(config), least)
+    timed = sorted(((trial_seconds(t.configuration), t) for t in group), key=_turn)
+    lengths = _lengths(sum(seconds for seconds, _ in timed), target)
+    shards = [_Shard(length) for length in lengths]
+    for seconds, trial in timed:
+        fitting = next((each for each in shards if each.room(seconds) >= 0), None)
+        shard = fitting or max(shards, key=lambda each: each.room(seconds))
+        if len(shard.trials) == MAX_WIDTH:
+            shards.append(shard := _Shard(target))
+        shard.trials.append(trial)
+        shard.left -= seconds
+    yield from (shard.trials for shard in shards if shard.trials)
+
+
+def _turn(timed: tuple[float, Trial]) -> tuple[bool, bool, float, str]:
+    """The sorting key of a trial and its seconds."""
+    seconds, trial = timed
+    config = trial.configuration
+    return RULES[config.rule].infers, not config.noisy, -seconds, trial.trial_id
+
+
+def _lengths(seconds: float, target: float) -> Iterator[float]:
+    """The lengths of a group's shards: of `target` each, and then some that are shorter."""
+    while seconds > 2 * target:
+        yield target
+        seconds -= target
+    shares = THREE if seconds > target else TWO if seconds > target / 2 else (1.0,)
+    yield from (share * seconds for share in shares)

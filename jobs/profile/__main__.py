@@ -4,8 +4,12 @@ This job times a weight update of every trial of one seed by itself on one core,
 that trials share. It adds these times up for the whole sweep, and prints core-seconds by network
 and inference steps. The last row is a lower bound: the time of the products and sigmoids alone, at
 the rates of a large product and of cached sigmoids.
+
+With --workers it measures nothing: it prints how long the sweep takes with so many workers, by its
+plan and the fixed cost table, and what bounds that.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +22,7 @@ from rich.table import Table
 from jobs.benchmark.arithmetic import count_needed, floor_ms
 from jobs.benchmark.rounds import Core, one_core
 from jobs.mnist_ablation.cost import trial_updates
-from jobs.mnist_ablation.packs import packs
+from jobs.mnist_ablation.packs import WORTH, packs
 from jobs.mnist_ablation.sweep import (
     GAMMAS,
     PAPER_SEEDS,
@@ -27,11 +31,12 @@ from jobs.mnist_ablation.sweep import (
     mnist_ablation,
 )
 from jobs.options import INTEGERS, MNIST_NETWORKS, NUMBERS, STEPS, TEXTS, console, help_text, main
+from jobs.profile.curve import curve, curve_table, require_counts
 from jobs.profile.network import NetworkTimes, time_network
 from pcworker.clock.turns import spread
 from pcworker.data.dataset import DataSet
 from pcworker.data.mnist import load_digits
-from pcworker.equations.rules import BP, FA_Z_IL, IL, Z_IL, label
+from pcworker.equations.rules import BP, FA_Z_IL, IL, RULES, Z_IL, label
 from pcworker.kernels.program import program
 from pcworker.trials.configuration import Configuration
 from pcworker.trials.trial import Trial
@@ -49,18 +54,21 @@ def row_of(config: Configuration) -> str:
     return label(config.rule, config.t)
 
 
-def core_seconds(trials: Iterable[Trial], by_network: dict[str, NetworkTimes]) -> CoreSeconds:
+def core_seconds(
+    trials: Iterable[Trial], by_network: dict[str, NetworkTimes], worth: float = WORTH
+) -> CoreSeconds:
     """The core-seconds of the trials if they are packed as in a sweep, including the copies of BP
     that shards train.
 
     by_network  the measured times of each network
+    worth       see `packs`
     """
     seconds: CoreSeconds = defaultdict(float)
-    for shard in packs(trials):
+    for shard in packs(trials, worth):
         config = shard[0].configuration
         network, times = config.network, by_network[config.network]
         updates = trial_updates(config) / 1e6
-        seeds = {trial.seed for trial in shard}
+        seeds = {t.seed for t in shard if RULES[t.configuration.rule].infers}
         copies = {trial.twin for trial in shard} - set(shard)
         noisy = any(trial.configuration.noisy for trial in shard)
         for trial in shard:
@@ -134,10 +142,17 @@ def _place(row: str) -> tuple[int, int]:
     "--rounds", type=click.IntRange(1, MOST_ROUNDS), default=10, show_default=True,
     help="Number of blocks, of 100 weight updates each, that every trial is timed for.",
 )  # fmt: skip
+@click.option(
+    "--workers", type=INTEGERS, metavar="LIST", help="Numbers of workers, such as 1,2,16,32."
+)
 @click.option("--data", type=click.Path(path_type=Path), help="Directory of the data set.")
-def command(rounds: int, data: Path | None, **axes: Any) -> None:
+def command(rounds: int, workers: list[int] | None, data: Path | None, **axes: Any) -> None:
     """The command line: see the module's docstring."""
     sweep = mnist_ablation(**axes)
+    if workers is not None:
+        require_counts(workers)
+        console.print(curve_table(curve(sweep.trials, workers)))
+        return
     digits = load_digits(data)
     console.print(f"{one_core()}; torch {torch.__version__}; {len(sweep.trials)} trials")
     known, core = DataSet(digits, torch.device("cpu")), Core()
@@ -153,7 +168,13 @@ def command(rounds: int, data: Path | None, **axes: Any) -> None:
     gflops, ns = (spread(values).median for values in zip(*rates, strict=True))
     floor = floor_seconds(sweep.trials, by_network, gflops, ns)
     console.print(f"At {gflops:.0f} GFLOP/s and {ns:.2f} ns per sigmoid:")
-    console.print(seconds_table(core_seconds(sweep.trials, by_network), floor))
+    seconds = core_seconds(sweep.trials, by_network)
+    console.print(seconds_table(seconds, floor))
+    whole = sum(seconds.values())
+    fewest = sum(core_seconds(sweep.trials, by_network, math.inf).values())
+    console.print(
+        f"In the fewest shards: {fewest:,.0f}; its shards cost {whole / fewest - 1:.1%} more."
+    )
 
 
 if __name__ == "__main__":

@@ -11,12 +11,14 @@ from torch import Tensor
 from pcworker.clock.turns import spread, without_garbage_collection
 from pcworker.data.batches import CHUNK, Chunk
 from pcworker.data.dataset import DataSet
+from pcworker.equations.rules import Z_IL
 from pcworker.kernels.fixed.evaluation import FixedTest
 from pcworker.kernels.fixed.gathered import PixelLists
+from pcworker.kernels.fixed.kernel import FixedKernel
 from pcworker.kernels.fixed.reference import FixedBackprop
 from pcworker.kernels.fixed.trial import FixedTrial
 from pcworker.kernels.kernel import Task
-from pcworker.trials.configuration import Configuration
+from pcworker.trials.configuration import Configuration, configuration
 from pcworker.trials.measures import distance, to_numpy
 from pcworker.trials.trial import Trial
 
@@ -29,8 +31,8 @@ class NetworkTimes:
     """The times of one network, in microseconds of one core; each is a median over rounds."""
 
     update: dict[Configuration, float]
-    """The time of a weight update, by configuration. It is 0 for a trial that leaves its stack
-    after the first update, because its weights are not finite."""
+    """The time of a weight update, by configuration. BP's includes its minibatch. It is 0 for a
+    trial that stops after the first update, because its weights are not finite."""
     copy: float
     """The time of a weight update of a copy of BP."""
     batch: float
@@ -44,16 +46,16 @@ class NetworkTimes:
 
 
 class Clock:
-    """Times many kinds of work, each of them many times."""
+    """Times many kinds of work, each of them many times, by the core's time for this process."""
 
     def __init__(self) -> None:
         self._taken: dict[object, list[float]] = {}
 
     def of(self, what: object, work: Callable[P, _T], *given: P.args, **named: P.kwargs) -> _T:
         """Calls `work` with the given arguments, and notes its time under `what`."""
-        started = time.perf_counter()
+        started = time.process_time()
         done = work(*given, **named)
-        self._taken.setdefault(what, []).append(time.perf_counter() - started)
+        self._taken.setdefault(what, []).append(time.process_time() - started)
         return done
 
     def median(self, what: object) -> float:
@@ -72,15 +74,17 @@ def time_network(trials: Sequence[Trial], data: DataSet, rounds: int) -> Network
     members = [FixedTrial(trial) for trial in task.inferring]
     copy, backprop = FixedTrial(twin), FixedBackprop(twin)
     test, clock, pixels = FixedTest(data, config), Clock(), 0.0
-    plain, noisy = (data.chunks(config, twin.seed, 1, noise) for noise in (False, True))
-    next(plain)  # the first chunk of an epoch holds only one update
-    first = PixelLists(next(noisy), copy.build)
+    plain, noisy = (_minibatches(data, twin, sigma) for sigma in (0.0, 0.1))
+    chunks = data.chunks(config, twin.seed, 1, noisy=False)
+    # the first chunk of an epoch holds only one update
+    first, *_ = next(noisy), next(plain), next(chunks)
     for member in members:
         member.train(first, rate)
 
-    def make(stream: Iterator[Chunk]) -> tuple[Chunk, PixelLists]:
-        chunk = next(stream)
-        return chunk, PixelLists(chunk, copy.build)
+    def learn() -> Chunk:
+        chunk = next(chunks)
+        backprop.train(chunk, rate)
+        return chunk
 
     def measure(parameters: Sequence[Sequence[Tensor]]) -> None:
         test.error(parameters)
@@ -89,13 +93,13 @@ def time_network(trials: Sequence[Trial], data: DataSet, rounds: int) -> Network
 
     with without_garbage_collection():
         for _ in range(rounds):
-            clock.of("batch", make, plain)
-            chunk, batches = clock.of("noisy", make, noisy)
-            pixels += float(torch.count_nonzero(chunk.inputs)) / CHUNK / rounds
+            clock.of("batch", next, plain)
+            batches = clock.of("noisy", next, noisy)
             for member in [member for member in members if member.finite()]:
                 clock.of(member.trial.configuration, member.train, batches, rate)
             clock.of("copy", copy.train, batches, rate)
-            clock.of(config, backprop.train, chunk, rate)
+            chunk = clock.of(config, learn)
+            pixels += float(torch.count_nonzero(chunk.inputs)) / CHUNK / rounds
             clock.of("epoch", measure, copy.parameters())
     return NetworkTimes(
         {trial.configuration: clock.median(trial.configuration) / CHUNK for trial in trials},
@@ -105,3 +109,10 @@ def time_network(trials: Sequence[Trial], data: DataSet, rounds: int) -> Network
         epoch=clock.median("epoch"),
         pixels=pixels,
     )
+
+
+def _minibatches(data: DataSet, twin: Trial, sigma: float) -> Iterator[PixelLists]:
+    """The minibatches of an epoch as `phases.c` reads them, with noise unless sigma is 0."""
+    config = configuration(network=twin.configuration.network, rule=Z_IL.name, sigma=sigma)
+    kernel = FixedKernel(Task(data, [Trial(config, twin.seed)]))
+    return (each.lists[twin.seed] for each in kernel.minibatches(1))

@@ -13,7 +13,7 @@ from jobs.verify.check import MADE_UP_SEED, Check
 from pcworker.data.batches import Chunk, pixels, target_values
 from pcworker.data.randomness import Noise
 from pcworker.data.streams import Stream
-from pcworker.kernels.fixed.gathered import PixelLists
+from pcworker.kernels.fixed.gathered import listed
 from pcworker.kernels.fixed.library import Build
 from pcworker.kernels.fixed.reference import FixedBackprop
 from pcworker.kernels.fixed.trial import FixedTrial
@@ -103,7 +103,7 @@ def numbers_of(parameters: Sequence[Sequence[Tensor]], squares: Tensor) -> Itera
 def trained(config: Configuration, build: Build, chunk: Chunk) -> FixedTrial:
     """A network after the weight updates of a chunk, by `train` of `phases.c`."""
     network = FixedTrial(Trial(config, MADE_UP_SEED), made=build)
-    network.train(PixelLists(chunk, build), config.alpha)
+    network.train(listed(chunk, build), config.alpha)
     return network
 
 

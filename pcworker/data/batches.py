@@ -84,13 +84,11 @@ def epoch_chunks(
 
     The last minibatch is smaller if the batch size does not divide the number of samples.
     """
-    before = done * config.batch_size
-    order = batch_order(seed, epoch, len(images))[before:].to(images.device)
     noise = Noise(seed, epoch, config.widths[-2:0:-1])
-    noise.skip(before)
+    noise.skip(done * config.batch_size)
     dtype = getattr(torch, config.dtype)
-    for updates, size in chunk_sizes(len(images), config.batch_size, done):
-        chosen, order = order[: updates * size], order[updates * size :]
+    for order in epoch_orders(len(images), config.batch_size, seed, epoch, done):
+        (updates, size), chosen = order.shape, order.reshape(-1).to(images.device)
         yield Chunk(
             pixels(images[chosen], dtype).reshape(updates, size, -1),
             target_values(labels[chosen], config).reshape(updates, size, -1),
@@ -99,6 +97,17 @@ def epoch_chunks(
                 for normals in (noise.draw(updates, size) if noisy else [])
             ],
         )
+
+
+def epoch_orders(
+    samples: int, batch_size: int, seed: int, epoch: int, done: int = 0
+) -> Iterator[Tensor]:
+    """Yields which samples are in the minibatches of each chunk, without the first `done`
+    minibatches: int64 [updates, batch size]."""
+    order = batch_order(seed, epoch, samples)[done * batch_size :]
+    for updates, size in chunk_sizes(samples, batch_size, done):
+        chosen, order = order[: updates * size], order[updates * size :]
+        yield chosen.reshape(updates, size)
 
 
 def chunk_sizes(samples: int, batch_size: int, done: int = 0) -> list[tuple[int, int]]:

@@ -45,9 +45,14 @@ def batch_order(seed: int, epoch: int, samples: int) -> Tensor:
 class Noise:
     """The standard normals of an epoch, for condition C1. Every sigma of a seed has the same."""
 
-    def __init__(self, seed: int, epoch: int, widths: Sequence[int]) -> None:
-        """`widths` are those of the hidden layers, n_l for l = l_max - 1 .. 1."""
-        self._source, self._widths = Stream(seed, "noise", epoch), widths
+    def __init__(
+        self, seed: int, epoch: int, widths: Sequence[int], stream: type[Stream] = Stream
+    ) -> None:
+        """
+        widths  those of the hidden layers, n_l for l = l_max - 1 .. 1
+        stream  the class that draws
+        """
+        self._source, self._widths = stream(seed, "noise", epoch), widths
 
     def skip(self, samples: int) -> None:
         """Goes on as if the normals of so many samples had been drawn."""

@@ -12,7 +12,8 @@ _STEP = 0x9E3779B97F4A7C15
 _LN_2 = float.fromhex("0x1.62e42fefa39efp-1")
 _HALF_PI = float.fromhex("0x1.921fb54442d18p+0")
 _ROOT_OF_HALF = float.fromhex("0x1.6a09e667f3bcdp-1")
-_LN = [1 / n for n in range(23, 0, -2)]
+LN = [1 / n for n in range(23, 0, -2)]
+"""The coefficients of ln((1 + k) / (1 - k)) / 2k, by powers of k^2, the highest first."""
 COS = [(-1) ** j / math.factorial(2 * j) for j in range(11, -1, -1)]
 """The coefficients of cos(x), by powers of x^2, the highest first."""
 SIN = [(-1) ** j / math.factorial(2 * j + 1) for j in range(11, -1, -1)]
@@ -60,8 +61,17 @@ class Stream:
 
 
 def order_of(seed: int, epoch: int, samples: int) -> np.ndarray:
-    """The order of the training set in epoch `epoch` (the first is 1): indices, int64 [samples]."""
-    return np.argsort(Stream(seed, "order", epoch).integers(samples), kind="stable")
+    """The order of the training set in epoch `epoch` (the first is 1): indices, int64 [samples].
+
+    Equal numbers stay in their order. There are hardly ever any, and a sort that does not care is
+    five times as fast.
+    """
+    numbers = Stream(seed, "order", epoch).integers(samples)
+    order = np.argsort(numbers)
+    ordered = numbers[order]
+    if np.any(ordered[1:] == ordered[:-1]):
+        return np.argsort(numbers, kind="stable")
+    return order
 
 
 def _box_muller(pairs: np.ndarray) -> np.ndarray:
@@ -71,7 +81,7 @@ def _box_muller(pairs: np.ndarray) -> np.ndarray:
     small = m < _ROOT_OF_HALF
     m, e = np.where(small, m * 2, m), e - small
     k = (m - 1) / (m + 1)
-    radius = np.sqrt(-2 * (e * _LN_2 + (k + k) * _horner(k * k, _LN)))
+    radius = np.sqrt(-2 * (e * _LN_2 + (k + k) * _horner(k * k, LN)))
     o = ((w >> np.uint64(9)) % np.uint64(2**53)) * 2.0**-53 * _HALF_PI
     c, s = _horner(o * o, COS), _horner(o * o, SIN) * o
     turns = w >> np.uint64(62)

@@ -3,8 +3,10 @@
 import ctypes
 from collections.abc import Sequence
 from ctypes import POINTER, Structure, c_int32, c_void_p
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 OPERATION_CODES = (
     *("predict", "begin", "activate", "clamp", "compare", "listen", "move"),
@@ -33,7 +35,7 @@ def integers(values: Sequence[int]) -> "ctypes.Array[c_int32]":
     return (c_int32 * max(1, len(values)))(*values)
 
 
-def pointers(tensors: Sequence[Tensor | None]) -> "ctypes.Array[c_void_p]":
+def pointers(tensors: "Sequence[Tensor | None]") -> "ctypes.Array[c_void_p]":
     """An array of the tensors' addresses, for a field of a struct. It keeps no tensor alive."""
     addresses = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
     return (c_void_p * len(tensors))(*addresses)

@@ -7,11 +7,11 @@ only knows the kernel's networks, by trial.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
-from pcworker.data.batches import Chunk, updates_of_epoch, weights_are_checked
+from pcworker.data.batches import Chunk, chunk_sizes, updates_of_epoch, weights_are_checked
 from pcworker.data.dataset import DataSet
 from pcworker.equations.rules import RULES
 from pcworker.kernels.probe import Probe, probe_batches
@@ -19,6 +19,8 @@ from pcworker.trials.configuration import Configuration
 from pcworker.trials.measures import Distance, distance, to_numpy
 from pcworker.trials.trial import Trial
 
+M = TypeVar("M")
+"""Minibatches of all seeds, as a kernel takes them."""
 Packing = Literal["stacked", "alone", "irreproducible"]
 """How trials are run so that each has the result that it has alone:
 
@@ -169,7 +171,7 @@ class Kernel(Protocol):
         """How far the network of a trial is from its twin's. Both are finite."""
 
 
-class ChunkKernel(ABC):
+class ChunkKernel(ABC, Generic[M]):
     """What is common to kernels that train a chunk of minibatches at a time."""
 
     def __init__(self, task: Task) -> None:
@@ -181,8 +183,13 @@ class ChunkKernel(ABC):
         """See `Kernel.networks`."""
 
     @abstractmethod
-    def train(self, chunks: Mapping[int, Chunk], rate: float) -> None:
-        """Makes the weight updates of these chunks, which are by seed, in all networks.
+    def minibatches(self, epoch: int, done: int = 0) -> Iterator[M]:
+        """The minibatches of an epoch (from 1) after its first `done` ones, a chunk of each seed at
+        a time."""
+
+    @abstractmethod
+    def train(self, chunks: M, rate: float) -> None:
+        """Makes the weight updates of these minibatches in all networks.
 
         rate  the learning rate of an update that sums over the batch
         """
@@ -198,9 +205,10 @@ class ChunkKernel(ABC):
         if not done:
             for network in self.networks.values():
                 network.squares.zero_()
-        for chunks in self._task.chunks(epoch, done):
-            updates, size = next(iter(chunks.values())).inputs.shape[:2]
-            self.train(chunks, self._task.config.rate(size))
+        config = self._task.config
+        sizes = chunk_sizes(self._task.data.samples, config.batch_size, done)
+        for (updates, size), chunks in zip(sizes, self.minibatches(epoch, done), strict=True):
+            self.train(chunks, config.rate(size))
             done += updates
             if weights_are_checked(done):
                 yield Look(done, dict.fromkeys(self.nonfinite(), done))

@@ -1,6 +1,6 @@
 """The kernel of torch's own operations: stacks of trials, and torch.autograd for the twins."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,7 +17,7 @@ from pcworker.trials.configuration import Configuration
 from pcworker.trials.trial import Trial
 
 
-class TorchKernel(ChunkKernel):
+class TorchKernel(ChunkKernel[Mapping[int, Chunk]]):
     """Trains every task on every device. All other kernels have to give its bits."""
 
     name = "torch"
@@ -40,6 +40,9 @@ class TorchKernel(ChunkKernel):
             for place, trial in enumerate(stack.trials)
         }
         return {**members, **self._twins}
+
+    def minibatches(self, epoch: int, done: int = 0) -> Iterator[Mapping[int, Chunk]]:
+        return self._task.chunks(epoch, done)
 
     def train(self, chunks: Mapping[int, Chunk], rate: float) -> None:
         for stack in self._stacks:

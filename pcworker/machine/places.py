@@ -6,8 +6,8 @@ PLACE_BYTES = 2**30
 """The free memory of a GPU that a shard is given. It is more than a shard of the paper takes."""
 BLOCKS_PER_MULTIPROCESSOR = 4
 """The trials that are to be at work on each multiprocessor of a GPU, one in a block of threads."""
-SHARD_TRIALS = 48
-"""The number of trials in a wide shard."""
+SHARD_TRIALS = 10
+"""The number of trials in a shard of the paper's sweep, on average."""
 MOST_PLACES = 64
 """The largest number of shards that a worker trains at the same time."""
 

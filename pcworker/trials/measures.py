@@ -51,6 +51,16 @@ def distance(ours: Parameters, theirs: Parameters) -> Distance:
     return Distance(l2, l1, largest)
 
 
+def are_finite(parameters: "Sequence[Sequence[Tensor]]") -> bool:
+    """True if all parameters are finite. If a sum is finite, its terms are, and that is soon said.
+    Terms that are finite may have a sum that is not, so that they are looked at one by one."""
+    return all(
+        math.isfinite(float(p.sum())) or math.isfinite(float(p.abs().max()))
+        for layer in parameters
+        for p in layer
+    )
+
+
 def energy(squares: "Tensor", samples: int) -> float:
     """The mean over samples of 1/2 sum (s_out - y^0)^2.
 

@@ -20,12 +20,12 @@ GIB = 2**30
 @pytest.mark.parametrize(
     ("multiprocessors", "free_gib", "share", "expected"),
     [
-        (132, 139, 1.0, 11),  # 528 blocks are 11 shards of 48 trials
-        (132, 139, 0.5, 5),
+        (132, 139, 1.0, 52),  # 528 blocks are 52 shards of 10 trials
+        (132, 139, 0.5, 26),
         (132, 4, 1.0, 4),  # the memory is for 4
         (132, 4, 0.5, 2),
-        (58, 22, 1.0, 4),
-        (58, 22, 0.1, 1),
+        (58, 22, 1.0, 22),
+        (58, 22, 0.1, 2),
         (10, 1, 1.0, 1),
         (10**6, 10**6, 1.0, MOST_PLACES),
     ],

@@ -48,7 +48,7 @@ from pcworker.kernels.exactness import (
     try_exactness,
 )
 from pcworker.machine.device import prepare_device
-from pcworker.store import s3
+from pcworker.store.s3 import s3
 from pcworker.store.store import open_store
 from pcworker.trials.configuration import configuration
 from pcworker.trials.trial import Trial

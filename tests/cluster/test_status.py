@@ -33,7 +33,15 @@ from cluster.driver.events import AtWork, WorkerInfo
 from cluster.driver.record.signs import ALIVE_S, EVERY_S, WATCH_S, Driver
 from cluster.results.reading import read_commits
 from cluster.status.lookout import Lookout
-from cluster.status.status import Drivers, Machine, RunningShard, Status, StoredSweep, status_of
+from cluster.status.status import (
+    DoneShard,
+    Drivers,
+    Machine,
+    RunningShard,
+    Status,
+    StoredSweep,
+    status_of,
+)
 from cluster.status.view import StatusView
 from cluster.sweeps.plan import Plan, Shard, make_plan
 from cluster.sweeps.stored import first_command, store_plan
@@ -41,7 +49,6 @@ from jobs.mnist_ablation.cost import shard_seconds
 from jobs.mnist_ablation.experiment import ABLATION
 from jobs.options import Terminal
 from jobs.status import command
-from pcworker.store.commit import Commit
 from pcworker.store.keys import SweepKeys
 from pcworker.store.local import LocalStore
 
@@ -96,12 +103,13 @@ def beat(store: LocalStore, running: dict[str, float], **changes: Any) -> None:
 
 def commits_of(
     store: LocalStore, plan: Plan, shards: Sequence[Shard], **changes: Any
-) -> dict[str, Commit]:
-    """Commits the shards. Returns all commits by shard id, with these values changed."""
+) -> dict[str, DoneShard]:
+    """Commits the shards. Returns what the status needs of all commits, by shard id, with these
+    values changed."""
     for shard in shards:
         commit(store, plan, shard)
     made = read_commits(store, plan)
-    return {shard_id: replace(found, **changes) for shard_id, found in made.items()}
+    return {name: replace(DoneShard.of(found), **changes) for name, found in made.items()}
 
 
 def stands(plan: Plan, **found: Any) -> Status:
@@ -246,7 +254,7 @@ def test_machines_are_those_of_living_drivers_and_those_of_commits(
         commit(store, plan, shard, hostname=host, device="cpu")
     workers = (worker("two"), worker("two"), worker("two", "gpu"))
     alive = replace(driver({}), workers=workers)
-    status = stands(plan, commits=read_commits(store, plan), drivers=[alive])
+    status = stands(plan, commits=commits_of(store, plan, []), drivers=[alive])
     assert status.machines == (
         Machine("one", "cpu", workers=0, committed=2),
         Machine("two", "cpu", workers=2, committed=1),

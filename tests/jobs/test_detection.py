@@ -18,7 +18,7 @@ from pcworker.equations.inference import State
 from pcworker.equations.phi import BufferedDetector
 from pcworker.errors import InputError
 from pcworker.kernels.backprop import Backprop
-from pcworker.kernels.fixed.gathered import PixelLists
+from pcworker.kernels.fixed.gathered import listed
 from pcworker.kernels.fixed.reference import FixedBackprop
 from pcworker.kernels.fixed.trial import FixedTrial
 from pcworker.kernels.stack import Stack
@@ -169,7 +169,7 @@ def test_the_errors_in_fixed_sums_are_those_of_inference_that_ends_there(
     for t_d, step in product((1, 4), range(2, 9)):
         inference = replace(trial.configuration.inference(t_d), horizon=step)
         network = FixedTrial(Trial(inference, 3))
-        network.train(PixelLists(chunk, network.build), 0.001)
+        network.train(listed(chunk, network.build), 0.001)
         for l, eps in enumerate(network.errors(len(batch.inputs))):
             assert np.array_equal(errors[t_d][l][step], eps.numpy())
 

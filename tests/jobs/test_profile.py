@@ -3,8 +3,12 @@
 import pytest
 from command_lines import called
 
+from cluster.sweeps.sweep import Sweep
 from jobs.mnist_ablation.cost import TRAINING_SAMPLES
+from jobs.mnist_ablation.packs import packs
+from jobs.mnist_ablation.sweep import mnist_ablation
 from jobs.profile.__main__ import BATCHES, COPIES, FLOOR, MEASURING, core_seconds, floor_seconds
+from jobs.profile.curve import curve
 from jobs.profile.network import Clock, NetworkTimes
 from pcworker.trials.configuration import Configuration, configuration
 from pcworker.trials.trial import Trial
@@ -18,8 +22,7 @@ def profile(update: dict[Configuration, float]) -> NetworkTimes:
 
 
 def test_a_sweeps_core_seconds_are_its_shards_trials_and_what_they_share() -> None:
-    """One shard has IL with 64 steps of both seeds, and copies of both BP trials. For each seed,
-    another shard has noisy Z-IL and BP itself."""
+    """For each seed, a shard has IL, noisy Z-IL and a copy of BP, and another has BP itself."""
     cells = {
         "IL, t = 64": configuration(network=NETWORK, rule="IL", t=64, gamma=0.1, epochs=2),
         "Z-IL": configuration(network=NETWORK, rule="Z-IL", sigma=0.1, epochs=2),
@@ -34,8 +37,8 @@ def test_a_sweeps_core_seconds_are_its_shards_trials_and_what_they_share() -> No
         "Z-IL": 2 * 3 * millions,
         "BP": 2 * 70 * millions,
         COPIES: 2 * 2 * millions,
-        BATCHES: (2 * 5 + 2 * 9) * millions,
-        MEASURING: (2 + 2 + 2 * 2) * 2 * 1e-3,  # IL and copies; then Z-IL and BP
+        BATCHES: 2 * 9 * millions,
+        MEASURING: 2 * (2 + 1 + 1) * 2 * 1e-3,  # IL, Z-IL and a copy; then BP
     }
 
 
@@ -48,6 +51,42 @@ def test_the_floor_is_the_arithmetic_of_the_trials_that_stay_finite() -> None:
     products, sigmoids = 2 * 3000 * 32 + 3 * 20 * 32 * 10, 20 * 32
     seconds = (2 * products / 2.0e9 + sigmoids * 3.0e-9) * UPDATES
     assert found == {(FLOOR, NETWORK): pytest.approx(seconds)}
+
+
+def paper(seeds: range, epochs: int = 64) -> Sweep:
+    """The paper's sweep with other seeds."""
+    return mnist_ablation(
+        networks=["784-32-10", "784-32-32-10", "784-32-32-32-10"],
+        seeds=seeds,
+        t=(None, 0, 1, 2, 3, 4, 16, 64),
+        gamma=(0.01, 0.1, 0.5, 1.0, 5.0, 10.0),
+        sigma=(0.0, 0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0),
+        epochs=epochs,
+    )
+
+
+def test_the_papers_sweep_gets_faster_with_workers() -> None:
+    found = {point.workers: point for point in curve(paper(range(3)).trials, [1, 2, 16, 32])}
+    least = {1: 0.95, 2: 0.95, 16: 0.9, 32: 0.75}
+    assert all(found[workers].efficiency >= share for workers, share in least.items())
+    assert "BP of 784-32-32-32-10" in found[32].bound and "BP" not in found[2].bound
+
+
+def test_many_seeds_keep_512_workers_busy() -> None:
+    [point] = curve(paper(range(100)).trials, [512])
+    assert point.efficiency >= 0.9
+
+
+@pytest.mark.parametrize(("seeds", "epochs", "most"), [(1, 1, 12), (3, 64, 60), (100, 1, 1500)])
+def test_a_sweep_has_no_more_shards_than_are_worth_it(seeds: int, epochs: int, most: int) -> None:
+    trials = sorted(paper(range(seeds), epochs).trials, key=lambda trial: trial.trial_id)
+    assert len(packs(trials)) <= most
+
+
+def test_numbers_of_workers_are_at_least_1() -> None:
+    done = called("--workers", "2,0", module="jobs.profile")
+    assert (done.code, done.stdout) == (2, "")
+    assert "--workers 0: give whole numbers of at least 1" in done.stderr
 
 
 def test_a_clock_says_the_median_and_0_of_what_was_never_done() -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pcworker.data.batches import Chunk
-from pcworker.kernels.fixed.gathered import PixelLists
+from pcworker.kernels.fixed.gathered import listed
 from pcworker.kernels.fixed.trial import FixedTrial
 from pcworker.trials import measures
 from pcworker.trials.configuration import configuration
@@ -79,7 +79,7 @@ def test_every_rule_has_the_pages_bits(cell: dict) -> None:
     for update in range(UPDATES):
         size = 2 if update == UPDATES - 1 else 3
         one = Chunk(*(_one(part, update, size) for part in chunk))
-        ours.train(PixelLists(one, ours.build), config.alpha)
+        ours.train(listed(one, ours.build), config.alpha)
         noise = dict(zip(range(config.l_max - 1, 0, -1), one.noise, strict=True))
         oracle.update(
             one.inputs[0].tolist(),

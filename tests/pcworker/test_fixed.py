@@ -6,6 +6,7 @@ also compared with stock torch, and f with the standard library's decimal number
 """
 
 import ctypes
+import math
 import os
 import shlex
 import subprocess
@@ -26,10 +27,12 @@ from pcworker.data.batches import Chunk
 from pcworker.data.randomness import initial_parameters
 from pcworker.kernels.compiler import DEBUG_BUILD, zig
 from pcworker.kernels.fixed.evaluation import FixedTest, is_right
-from pcworker.kernels.fixed.gathered import PixelLists
+from pcworker.kernels.fixed.gathered import listed
+from pcworker.kernels.fixed.kernel import FixedKernel
 from pcworker.kernels.fixed.library import F_CODES, PHASES, built
 from pcworker.kernels.fixed.reference import Descent, FixedBackprop
 from pcworker.kernels.fixed.trial import FixedTrial
+from pcworker.kernels.kernel import Task
 from pcworker.kernels.program import Program, program
 from pcworker.training.engine import Engine
 from pcworker.trials import measures
@@ -55,7 +58,7 @@ def train(
     ours, twin = FixedTrial(trial, only=only), FixedTrial(trial.twin)
     autograd = FixedBackprop(trial.twin)
     for chunk in islice(engine.data.chunks(config, SEED, 1, config.noisy), chunks):
-        lists = PixelLists(chunk, ours.build)
+        lists = listed(chunk, ours.build)
         rate = config.rate(config.batch_size)
         ours.train(lists, rate)
         twin.train(lists, rate)
@@ -331,11 +334,11 @@ def test_chunks_do_not_change_a_bit(small_engine: Engine) -> None:
     trial = z_il(rule="IL", t=3, gamma=0.5, sigma=0.1, bias=True)
     whole, single = FixedTrial(trial), FixedTrial(trial)
     for chunk in small_engine.data.chunks(trial.configuration, SEED, 1, noisy=True):
-        whole.train(PixelLists(chunk, whole.build), 0.001)
+        whole.train(listed(chunk, whole.build), 0.001)
         for place in range(len(chunk.inputs)):
             some = slice(place, place + 1)
             one = Chunk(chunk.inputs[some], chunk.targets[some], [n[some] for n in chunk.noise])
-            single.train(PixelLists(one, single.build), 0.001)
+            single.train(listed(one, single.build), 0.001)
     assert reference.equal(whole.parameters(), single.parameters())
 
 
@@ -350,7 +353,7 @@ def test_batches_of_another_shape_are_refused(small_engine: Engine) -> None:
         Chunk(*(part.repeat(1, 2, 1) for part in good[:2]), []),
     ):
         with pytest.raises(ValueError, match="widths"):
-            ours.train(PixelLists(bad, ours.build), 0.001)
+            ours.train(listed(bad, ours.build), 0.001)
 
 
 # ---- A shard ----
@@ -403,3 +406,33 @@ def test_the_same_source_compiles_for_a_gpu(options: tuple[str, ...]) -> None:
     assert (status, said.value.decode()) == (0, "")
     assert nvrtc.nvrtcGetCUBINSize(made, ctypes.byref(size)) == 0
     assert size.value > 0
+
+
+@pytest.mark.parametrize("dtype", BOTH)
+@pytest.mark.parametrize("sigma", [0.0, 0.1])
+def test_the_kernels_minibatches_are_those_of_the_data_set(
+    engine: Engine, dtype: str, sigma: float
+) -> None:
+    """Oracle: the minibatches whose pixels, targets and normals torch and NumPy make, listed."""
+    trial = z_il(dtype=dtype, sigma=sigma, batch_size=7)
+    config, kernel = trial.configuration, FixedKernel(Task(engine.data, [trial]))
+    chunks = list(engine.data.chunks(config, SEED, 2, config.noisy))
+    made = [each.lists[SEED] for each in kernel.minibatches(2)]
+    assert len(made) == len(chunks)
+    for ours, chunk in zip(made, chunks, strict=True):
+        theirs = listed(chunk, built(dtype))
+        assert ours.shape == theirs.shape
+        entries = ours.arrays[0][-1]
+        for mine, other in zip(ours.arrays, theirs.arrays, strict=True):
+            assert mine[:entries].tolist() == other[: len(mine)][:entries].tolist()
+        for mine, other in zip(ours.numbers, theirs.numbers, strict=True):
+            assert torch.equal(mine, other)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_weight_that_is_not_finite_is_seen(value: float) -> None:
+    """The sum of finite weights may be infinite, and they are finite all the same."""
+    weights = torch.full((3, 4), 3e38)
+    assert measures.are_finite([[weights]])
+    weights[1, 2] = value
+    assert not measures.are_finite([[torch.zeros(2)], [weights]])

@@ -10,6 +10,7 @@ import torch
 
 from pcworker.data.batches import TARGETS, pixels
 from pcworker.data.streams import Stream, _box_muller, order_of
+from pcworker.kernels.fixed.stream import CompiledStream
 from pcworker.trials.digests import network_digest
 
 SEED = 1482555873
@@ -80,3 +81,17 @@ def test_a_digest_is_the_pages() -> None:
         network = [[p.astype(dtype) for p in layer] for layer in layers]
         as_lists = [(w.tolist(), b[0].tolist() if b else None) for w, *b in network]
         assert network_digest(network) == by_the_page.digest(as_lists, bits)
+
+
+def test_compiled_normals_are_the_same_numbers() -> None:
+    """Odd counts: a pair of normals is cut in two between two draws."""
+    ours, theirs = CompiledStream(SEED, "noise", 3), Stream(SEED, "noise", 3)
+    for count in (1, 2, 7, 10_001):
+        assert ours.normals(count).tobytes() == theirs.normals(count).tobytes()
+
+
+def test_samples_with_equal_numbers_stay_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = np.array([3, 1, 3, 1, 2] * 40, np.uint64)
+    monkeypatch.setattr(Stream, "integers", lambda stream, count: numbers[:count])
+    order = order_of(SEED, 1, 200).tolist()
+    assert order == sorted(range(200), key=lambda sample: numbers[sample])

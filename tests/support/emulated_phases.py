@@ -11,7 +11,7 @@ import torch
 from emulated_gpu import EmulatedGpu
 
 from pcworker.data.batches import Chunk
-from pcworker.kernels.fixed.gathered import PixelLists
+from pcworker.kernels.fixed.gathered import listed
 from pcworker.kernels.fixed.library import PHASES, Build, built
 from pcworker.kernels.fixed.trial import FixedTrial
 from pcworker.trials.configuration import configuration
@@ -57,7 +57,7 @@ def trained(cell: dict[str, Any], network: str, build: Build) -> FixedTrial:
         **{"network": network, "dtype": build.dtype, "batch_size": 5, "alpha": 0.05, **cell}
     )
     trial = FixedTrial(Trial(config, 11), made=build)
-    trial.train(PixelLists(_chunk(config.widths, build.dtype), build), config.alpha)
+    trial.train(listed(_chunk(config.widths, build.dtype), build), config.alpha)
     return trial
 
 

@@ -6,7 +6,7 @@ from itertools import product
 import torch
 
 from pcworker.data.batches import Chunk
-from pcworker.kernels.fixed.gathered import PixelLists
+from pcworker.kernels.fixed.gathered import listed
 from pcworker.kernels.fixed.library import HERE, built
 from pcworker.kernels.fixed.trial import FixedTrial
 from pcworker.trials.configuration import configuration
@@ -38,7 +38,7 @@ def digest_of_a_small_sweep(
         trial = FixedTrial(Trial(config, 11), made=built(dtype, flags))
         for layer in trial.parameters()[1:]:
             layer[0].mul_(shrink if dtype == "float32" else shrink**8)
-        lists = PixelLists(_chunk(config.widths, dtype), trial.build)
+        lists = listed(_chunk(config.widths, dtype), trial.build)
         torch.set_flush_denormal(flush)
         trial.train(lists, config.alpha)
         assert (float(torch.tensor(1e-39) * 0.5) == 0.0) == flush, "the setting was not put back"

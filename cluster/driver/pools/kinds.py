@@ -31,6 +31,8 @@ def kind_of_workers(work: Work, needs: Resources, *, slow: bool) -> WorkerKind:
     slow  True for CPU workers beside GPU workers
     """
     options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0}
+    # Ray's head would keep a record of each of the last 100,000 calls, at 3 kB each.
+    options["enable_task_events"] = False
     options["concurrency_groups"] = {"control": 1}
     # Only the worker itself knows its GPU, so Ray allows for as many shards as there may ever be.
     options["max_concurrency"] = work.places or MOST_PLACES

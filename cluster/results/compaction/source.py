@@ -72,7 +72,9 @@ class Source:
         for name, path in self._files.items():
             found = pq.read_table(path, columns=["trial_id"])["trial_id"]
             inside = pc.all(pc.is_in(found, value_set=declared.combine_chunks())).as_py()
-            if inside is False or (name == per_trial and len(found) != len(declared)):
+            if inside is False or (
+                name == per_trial and pc.count_distinct(found).as_py() != len(declared)
+            ):
                 raise ValueError(f"its table {name} has rows of other trials")
 
 

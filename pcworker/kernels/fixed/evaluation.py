@@ -1,13 +1,14 @@
 """Test errors by `phases.c`: the prediction of the first inference step, and comparisons."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from pcworker.data.batches import Chunk, pixels
 from pcworker.data.dataset import DataSet
-from pcworker.kernels.fixed.gathered import PixelLists
+from pcworker.kernels.fixed.gathered import ImageLists, PixelLists
+from pcworker.kernels.fixed.library import built
 from pcworker.kernels.fixed.trial import FixedTrial
 from pcworker.kernels.program import forward
 from pcworker.trials.configuration import Configuration
@@ -18,17 +19,12 @@ IMAGES = 500
 
 
 class FixedTest:
-    """The test images of a data set, gathered for `phases.c` once."""
+    """The test errors of one network after the other."""
 
     def __init__(self, data: DataSet, config: Configuration) -> None:
         self._network = FixedTrial(Trial(config, 0), batch=IMAGES, only=forward(config))
         self._labels = torch.split(data.test_labels, IMAGES)
-        parts = torch.split(pixels(data.test_images, getattr(torch, config.dtype)), IMAGES)
-        nothing = parts[0].new_zeros(1, IMAGES, config.widths[0])
-        self._lists = [
-            PixelLists(Chunk(part.unsqueeze(0), nothing[:, : len(part)], []), self._network.build)
-            for part in parts
-        ]
+        self._lists = test_images_listed(data, config.dtype, config.widths[0])
 
     @torch.no_grad()
     def error(self, parameters: Sequence[Sequence[Tensor]]) -> float:
@@ -42,6 +38,17 @@ class FixedTest:
             right += int(is_right(self._network.prediction(0, len(labels)), labels).sum())
         total = sum(map(len, self._labels))
         return (total - right) / total
+
+
+@lru_cache(maxsize=2)  # as `training_lists`
+def test_images_listed(data: DataSet, dtype: str, outputs: int) -> list[PixelLists]:
+    """The test images of a data set, which all shards of a process share."""
+    lists = ImageLists(data.test_images, built(dtype))
+    nothing = torch.zeros(1, IMAGES, outputs, dtype=getattr(torch, dtype))
+    return [
+        lists.minibatches(order.unsqueeze(0), nothing[:, : len(order)], [])
+        for order in torch.split(torch.arange(len(data.test_images)), IMAGES)
+    ]
 
 
 def is_right(outputs: Tensor, labels: Tensor) -> Tensor:

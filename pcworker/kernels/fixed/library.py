@@ -4,7 +4,17 @@ Its bits do not depend on the compiler, its flags or the processor. Only its spe
 """
 
 import ctypes
-from ctypes import POINTER, Structure, c_char_p, c_double, c_float, c_int32, c_void_p
+from ctypes import (
+    POINTER,
+    Structure,
+    c_char_p,
+    c_double,
+    c_float,
+    c_int32,
+    c_int64,
+    c_uint64,
+    c_void_p,
+)
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,9 +24,9 @@ from pcworker.kernels.compiler import CompilerError, compiled, named_compiler
 from pcworker.machine.cache import cache_folder
 
 PHASES = Path(__file__).with_name("phases.c")
-ALWAYS = ("-O3", "-ffp-contract=off", "-shared", "-fPIC")
+ALWAYS = ("-O3", "-ffp-contract=off", "-fno-math-errno", "-shared", "-fPIC")
 """The flags of every build. The second one keeps the compiler from fusing a product and a sum where
-the source does not."""
+the source does not. The third one lets it compute several square roots at once."""
 HERE = ("-march=native",)
 """The flags by which a build is fast on the machine that makes it."""
 F_CODES = ("sigmoid", "tanh", "relu", "exp")
@@ -47,6 +57,9 @@ def built(dtype: str, flags: tuple[str, ...] = HERE) -> Build:
     code, n, p = _load(every), c_int32, c_void_p
     code.train.argtypes = [p, p]
     code.gather.argtypes = [n, n, n, p, p, p, p, p, p]
+    code.list_bytes.argtypes = [n, n, p, p, p, p]
+    code.gather_listed.argtypes = [n, n, n, p, p, p, p, p, p, p, p, p, p]
+    code.normals.argtypes = [c_uint64, c_int64, c_int64, p, p]
     code.multiply.argtypes = [n, n, n, p, n, p, n, p]
     code.add_bias.argtypes = code.add_rows.argtypes = [n, n, p, p]
     code.apply.argtypes = [n, n, p, p]

@@ -211,12 +211,14 @@ INLINE V reduced(V x, I *q) {
     return fma_(s * s, u, s);
 }
 
-/* exp(x), for x <= 0. The power of two is multiplied in two parts, because it may be subnormal. */
+/* exp(x), for x <= 0. The power of two is multiplied in two parts, because it may be subnormal.
+ * Where it is 0 it is not computed: some processors take a hundred times as long for a product that
+ * is too small for a normal number, and activities that leave every bound make many of them. */
 INLINE V exponential(V x) {
     I q;
-    x = if_less(x, wide(LEAST), wide(LEAST), x);
-    V p = wide(1) + reduced(x, &q);
-    return p * two_to_the(q + PART) * wide(TWO_TO_MINUS_PART);
+    V seen = if_less(x, wide(LEAST), wide(0), x);
+    V p = wide(1) + reduced(seen, &q), power = p * two_to_the(q + PART) * wide(TWO_TO_MINUS_PART);
+    return if_less(x, wide(LEAST), wide(0), power);
 }
 
 /* e / (1 + e) for x < 0, and 1 / (1 + e) otherwise, with e = exp(-|x|) */
@@ -561,35 +563,131 @@ void train(const Trial *trial, const Batches *batches) {
     IN_OUR_ARITHMETIC(make_updates(trial, batches))
 }
 
+/* Lists the bytes of images [samples, n] that are not 0. Row i of the list ends before `rows[i + 1]`.
+ * The place after the last entry is written to as well. */
+void list_bytes(int32_t samples, int32_t n, const uint8_t *images, int64_t *rows, uint16_t *at,
+                uint8_t *bytes) {
+    int64_t entries = 0;
+    for (int i = 0; i < samples; i++, images += n) {
+        *rows++ = entries;
+        for (int k = 0; k < n; k++) {
+            at[entries] = k;
+            bytes[entries] = images[k];
+            entries += images[k] != 0;
+        }
+    }
+    *rows = entries;
+}
+
+/* Puts the entries of one minibatch into the order of its pixels. `next[k]` is the number of those
+ * of pixel k, and `sample_rows` says where the samples' entries begin. */
+static void turn(int32_t B, int32_t n, const int32_t *sample_rows, const Entry *samples,
+                 int32_t *pixel_rows, Entry *pixels, int32_t *next) {
+    int32_t begin = sample_rows[0];
+    for (int k = 0; k < n; k++) {
+        int32_t count = next[k];
+        pixel_rows[k] = next[k] = begin; /* from now on the place of the pixel's next entry */
+        begin += count;
+    }
+    for (int i = 0; i < B; i++)
+        for (int32_t e = sample_rows[i]; e < sample_rows[i + 1]; e++)
+            pixels[next[samples[e].at]++] = (Entry){i, samples[e].value};
+}
+
 /* Lists the pixels of x [updates, B, n] that are not 0, in both orders of `Batches`. The place
  * after the last entry of `samples` is written to as well. `next` has room for n numbers. */
 void gather(int32_t updates, int32_t B, int32_t n, const real *x, int32_t *sample_rows,
             Entry *samples, int32_t *pixel_rows, Entry *pixels, int32_t *next) {
     int32_t entries = 0;
-    for (int update = 0; update < updates; update++, x += (int64_t)B * n, pixel_rows += n) {
-        int32_t begin = entries;
+    for (int update = 0; update < updates; update++, sample_rows += B, pixel_rows += n) {
         memset(next, 0, n * sizeof(int32_t));
-        for (int i = 0; i < B; i++) {
-            *sample_rows++ = entries;
+        for (int i = 0; i < B; i++, x += n) {
+            sample_rows[i] = entries;
             for (int k = 0; k < n; k++) {
-                int counts = x[i * n + k] != 0;
-                samples[entries] = (Entry){k, x[i * n + k]};
+                int counts = x[k] != 0;
+                samples[entries] = (Entry){k, x[k]};
                 entries += counts;
-                next[k] += counts; /* at first the number of the pixel's samples */
+                next[k] += counts;
             }
         }
-        for (int k = 0; k < n; k++) {
-            int32_t count = next[k];
-            pixel_rows[k] = next[k] = begin; /* then the place of its next one */
-            begin += count;
-        }
-        *sample_rows = entries;
-        for (int i = 0; i < B; i++)
-            for (int32_t e = sample_rows[i - B]; e < sample_rows[i - B + 1]; e++)
-                pixels[next[samples[e].at]++] = (Entry){i, samples[e].value};
+        sample_rows[B] = entries;
+        turn(B, n, sample_rows, samples, pixel_rows, pixels, next);
     }
-    *sample_rows = entries;
     *pixel_rows = entries;
+}
+
+/* Asks for the memory of an image's list, which lies anywhere: nothing has read it lately. */
+static inline void fetch(const int64_t *row, const uint16_t *at, const uint8_t *bytes) {
+    for (int64_t e = row[0]; e < row[1]; e += 32) __builtin_prefetch(at + e);
+    for (int64_t e = row[0]; e < row[1]; e += 64) __builtin_prefetch(bytes + e);
+}
+
+/* The same for the images `order` [updates, B] of a list that `list_bytes` has made.
+ *
+ * values  [256]: what a byte stands for
+ */
+void gather_listed(int32_t updates, int32_t B, int32_t n, const int64_t *order, const int64_t *rows,
+                   const uint16_t *at, const uint8_t *bytes, const real *values,
+                   int32_t *sample_rows, Entry *samples, int32_t *pixel_rows, Entry *pixels,
+                   int32_t *next) {
+    enum { AHEAD = 4 };
+    const int64_t *stop = order + (int64_t)updates * B;
+    int32_t entries = 0;
+    for (int update = 0; update < updates; update++, sample_rows += B, pixel_rows += n) {
+        memset(next, 0, n * sizeof(int32_t));
+        for (int i = 0; i < B; i++, order++) {
+            if (stop - order > AHEAD) fetch(rows + order[AHEAD], at, bytes);
+            sample_rows[i] = entries;
+            for (int64_t e = rows[*order]; e < rows[*order + 1]; e++) {
+                samples[entries++] = (Entry){at[e], values[bytes[e]]};
+                next[at[e]]++;
+            }
+        }
+        sample_rows[B] = entries;
+        turn(B, n, sample_rows, samples, pixel_rows, pixels, next);
+    }
+    *pixel_rows = entries;
+}
+
+/* ---- Normals, as pcworker/data/streams.py draws them ---- */
+
+static inline uint64_t random_number(uint64_t key, int64_t place) {
+    uint64_t z = key + (uint64_t)(place + 1) * 0x9e3779b97f4a7c15;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+    return z ^ (z >> 31);
+}
+
+static inline double horner(double x, const double *coefficients) {
+    double sum = coefficients[0];
+    for (int i = 1; i < 12; i++) sum = sum * x + coefficients[i];
+    return sum;
+}
+
+/* sqrt(-2 ln v), where v is uniform in (0, 1]: m 2^e with sqrt(1/2) <= m < sqrt(2) */
+static inline double radius(uint64_t z, const double *logarithm) {
+    union { double number; int64_t bits; } v = {(double)(int64_t)((z >> 11) + 1) * 0x1p-53}, m;
+    m.bits = (v.bits & 0xfffffffffffff) | 0x3fe0000000000000;
+    int64_t small = m.number < 0x1.6a09e667f3bcdp-1;
+    double e = (double)((v.bits >> 52) - 1022 - small), scaled = m.number * (double)(1 + small);
+    double k = (scaled - 1) / (scaled + 1);
+    return __builtin_sqrt(-2 * (e * 0x1.62e42fefa39efp-1 + (k + k) * horner(k * k, logarithm)));
+}
+
+/* Normals 2i and 2i + 1 of a stream, for `count` numbers i from `first` on.
+ *
+ * coefficients  [3, 12]: those of the logarithm, of the cosine and of the sine
+ */
+void normals(uint64_t key, int64_t first, int64_t count, const double *coefficients, double *to) {
+    for (int64_t i = 0; i < count; i++) {
+        uint64_t w = random_number(key, 2 * (first + i) + 1);
+        double r = radius(random_number(key, 2 * (first + i)), coefficients);
+        double o = (double)(int64_t)((w >> 9) & 0x1fffffffffffff) * 0x1p-53 * 0x1.921fb54442d18p+0;
+        double c = horner(o * o, coefficients + 12), s = horner(o * o, coefficients + 24) * o;
+        double x = w >> 62 & 1 ? 0 - s : c, y = w >> 62 & 1 ? c : s; /* a quarter of a turn */
+        to[2 * i] = r * (w >> 63 ? 0 - x : x);                       /* half a turn */
+        to[2 * i + 1] = r * (w >> 63 ? 0 - y : y);
+    }
 }
 
 /* ---- Single products and functions, for the reference: matrices lie without gaps ---- */

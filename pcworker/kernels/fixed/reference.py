@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from pcworker.data.batches import Batch, Chunk
 from pcworker.data.randomness import initial_parameters
 from pcworker.kernels.fixed.library import F_CODES, built
+from pcworker.trials.measures import are_finite
 from pcworker.trials.trial import Trial
 
 MAIN_MEMORY = torch.device("cpu")
@@ -131,7 +132,7 @@ class FixedBackprop:
 
     def finite(self) -> bool:
         """True if all parameters are finite."""
-        return all(bool(torch.isfinite(p).all()) for p in self._network.parameters())
+        return are_finite(self.parameters())
 
     def parameters(self) -> list[list[Tensor]]:
         """theta^{l+1} for l = 0 .. l_max - 1, as views: [weight], or [weight, bias]."""

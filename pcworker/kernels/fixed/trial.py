@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from ctypes import byref
 
-import torch
 from torch import Tensor
 
 from pcworker.kernels.fixed.gathered import PixelLists
 from pcworker.kernels.fixed.library import Build, built
 from pcworker.kernels.fixed.memory import TrialMemory
 from pcworker.kernels.program import Program, by_step, program
+from pcworker.trials.measures import are_finite
 from pcworker.trials.trial import Trial
 
 
@@ -71,7 +71,7 @@ class FixedTrial:
 
     def finite(self) -> bool:
         """True if all parameters are finite."""
-        return all(bool(torch.isfinite(p).all()) for layer in self.parameters() for p in layer)
+        return are_finite(self.parameters())
 
     def prediction(self, l: int, batch: int) -> Tensor:
         """mu^l [batch, n_l] of the last update, a view."""

@@ -1,6 +1,6 @@
 """The kernel of `fused.c`: it trains every trial alone, and the copies of twins too."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from pcworker.data.batches import Chunk
 from pcworker.kernels.backprop import Backprop
@@ -20,7 +20,7 @@ def fused_kernel(task: Task, probe: Probe) -> "FusedKernel | None":
     return None if orders is None else FusedKernel(task, orders)
 
 
-class FusedKernel(ChunkKernel):
+class FusedKernel(ChunkKernel[Mapping[int, Chunk]]):
     """Trains a task by `fused.c`. The BP trials of the task are left to torch.autograd, because
     they are the reference."""
 
@@ -38,6 +38,9 @@ class FusedKernel(ChunkKernel):
     @property
     def networks(self) -> dict[Trial, Network]:
         return {**self._fused, **self._autograd}
+
+    def minibatches(self, epoch: int, done: int = 0) -> Iterator[Mapping[int, Chunk]]:
+        return self._task.chunks(epoch, done)
 
     def train(self, chunks: Mapping[int, Chunk], rate: float) -> None:
         gathered = {seed: Gathered(chunk, self._block) for seed, chunk in chunks.items()}

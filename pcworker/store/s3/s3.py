@@ -36,7 +36,7 @@ ATTEMPTS = 10
 a minute if it is busy."""
 CONNECT_SECONDS = 10
 READ_SECONDS = 60
-PART_BYTES = 64 * 2**20
+UPLOAD_BYTES = 64 * 2**20
 """A larger object is uploaded in parts of this size."""
 LONGEST_PAUSE_SECONDS = 20
 """The longest pause between two tries of the requests that we repeat ourselves."""
@@ -97,11 +97,11 @@ class S3Store:
     def put(self, key: str, data: bytes) -> None:
         name = self._name(key)
         with self._trouble(f"write {key}"):
-            if len(data) <= PART_BYTES:
+            if len(data) <= UPLOAD_BYTES:
                 self._client.put_object(Bucket=self._bucket, Key=name, Body=data)
             else:
                 parts = TransferConfig(
-                    multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES
+                    multipart_threshold=UPLOAD_BYTES, multipart_chunksize=UPLOAD_BYTES
                 )
                 self._client.upload_fileobj(io.BytesIO(data), self._bucket, name, Config=parts)
 

@@ -1,7 +1,8 @@
 """Replaces the fixed table of `cost` by this machine's speeds, for the minutes that are printed.
 
-It runs `speeds` in processes of their own, and keeps the speeds in the user's cache. They change
-nothing but the minutes: shards are packed without them.
+For a long sweep it runs `speeds` in processes of their own, and keeps the speeds in the user's
+cache. For a short one `look` scales the table. They change nothing but the minutes: shards are
+packed without them.
 """
 
 import json
@@ -10,36 +11,52 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from cluster.experiment import Seconds
 from jobs.mnist_ablation.cost import KernelCosts, Speeds, shard_seconds
+from jobs.mnist_ablation.speed.look import scaled_speeds
 from pcworker.fingerprint import fingerprint
 from pcworker.machine.cache import cache_folder
 from pcworker.machine.processor import processor_fingerprint
 from pcworker.machine.provenance import ROOT, code_sha256, library_versions
 
 _TIMEOUT_S = 120
+WORTH_MEASURING_S = 60.0
+"""A sweep that takes fewer seconds than this, by the cost table, is not worth the time that
+measuring all of this machine's speeds takes."""
+_PLAIN = ("backprop", "batch", "noise", "epoch", "shard")
+"""The fields of `Speeds` that are numbers."""
 
 
-def calibrated(workers: int) -> Seconds | None:
-    """`shard_seconds` with this machine's speeds; None if they cannot be measured."""
-    speeds = measured_speeds(workers)
+def calibrated(workers: int, seconds: float) -> Seconds | None:
+    """`shard_seconds` with this machine's speeds; None if they cannot be measured.
+
+    All speeds are measured once per machine, version of the sources and number of workers.
+
+    seconds  what the sweep takes by the table: a short one is worth a short look only
+    """
+    speeds = kept_speeds(workers)
+    if speeds is None and seconds < WORTH_MEASURING_S:
+        speeds = scaled_speeds(min(workers, os.cpu_count() or 1))
+    elif speeds is None:
+        speeds = measured_speeds(workers)
     return None if speeds is None else partial(shard_seconds, speeds=speeds)
 
 
-def measured_speeds(workers: int) -> Speeds | None:
-    """The speeds of one core while `workers` processes compute. None if they cannot be measured.
-
-    Measuring takes some seconds. The result is kept, so that it happens once per machine, version
-    of the sources and number of workers.
-    """
-    there = [processor_fingerprint(), os.cpu_count(), code_sha256(), library_versions(), workers]
-    kept = cache_folder() / f"speeds-{fingerprint(there)[:16]}.json"
+def kept_speeds(workers: int) -> Speeds | None:
+    """The speeds that were measured here before; None if none were."""
     try:
-        return speeds_from(json.loads(kept.read_text()))
+        return speeds_from(json.loads(_kept(workers).read_text()))
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # there is no such file, or it cannot be read
+        return None  # there is no such file, or it cannot be read
+
+
+def measured_speeds(workers: int) -> Speeds | None:
+    """Measures the speeds of one core while `workers` processes compute, and keeps them. None if
+    they cannot be measured. It takes some seconds."""
+    kept = _kept(workers)
     try:
         values = mean(_measure(min(workers, os.cpu_count() or 1)))
         speeds = speeds_from(values)
@@ -50,9 +67,15 @@ def measured_speeds(workers: int) -> Speeds | None:
         return None
 
 
+def _kept(workers: int) -> Path:
+    """The file in which the speeds are kept."""
+    there = [processor_fingerprint(), os.cpu_count(), code_sha256(), library_versions(), workers]
+    return cache_folder() / f"speeds-{fingerprint(there)[:16]}.json"
+
+
 def speeds_from(values: Mapping[str, Any]) -> Speeds:
     """Reads what `speeds` prints. Raises KeyError, TypeError or ValueError for anything else."""
-    plain = {name: float(values[name]) for name in ("backprop", "batch", "noise", "epoch")}
+    plain = {name: float(values[name]) for name in _PLAIN}
     return Speeds(
         compiled=KernelCosts(**values["compiled"]), torch=KernelCosts(**values["torch"]), **plain
     )
@@ -71,7 +94,7 @@ def mean(many: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _measure(processes: int) -> list[dict[str, Any]]:
     """Runs `speeds` in this many processes at the same time, as the workers will run."""
-    command = [sys.executable, "-m", "jobs.mnist_ablation.speeds"]
+    command = [sys.executable, "-m", "jobs.mnist_ablation.speed.speeds"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     started = [
         subprocess.Popen(

@@ -1,8 +1,9 @@
 """Measures the speeds of this machine that `cost` needs, for `calibration`.
 
-`python -m jobs.mnist_ablation.speeds` times each part of a shard's work, and prints the fields of
-`cost.Speeds` as JSON, in microseconds. It runs in a process of its own, so that planning imports no
-torch. The digits are made up, with MNIST's share of zero pixels, so that nothing is fetched.
+`python -m jobs.mnist_ablation.speed.speeds` times each part of a shard's work, by its core's time
+for this process, and prints the fields of `cost.Speeds` as JSON, in microseconds. It runs in a
+process of its own, so that planning imports no torch. The digits are made up, with MNIST's share of
+zero pixels, so that nothing is fetched.
 """
 
 import json
@@ -13,15 +14,19 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from jobs.mnist_ablation.cost import TABLE, trial_cost
+from jobs.mnist_ablation.speed.look import INK
 from pcworker.data.batches import Chunk
 from pcworker.data.dataset import DataSet
 from pcworker.data.mnist import Digits
 from pcworker.equations.rules import IL, Z_IL
 from pcworker.kernels.fixed.evaluation import FixedTest
-from pcworker.kernels.fixed.gathered import PixelLists
+from pcworker.kernels.fixed.gathered import PixelLists, listed
+from pcworker.kernels.fixed.kernel import FixedKernel
 from pcworker.kernels.fixed.library import built
 from pcworker.kernels.fixed.reference import FixedBackprop
 from pcworker.kernels.fixed.trial import FixedTrial
+from pcworker.kernels.kernel import Task
 from pcworker.kernels.stack import Stack
 from pcworker.machine.device import prepare_device
 from pcworker.trials.configuration import Configuration, configuration
@@ -31,37 +36,39 @@ from pcworker.trials.trial import Trial
 _NETWORK = "784-32-32-10"
 WIDTH = 24
 """The number of trials in the stack of torch's operations that is timed."""
-INK = 0.19
-"""The share of MNIST's pixels that are not 0."""
 SECONDS = 0.4
 """The least time for which each part of the work is repeated."""
 
 
 def measure() -> dict[str, object]:
     """Measures the fields of `cost.Speeds`, in microseconds."""
-    device = prepare_device("cpu", gpus=0, cpus=1)
-    data = DataSet(_digits(), device)
+    data = DataSet(_digits(), prepare_device("cpu", gpus=0, cpus=1))
     short = Trial(configuration(network=_NETWORK, rule=Z_IL.name), 0)
     config, twin = short.configuration, short.twin
-    plain = _chunk(data, config, noisy=False)
+    noisy = Trial(configuration(network=_NETWORK, rule=Z_IL.name, sigma=0.1), 0)
+    quiet, drawing = (_batch_seconds(Task(data, [trial])) for trial in (short, noisy))
+    plain = _chunk(data, config)
     updates, build = len(plain.inputs), built(config.dtype)
-
-    def make(noisy: bool) -> None:
-        PixelLists(_chunk(data, config, noisy), build)
-
-    quiet = _seconds(lambda: make(False)) / updates
-    drawing = _seconds(lambda: make(True)) / updates - quiet
-    backprop, lists, test = FixedBackprop(twin), PixelLists(plain, build), FixedTest(data, config)
+    backprop, lists, test = FixedBackprop(twin), listed(plain, build), FixedTest(data, config)
     parameters = backprop.parameters()
     apart = to_numpy(parameters)
+    shared = trial_cost(twin.configuration) / TABLE.backprop
+    reference = _seconds(lambda: backprop.train(_chunk(data, config), 1e-3)) / updates
     return {
         "compiled": _kernel(lambda trial: _compiled_seconds(trial, lists) / updates),
         "torch": _kernel(lambda trial: _stack_seconds(trial, plain, WIDTH) / updates / WIDTH),
-        "backprop": 1e6 * _seconds(lambda: backprop.train(plain, 1e-3)) / updates,
+        "backprop": 1e6 * reference / shared,
         "batch": 1e6 * quiet,
-        "noise": 1e6 * drawing / sum(config.widths[1:-1]),
+        "noise": 1e6 * max(0.0, drawing - quiet) / sum(config.widths[1:-1]),
         "epoch": 1e6 * _seconds(lambda: (test.error(parameters), distance(apart, apart))),
+        "shard": TABLE.shard,  # it depends on the store
     }
+
+
+def _batch_seconds(task: Task) -> float:
+    """The seconds of making a minibatch, over an epoch."""
+    kernel, updates = FixedKernel(task), -(-task.data.samples // task.config.batch_size)
+    return _seconds(lambda: list(map(len, kernel.minibatches(1)))) / updates
 
 
 def _kernel(seconds: Callable[[Trial], float]) -> dict[str, float]:
@@ -95,9 +102,9 @@ def _compiled_seconds(trial: Trial, lists: PixelLists) -> float:
     return _seconds(lambda: network.train(lists, 1e-3))
 
 
-def _chunk(data: DataSet, config: Configuration, noisy: bool) -> Chunk:
+def _chunk(data: DataSet, config: Configuration) -> Chunk:
     """The second chunk of the epoch, because the first has one update only."""
-    chunks = data.chunks(config, 0, 1, noisy)
+    chunks = data.chunks(config, 0, 1, noisy=False)
     next(chunks)
     return next(chunks)
 
@@ -110,9 +117,9 @@ def _seconds(work: Callable[[], object]) -> float:
     work()
     taken: list[float] = []
     while sum(taken) < SECONDS or len(taken) < 3:
-        started = time.perf_counter()
+        started = time.process_time()
         work()
-        taken.append(time.perf_counter() - started)
+        taken.append(time.process_time() - started)
     return sorted(taken)[len(taken) // 2]
 
 

@@ -1,0 +1,1 @@
+"""This room says how fast a machine trains: by a short look, or by measuring every part."""
