@@ -21,7 +21,7 @@ from pcworker.store.keys import SweepKeys
 from pcworker.store.parquet import ROW_GROUP_BYTES, RowWriter, schema_of, with_metadata
 from pcworker.store.store import Store
 
-LARGE_BYTES = 512 * 2**20
+LARGE_BYTES = 768 * 2**20
 """A table that may have more bytes is a folder of parts, none of which may have more, unless it is
 of one shard."""
 _VALUE_BYTES = 16

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from cluster.experiment import Seconds
 from cluster.sweeps.plan import Plan, Shard
 
-BYTES_PER_WEIGHT = 2 * 8
+BYTES_PER_WEIGHT = 3 * 8
 """Upper bound of the bytes that one weight takes in the store: a double (8 bytes) in its shard's
-file and another in the collected table. Compression makes both smaller."""
+file, a copy in a compaction, and another in the collected table. Compression makes all smaller."""
 START_S = 9.0
 """Seconds until the first worker is ready: Ray starts, and the worker's process imports torch."""
 

@@ -390,11 +390,11 @@ def test_of_who_is_no_ray_it_is_not_said_whether_it_demands_a_token() -> None:
 
 def test_what_weights_take_is_counted() -> None:
     small = Trial(configuration(network="784-32-10", rule="BP"), 1)
-    assert shard_bytes([small, small]) == 2 * (784 * 32 + 32 * 10) * 16
+    assert shard_bytes([small, small]) == 2 * (784 * 32 + 32 * 10) * 24
     timed = {"network": "small-conv", "rule": "BP", "device_kind": "cpu", "threads": 1,
              "data": "synthetic", "batch_size": 2, "updates": 1}  # fmt: skip
     parameters = 3 * 8 * 9 + 8 + 8 * 16 * 9 + 16 + 256 * 32 + 32 + 32 * 10 + 10
-    assert timing_bytes([Trial(timing_configuration(**timed), 1)]) == parameters * 16
+    assert timing_bytes([Trial(timing_configuration(**timed), 1)]) == parameters * 24
 
 
 def resources(gpus: float) -> Resources:
