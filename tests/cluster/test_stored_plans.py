@@ -333,8 +333,8 @@ def test_columns_that_no_plan_has_are_named(tmp_path: Path, wrong: str) -> None:
     """The head says their sha256. So only their content shows that they are forged."""
     store = LocalStore(tmp_path)
     plan = planned(store, ablation(seeds=[1]), "a")
-    widest_first = sorted(plan.shards, key=lambda shard: -len(shard.trials))
-    key = name_columns(store, KEYS, other_columns()[wrong](tuple(widest_first)))
+    widest_first = tuple(sorted(plan.shards, key=lambda shard: -len(shard.trials)))
+    key = name_columns(store, KEYS, other_columns()[wrong](widest_first))
     for read in (lambda: read_plan(store, "a", EXPERIMENTS), lambda: adopt_plan(store, plan)):
         with pytest.raises(DamagedError) as caught:
             read()
