@@ -116,12 +116,17 @@ class Dispatcher:
         while True:
             self._skip(record.elsewhere)
             if self._stopped is None:
-                self._pool.resize(len(self._waiting.keys() - self._history.quarantined))
+                self._pool.resize(self._hopeful())
                 self._start_idle()
             if self._is_over():
                 return self._ending()
             for event in self._pool.wait(lambda: self._look(record)):
                 self._take_in(event)
+
+    def _hopeful(self) -> int:
+        """The number of shards that wait or run, but for those that are quarantined."""
+        given_up = sum(shard in self._waiting for shard in self._history.quarantined)
+        return len(self._waiting) - given_up
 
     def _is_over(self) -> bool:
         if self._stopped is None:

@@ -60,7 +60,8 @@ class SweepProgress:
         # The bar counts only what is left, so that the committed shards of a resumed sweep do not
         # make its ETA too short.
         self._total = sum(cost for shard, cost in costs.items() if shard not in done) or 1.0
-        self._started_done = set(done)
+        self._completed = 0.0
+        """The estimated seconds of the shards that were finished since the start."""
         self._task = self._bar.add_task(self._description(), total=self._total)
         self._logged = time.monotonic()
 
@@ -117,7 +118,9 @@ class SweepProgress:
 
     def _finished(self, event: Finished) -> None:
         shard_id = event.shard.shard_id
-        self._done.add(shard_id)
+        if shard_id not in self._done:
+            self._done.add(shard_id)
+            self._completed += self._costs[shard_id]
         if event.outcome == "differs":
             text = (
                 f"shard {shard_id} had been committed by another attempt, with OTHER results: "
@@ -136,8 +139,7 @@ class SweepProgress:
             )
 
     def _update(self, event: Running) -> None:
-        fresh = self._done - self._started_done
-        completed = sum(self._costs[shard] for shard in fresh)
+        completed = self._completed
         completed += sum(self._costs[shard] * at.share for shard, at in event.shards.items())
         self._bar.update(self._task, completed=completed, description=self._description())
         if not self._live and time.monotonic() - self._logged > LOG_EVERY_S:

@@ -1,15 +1,20 @@
 """Tests of plans in a store: today's, with a head and columns, and those of older versions."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pytest
-from builders import Counting, ablation, flipped, flipped_digits, planned, rewrite
+from builders import Counting, ablation, flipped, flipped_digits, name_columns, planned, rewrite
+from command_lines import ROOT
 
 from cluster.sweeps.columns import ColumnFile, PlannedTrial, shards_to_parquet
 from cluster.sweeps.head import head_json
@@ -328,14 +333,12 @@ def test_columns_that_no_plan_has_are_named(tmp_path: Path, wrong: str) -> None:
     """The head says their sha256. So only their content shows that they are forged."""
     store = LocalStore(tmp_path)
     plan = planned(store, ablation(seeds=[1]), "a")
-    data = other_columns()[wrong](plan.shards)
-    file = ColumnFile.of(data)
-    store.put(file.key(KEYS), data)
-    rewrite(store, KEYS.plan, lambda body: body | {"columns": asdict(file)})
+    widest_first = tuple(sorted(plan.shards, key=lambda shard: -len(shard.trials)))
+    key = name_columns(store, KEYS, other_columns()[wrong](widest_first))
     for read in (lambda: read_plan(store, "a", EXPERIMENTS), lambda: adopt_plan(store, plan)):
         with pytest.raises(DamagedError) as caught:
             read()
-        assert f"{store.describe(file.key(KEYS))}, the shards" in str(caught.value)
+        assert f"{store.describe(key)}, the shards" in str(caught.value)
         assert "\n" not in str(caught.value)
 
 
@@ -395,3 +398,20 @@ def test_what_is_sealed_again_without_a_change_is_the_same_plan(tmp_path: Path) 
 def test_a_sweep_name_that_is_no_plain_folder_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match="sweep name"):
         read_plan(LocalStore(tmp_path), name, EXPERIMENTS)
+
+
+@pytest.mark.parametrize("trials", [1000, pytest.param(1_000_000, marks=pytest.mark.long)])
+def test_a_million_trials_are_planned_in_2_gib(trials: int, tmp_path: Path) -> None:
+    """The sizes in the store are those of 12 bytes for each trial and of a head for each sweep."""
+    script = ROOT / "tests" / "support" / "planning.py"
+    done = subprocess.run(
+        [sys.executable, script, "--trials", str(trials), "--store", tmp_path],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    peaks = [int(mib) for mib in re.findall(r"peak +(\d+) MiB", done.stdout)]
+    assert len(peaks) == 7 and max(peaks) < 2048
+    [columns] = tmp_path.rglob("plan-*.parquet")
+    assert columns.stat().st_size < 10_000 + 12 * trials
+    [head] = tmp_path.rglob("plan.json")
+    assert head.stat().st_size < 80_000 + trials

@@ -196,21 +196,19 @@ def test_a_truncated_data_file_is_refused_and_nothing_is_stored(
 
 
 def test_a_name_that_holds_another_plan_is_refused_and_keeps_its_plan(tmp_path: Path) -> None:
-    taken = tmp_path / "sweeps" / "mine" / "plan.json"
     sweep = mnist_ablation(
         networks=["784-16-10"], seeds=[1], t=[None], gamma=[1.0], sigma=[0.0],
         rules=["BP", "Z-IL"],
     )  # fmt: skip
     planned(LocalStore(tmp_path), sweep, "mine")
-    before = taken.read_bytes()
+    before = {path: path.read_bytes() for path in files(tmp_path)}
     same = ("--store", str(tmp_path), *SMALL, "--sweep", "mine")
     assert called(*same, "--seeds", "1", "--plan").code == 0
     for plan in (["--plan"], []):
         line = refusal(*same, "--seeds", "2", *plan)
         assert "sweep mine already holds another plan" in line
         assert "choose another --sweep" in line
-    assert files(tmp_path) == [taken]
-    assert taken.read_bytes() == before
+    assert {path: path.read_bytes() for path in files(tmp_path)} == before
 
 
 @pytest.mark.parametrize("module", ["jobs.collect", "jobs.status"])

@@ -54,9 +54,15 @@ def small_plan(*networks: str, epochs: int = 1, name: str = "small") -> Plan:
         rules=RULES,
         epochs=epochs,
     )
-    plan = make_plan(ABLATION, sweep, name)
+    plan = make_plan(replace(ABLATION, pack=_by_network), sweep, name)
     assert len(plan.shards) == len(networks)
     return plan
+
+
+def _by_network(trials: Sequence[Trial]) -> list[list[Trial]]:
+    """Packs the trials of each network into one shard."""
+    networks = dict.fromkeys(trial.configuration.network for trial in trials)
+    return [[t for t in trials if t.configuration.network == network] for network in networks]
 
 
 def assignment(

@@ -23,7 +23,7 @@ class FixedTest:
 
     def __init__(self, data: DataSet, config: Configuration) -> None:
         self._network = FixedTrial(Trial(config, 0), batch=IMAGES, only=forward(config))
-        self._labels = torch.split(data.test_labels, IMAGES)
+        self._labels = data.test_labels
         self._lists = test_images_listed(data, config.dtype, config.widths[0])
 
     @torch.no_grad()
@@ -32,11 +32,11 @@ class FixedTest:
         for ours, theirs in zip(self._network.parameters(), parameters, strict=True):
             for parameter, value in zip(ours, theirs, strict=True):
                 parameter.copy_(value)
-        right = 0
-        for lists, labels in zip(self._lists, self._labels, strict=True):
+        outputs = []
+        for lists in self._lists:
             self._network.train(lists, 0.0)
-            right += int(is_right(self._network.prediction(0, len(labels)), labels).sum())
-        total = sum(map(len, self._labels))
+            outputs.append(self._network.prediction(0, lists.shape[0]).clone())
+        total, right = len(self._labels), int(is_right(torch.cat(outputs), self._labels).sum())
         return (total - right) / total
 
 
