@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -218,7 +219,8 @@ def test_a_collector_beside_running_shards_sees_whole_shards_only(
 
 
 def _killed(folder: Path, file: str) -> None:
-    """Collects, and is killed before it writes this file."""
+    """Collects, and is killed before it writes this file. Its temporary files stay."""
+    tempfile.tempdir = str(folder.parent)
     kill = lambda: os.kill(os.getpid(), signal.SIGKILL)  # noqa: E731
     collect(Meanwhile(folder, ("put", file), kill), [MANY])
 
