@@ -4,7 +4,9 @@ It may run at any time, even while the sweep runs: attempts that are half-writte
 invisible to it.
 """
 
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +94,19 @@ def stored_plans(store: Store, names: Iterable[str], experiments: Experiments) -
     return plans
 
 
+@contextmanager
+def _on_this_disk() -> Iterator[None]:
+    """Raises InputError in place of the errors of the files that a collector keeps."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"the folder for temporary files {tempfile.gettempdir()}: "
+            f"{error.strerror or error}; set TMPDIR to one that has room for all that is collected"
+        ) from error
+
+
+@_on_this_disk()
 def collect(store: Store, plans: Sequence[Plan]) -> Collected:
     """Collects sweeps of one experiment into common tables. Equal cells of several sweeps are
     joined: the tables hold the seeds of all of them.
@@ -136,6 +151,7 @@ def collect(store: Store, plans: Sequence[Plan]) -> Collected:
     )
 
 
+@_on_this_disk()
 def write_tables(store: Store, collected: Collected) -> None:
     """Writes the tables into the store, as Parquet."""
     collected.tables.write(store, collected.keys)

@@ -4,6 +4,7 @@ Oracle: the tables of a collector that finds the same commits and no compaction.
 """
 
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from cluster.results.compaction.entries import COMMITS
 from cluster.results.tables import cuts
 from cluster.sweeps.plan import Plan
 from jobs.experiments import EXPERIMENTS
+from pcworker.errors import InputError
 from pcworker.store.keys import SweepKeys
 from pcworker.store.local import LocalStore
 from pcworker.store.tables import EpochRow, WeightRow
@@ -276,6 +278,14 @@ def test_few_commits_stay_as_they_are(tmp_path: Path) -> None:
     commit_all(store, plan, paper_drift)
     collect(store, [plan])
     assert store.list(plan.keys.compactions) == []
+
+
+def test_a_folder_for_temporary_files_that_cannot_be_used_is_named(
+    store: Store, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/proc/nowhere")
+    with pytest.raises(InputError, match=r"/proc/nowhere: No such file .* set TMPDIR"):
+        collect(store, [plan])
 
 
 # Large tables
