@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import ablation, flipped_digits, planned, rewrite
+from builders import ablation, flipped_digits, planned, rewrite, split_plan
 
 from cluster.sweeps.plan import Plan, adopt_plan, make_plan, plan_json, read_plan, store_plan
 from cluster.sweeps.sweep import Cell, Sweep, declare, trial_set_fingerprint
@@ -308,7 +308,7 @@ def test_storing_other_trials_under_a_name_is_refused_and_leaves_the_first(tmp_p
 
 def test_storing_the_same_trials_again_gives_the_shards_that_are_stored(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    first = make_plan(ABLATION, ablation(), "a")
+    first = split_plan(ablation(), "a")
     again = replace(first, shards=first.shards[::-1])
     store_plan(store, first, {"argv": ["first"]})
     assert store_plan(store, again, {"argv": ["again"]}) == first
@@ -325,7 +325,7 @@ def test_without_a_stored_plan_the_own_plan_is_adopted_and_nothing_is_written(
 
 def test_the_same_trials_adopt_the_stored_shards_even_if_packed_otherwise(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    today = make_plan(ABLATION, ablation(), "a")
+    today = split_plan(ablation(), "a")
     last_year = replace(today, shards=today.shards[::-1])
     store_plan(store, last_year, {})
     adopted = adopt_plan(store, make_plan(ABLATION, ablation(t=[16, 0, None]), "a"))
@@ -360,7 +360,7 @@ def test_other_trials_under_a_taken_name_are_refused(
 
 def damages() -> dict[str, bytes]:
     """Damaged plans by the name of the damage. Most of them have a sha256 that fits."""
-    body = plan_json(make_plan(ABLATION, ablation(), "a"))
+    body = plan_json(split_plan(ablation(), "a"))
     good = seal(body)
     first, *others = body["trials"]
     shard, *shards = body["shards"]
