@@ -10,20 +10,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from cluster.driver.heartbeat import WATCH_S, Driver, driver_of, read_signs
+from cluster.driver.record.signs import WATCH_S, Driver, driver_of, read_signs
 from cluster.experiment import Experiment, Experiments
+from cluster.results.compaction.entries import COMMITS
 from cluster.results.reading import read_all
-from cluster.sweeps.plan import first_command, read_plan
-from pcworker.errors import InputError
+from cluster.sweeps.stored import first_command, read_outline
+from pcworker.errors import DamagedError, InputError
 from pcworker.store.keys import KeyKind, SweepKeys
 from pcworker.store.sealed import unseal
 from pcworker.store.store import Store
 
 _ORDER: tuple[KeyKind, ...] = (
-    "table", "report", "failure", "commit", "data", "attempt", "checkpoint", "driver", "plan"
+    "table", "part", "report", "failure", "compaction", "compacted", "commit", "data", "attempt",
+    "checkpoint", "driver", "columns", "plan",
 )  # fmt: skip
 """The order in which a sweep's objects are deleted."""
-_OF_SEVERAL: tuple[KeyKind, ...] = ("table", "report")
+_OF_SEVERAL: tuple[KeyKind, ...] = ("table", "part", "report")
 """The same for the tables of several sweeps together: nothing else is written for them."""
 
 Keys = tuple[str, ...]
@@ -63,9 +65,12 @@ def in_stages(
     """
     known = list(experiments)
     written = {name for each in known for name in each.tables.row_types}
+    tables = {*written, "failures", *(name for each in known for name in each.derived)}
     names = {
         "data": written,
-        "table": {*written, "failures", *(name for each in known for name in each.derived)},
+        "compacted": {*written, COMMITS},
+        "table": tables,
+        "part": tables,
         "report": {file for each in known for file in each.figure_files},
     }
     own: dict[KeyKind, list[str]] = {kind: [] for kind in kinds}
@@ -99,9 +104,7 @@ def doomed(store: Store, name: str, experiments: Experiments) -> Doomed:
     several = len(parts) > 1
     kinds = _OF_SEVERAL if several else _ORDER
     stages, foreign = in_stages(sweep, keys, experiments.values(), kinds)
-    described = (
-        "tables of several sweeps" if several else _described(store, name, keys, experiments)
-    )
+    described = "tables of several sweeps" if several else _described(store, name, keys)
     return Doomed(name, sweep.folder, stages, foreign, described)
 
 
@@ -153,18 +156,18 @@ def _delete(store: Store, key: str) -> None:
     store.delete(key)
 
 
-def _described(store: Store, name: str, keys: Sequence[str], experiments: Experiments) -> str:
+def _described(store: Store, name: str, keys: Sequence[str]) -> str:
     parsed = map(SweepKeys(name).parse, keys)
     commits = sum(of is not None and of.kind == "commit" for of in parsed)
     _require_own(store, name)
     try:
-        plan = read_plan(store, name, experiments)
+        plan = read_outline(store, name)
         command = first_command(store, name) if plan else None
-    except InputError:  # it is damaged, or of an experiment that this version does not know
+    except DamagedError:
         return f"{commits} committed shard(s); its plan cannot be read"
     if plan is None:
         return f"{commits} committed shard(s), no plan: what is left of a deletion"
-    text = f"{len(plan.trials)} trials, {commits} of {len(plan.shards)} shard(s) committed"
+    text = f"{plan.trial_count} trials, {commits} of {plan.shard_count} shard(s) committed"
     return f"{text}\nsubmitted by: {command}" if command else text
 
 

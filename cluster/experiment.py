@@ -5,7 +5,7 @@ depends on a particular experiment: `jobs.experiments` lists them all, and the c
 list down.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from cluster.results.audit import Published
     from cluster.results.collect import Collected
+    from cluster.results.committed import Portion
     from cluster.sweeps.plan import Plan
-    from pcworker.store.commit import Commit
     from pcworker.worker import Trains
 
 Trials = Sequence[Trial[Any]]
@@ -35,9 +35,9 @@ class Derived:
 
     row_type: type
     """The dataclass of its rows: see `pcworker.row`."""
-    rows: Callable[[Sequence["Plan"], Mapping[str, "pa.Table"], Sequence["Commit"]], Sequence[Any]]
-    """Makes the rows from the plans, the committed tables and the commits of all sweeps that are
-    collected together."""
+    rows: Callable[[Sequence["Plan"], Iterable["Portion"]], Iterable[Any]]
+    """Makes the rows from the plans of all sweeps that are collected together, and from what their
+    shards have committed. Each portion holds all rows of its trials, and only one is in memory."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ class Experiment:
 
     # what the collector does
     derived: Mapping[str, Derived] = field(default_factory=dict)
-    published: Callable[[Mapping[str, "pa.Table"]], "Published"] | None = None
-    """Compares the trials of collected tables with published digests. None: none are published."""
+    published: Callable[[Iterable["Portion"]], "Published"] | None = None
+    """Compares the committed trials with published digests. None: none are published."""
     report: Callable[["Console", "Collected"], None]
     """Prints the results as tables for a person to read."""
     figures: Callable[[Mapping[str, "pa.Table"]], Mapping[str, bytes]] = lambda tables: {}

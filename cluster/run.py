@@ -1,6 +1,8 @@
 """Runs a declared sweep: first every check, then the work, then the tables and the report."""
 
+import math
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -10,15 +12,19 @@ from typing import Any
 
 from rich.console import Console
 
+from cluster.driver.budget import Budget
+from cluster.driver.dispatch import Ending
 from cluster.driver.drive import Assignment, drive
 from cluster.driver.site import Site, in_this_process, on_ray
 from cluster.experiment import Experiment
+from cluster.nodes.prices import Prices
 from cluster.nodes.resources import Resources, ray_environment
 from cluster.results.publish import print_next, publish
 from cluster.results.reading import read_commits
 from cluster.sweeps.estimate import Estimate
-from cluster.sweeps.plan import Plan, Shard, adopt_plan, make_plan, store_plan
+from cluster.sweeps.plan import Plan, Shard, make_plan
 from cluster.sweeps.preview import cost_line, expected_time, print_plan
+from cluster.sweeps.stored import adopt_plan, store_plan
 from cluster.sweeps.sweep import Sweep
 from pcworker.errors import InputError
 from pcworker.machine.processor import SAME_EVERYWHERE
@@ -26,6 +32,9 @@ from pcworker.machine.provenance import command_line, provenance
 from pcworker.plain import as_json
 from pcworker.store.patient import PatientStore
 from pcworker.store.store import Store, open_store
+
+STOPPED = 3
+"""The exit code of a sweep that was stopped because its budget was used up."""
 
 
 @dataclass(frozen=True)
@@ -42,24 +51,55 @@ class RunOptions:
     """The Ray cluster. None: RAY_ADDRESS, or else a local Ray."""
     resources: Resources
     checkpoint_every: int
+    hang_minutes: float
+    """The minutes without progress after which an attempt is taken to hang."""
     plan_only: bool
     no_preflight: bool
     price_per_gpu_hour: float | None
-    """Used to estimate the cost of a plan. None: no cost is printed."""
+    price_per_core_hour: float | None
+    max_hours: float | None
+    """The hours after which the sweep is stopped. None: it is not."""
+    max_cost: float | None
+    """The cost, by the prices, at which the sweep is stopped. None: it is not."""
     local_debug: bool
     """True: train in this process, without Ray."""
     same_everywhere: bool
     """True: torch's own sums have the same bits on all x86 processors with AVX2."""
 
     def __post_init__(self) -> None:
-        if self.price_per_gpu_hour is not None and not self.plan_only:
+        if not 0 < self.hang_minutes < math.inf:
             raise InputError(
-                "--price-per-gpu-hour is for the estimate of --plan; give both, or none"
+                f"--hang-minutes {self.hang_minutes:g}: give a finite number greater than 0"
             )
+        self._require_prices_that_count()
         if self.local_debug and (contradicting := self._not_in_one_process()):
             raise InputError(
                 "--local-debug trains in this process, one shard at a time, on its CPU: leave out "
                 f"{', '.join(contradicting)}, or leave out --local-debug"
+            )
+
+    @property
+    def prices(self) -> Prices:
+        """The prices of an hour. Raises InputError if one is negative or not finite."""
+        return Prices(gpu=self.price_per_gpu_hour, core=self.price_per_core_hour)
+
+    @property
+    def budget(self) -> Budget:
+        """The most that the run may use. Raises InputError if it is not a positive number."""
+        return Budget(hours=self.max_hours, cost=self.max_cost)
+
+    def _require_prices_that_count(self) -> None:
+        """Raises InputError if prices or limits are given that would do nothing."""
+        limited = self.budget.cost is not None
+        if self.prices.given and not (self.plan_only or limited):
+            raise InputError(
+                "--price-per-gpu-hour and --price-per-core-hour are for the estimate of --plan, "
+                "and for --max-cost: give one of these too, or no price"
+            )
+        if limited and not self.prices.of(self.resources):
+            raise InputError(
+                f"--max-cost {self.max_cost:g}: by these prices a worker of {self.resources} costs "
+                "nothing; give --price-per-core-hour or --price-per-gpu-hour"
             )
 
     def _not_in_one_process(self) -> list[str]:
@@ -87,17 +127,20 @@ def run_sweep(
     _require_alike(plan, options.resources)
     opened.check()
     store = PatientStore(opened, lambda message: console.print(message, style="yellow"))
-    done = read_commits(store, plan)
+    done = set(read_commits(store, plan))  # the commits themselves would take much memory
     left = [shard for shard in plan.shards if shard.shard_id not in done]
     if options.plan_only:
         _preview(plan, left, options, console)
         return 0
-    quarantined = 0
+    ending = Ending(())
     if left:
-        plan, quarantined = _run(plan, left, opened, store, options, console)
+        plan, ending = _run(plan, left, opened, store, options, console)
     else:
         plan = store_plan(store, plan, as_json(provenance(command_line())))
         console.print(f"Sweep {plan.name}: all {len(plan.shards)} shards are committed already.")
+    if ending.stopped is not None:
+        return STOPPED
+    quarantined = len(ending.quarantined)
     differs = _report(store, plan, quarantined, console)
     return 1 if quarantined or differs else 0
 
@@ -107,8 +150,8 @@ def _preview(plan: Plan[Any], left: Sequence[Shard], options: RunOptions, consol
     if options.data is not None:
         plan.experiment.find_data(options.data, plan.trials)
     expected = _expected(plan, left, options)
-    price = options.price_per_gpu_hour
-    cost = None if price is None else cost_line(expected, options.resources, price)
+    prices = options.prices
+    cost = cost_line(expected, options.resources, prices) if prices.given else None
     print_plan(console, plan, left, expected, cost)
 
 
@@ -119,7 +162,7 @@ def _run(
     store: Store,
     options: RunOptions,
     console: Console,
-) -> tuple[Plan[Any], int]:
+) -> tuple[Plan[Any], Ending]:
     """Runs the shards `left`. Returns as `drive` does."""
     data = plan.experiment.find_data(options.data, plan.trials)
     expected = _expected(plan, left, options)
@@ -132,14 +175,34 @@ def _run(
         data=data,
         resources=options.resources,
         checkpoint_every=options.checkpoint_every,
+        hang_minutes=options.hang_minutes,
+        budget=options.budget,
+        prices=options.prices,
         preflight=not options.no_preflight,
         expected=str(expected),
         environment=_environment(plan.experiment, options),
     )
-    followed, quarantined = drive(assignment, _site(assignment, options, console), console)
+    followed, ending = drive(assignment, _site(assignment, options, console), console)
     took = (time.monotonic() - started) / 60
-    console.print(f"Took {took:.1f} minutes; expected were {expected.wall_seconds / 60:.1f}.")
-    return followed, quarantined
+    if ending.stopped is None:
+        console.print(f"Took {took:.1f} minutes; expected were {expected.wall_seconds / 60:.1f}.")
+    else:
+        _print_left(followed, ending, expected, console)
+    return followed, ending
+
+
+def _print_left(plan: Plan[Any], ending: Ending, expected: Estimate, console: Console) -> None:
+    """Says what is left of a sweep that was stopped, and how it goes on."""
+    minutes = sum(expected.seconds.get(shard.shard_id, 0.0) for shard in ending.left) / 60
+    failed = f", and {len(ending.quarantined)} failed" if ending.quarantined else ""
+    console.print(
+        f"Stopped: {ending.stopped}. {len(ending.left)} of {len(plan.shards)} shard(s) are left"
+        f"{failed}: at most {minutes:.1f} worker minutes, less what their checkpoints hold. "
+        "Everything is kept; the same command goes on from there:",
+        style="yellow",
+        soft_wrap=True,
+    )
+    console.print(f"  {shlex.join(command_line())}", soft_wrap=True)
 
 
 def _environment(experiment: Experiment, options: RunOptions) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The options that the jobs' command lines share, and how a job ends: exit codes, one-line errors.
 
 Exit codes: 0 done, 1 some shards failed or something that was computed twice differs, 2 a mistake
-in the user's input or environment, 130 interrupted.
+in the user's input or environment, 3 stopped because the budget is used up, 130 interrupted.
 """
 
 import signal
@@ -15,6 +15,7 @@ import click
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
+from cluster.driver.hangs import HANG_MINUTES
 from cluster.nodes.resources import Resources
 from cluster.run import RunOptions
 from pcworker.equations.rules import RULES
@@ -129,6 +130,11 @@ _RUN = [
     click.option("--sweep", help="Name of the sweep.  [default: made from the set of trials]"),
     *_WHERE,
     click.option(
+        "--hang-minutes", type=float, default=HANG_MINUTES, show_default=True,
+        help="A worker whose shard makes no progress for so long (or for 3 times the shard's "
+        "estimated time), or that answers nothing for half as long, is replaced.",
+    ),
+    click.option(
         "--no-preflight", is_flag=True,
         help="Start without first making the checks of python -m jobs.preflight.",
     ),
@@ -137,9 +143,18 @@ _RUN = [
         help="Check everything and print the plan, but start nothing.",
     ),
     click.option(
-        "--price-per-gpu-hour", type=float, metavar="X",
-        help="With --plan: also estimate the cost. The currency does not matter.",
+        "--max-hours", type=float, metavar="X",
+        help="Stop after so many hours, with checkpoints; the same command goes on.",
     ),
+    click.option(
+        "--max-cost", type=float, metavar="X",
+        help="Stop when the workers have cost so much, by the prices below.",
+    ),
+    click.option(
+        "--price-per-gpu-hour", type=float, metavar="X",
+        help="For --max-cost, and for the estimate of --plan. The currency does not matter.",
+    ),
+    click.option("--price-per-core-hour", type=float, metavar="X", help="The same for a CPU core."),
     click.option(
         "--same-everywhere", is_flag=True,
         help="With --sums library: start workers so that torch's own sums are meant to have the "
@@ -153,7 +168,7 @@ _RUN = [
 ]  # fmt: skip
 checkpoint_option = click.option(
     "--checkpoint-every", type=click.IntRange(0), default=1, show_default=True,
-    help="Epochs between two checkpoints of a shard; 0: no checkpoints.",
+    help="Epochs between two checkpoints of a shard, in long epochs a minute; 0: no checkpoints.",
 )  # fmt: skip
 
 

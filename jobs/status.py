@@ -10,7 +10,7 @@ import click
 from cluster.results.collect import stored_plans
 from cluster.status.lookout import Lookout
 from cluster.status.view import StatusView
-from cluster.sweeps.plan import first_command
+from cluster.sweeps.stored import first_command
 from jobs.experiments import EXPERIMENTS
 from jobs.options import console, help_text, main, store_options
 from pcworker.store.store import open_store

@@ -9,7 +9,7 @@ from ray.util.metrics import Counter, Histogram
 
 from pcworker.machine.provenance import node_name
 from pcworker.trials.trial import Trial
-from pcworker.worker import Place, Report, Work, Worker
+from pcworker.worker import Doing, Halted, Place, Report, Work, Worker
 
 COMMIT_SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 """The boundaries, in seconds, of the buckets in which commits are counted."""
@@ -38,17 +38,23 @@ class WorkerActor:
         return self._worker.describe()
 
     @ray.method(concurrency_group="control")
-    def progress(self) -> dict[str, float]:
+    def progress(self) -> dict[str, Doing]:
         """See `Worker.progress`. It is answered while shards are trained."""
         return dict(self._worker.progress)
 
+    @ray.method(concurrency_group="control")
+    def halt(self) -> None:
+        """See `Worker.halt`. It is obeyed while shards are trained."""
+        self._worker.halt()
+
     def run(
         self, shard_id: str, attempt_id: str, trials: Sequence[Trial[Any]], max_width: int | None
-    ) -> Report:
+    ) -> Report | Halted:
         """Trains a shard, commits it, and counts both in Ray's metrics."""
         report = self._worker.run(shard_id, attempt_id, trials, max_width)
-        self._updates.inc(report.updates)
-        self._commit_seconds.observe(report.commit_seconds)
+        if isinstance(report, Report):
+            self._updates.inc(report.updates)
+            self._commit_seconds.observe(report.commit_seconds)
         return report
 
 

@@ -9,7 +9,8 @@
     │       ├── FullError         the store has no space left, or is read-only
     │       ├── OverwritingError  the store ignores the condition of a conditional write
     │       └── UnavailableError  the store does not answer, or is overloaded: waiting may help
-    └── IncompleteError       a table was asked for, and cells of it have no result yet
+    ├── IncompleteError       a table was asked for, and cells of it have no result yet
+    └── HaltedError           a training was asked to stop: what it did is in its last checkpoint
 
 Every message says what was received, what is allowed, and what to do.
 """
@@ -53,6 +54,18 @@ class UnavailableError(StoreError):
 
 class IncompleteError(ZilsweepError):
     """Some cells of the sweep have no committed trial yet."""
+
+
+class HaltedError(ZilsweepError):
+    """A training was asked to stop, and has saved a checkpoint of everything that it did."""
+
+    def __init__(self, reached: float, seconds: float) -> None:
+        """
+        reached  how far the checkpoint is, in epochs
+        seconds  the time of training that it holds
+        """
+        super().__init__(f"the training was asked to stop, after {reached:g} epochs")
+        self.reached, self.seconds = reached, seconds
 
 
 def first_line(error: BaseException) -> str:

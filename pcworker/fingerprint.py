@@ -24,6 +24,28 @@ def fingerprint(value: Canonical) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
+class Fingerprints:
+    """The fingerprints of dicts that are equal in every item but one, whose value is a whole
+    number. What they share is hashed only once."""
+
+    def __init__(self, shared: dict[str, Canonical], name: str) -> None:
+        """
+        shared  the items that all of the dicts have
+        name    the key of the number, which is not in `shared`
+        """
+        text = canonical_json({**shared, name: 0})
+        before = canonical_json({key: item for key, item in shared.items() if key < name})
+        start = f"{before[:-1]}{',' if len(before) > 2 else ''}{json.dumps(name)}:"
+        self._before = hashlib.sha256(start.encode())
+        self._after = text[len(start) + 1 :].encode()
+
+    def of(self, number: int) -> str:
+        """The fingerprint of the dict that has this number."""
+        whole = self._before.copy()
+        whole.update(b"%d" % number + self._after)
+        return whole.hexdigest()
+
+
 def _refuse(value: Canonical) -> None:
     if isinstance(value, dict):
         for key, item in value.items():

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -83,8 +84,14 @@ def _of_kind(kind: Any, value: Any, name: str) -> Any:
     return as_unicode(value) if kind is str else value
 
 
+@cache
+def _types(kind: Any) -> dict[str, Any]:
+    """The types of a dataclass's fields."""
+    return get_type_hints(kind)
+
+
 def _dataclass_of(kind: Any, body: dict[str, Any]) -> Any:
-    types = get_type_hints(kind)
+    types = _types(kind)
     given = {}
     for field in fields(kind):
         if field.name in body:

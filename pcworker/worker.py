@@ -9,13 +9,14 @@ It knows nothing of Ray. `pcworker.actor` makes a Ray actor of it, and
 
 import os
 import socket
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pcworker.errors import InputError, StoreError
+from pcworker.errors import HaltedError, InputError, StoreError
 from pcworker.machine.provenance import WorkerProvenance, provenance, result_fingerprint
 from pcworker.store.checkpoints import Checkpoints
 from pcworker.store.commit import CommitOutcome, commit_shard
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 class Trains(Protocol):
     """The engine of an experiment, as a worker uses it. `pcworker.training.engine.Engine` is one.
 
-    An engine that makes no checkpoints ignores the last three arguments.
+    An engine that makes no checkpoints ignores the last four arguments. Halted, it goes on to the
+    end of its shard, because nothing would be kept if it stopped.
     """
 
     def run(
@@ -45,6 +47,7 @@ class Trains(Protocol):
         resume: Checkpoint | None,
         checkpoint_every: int,
         save: Callable[[Checkpoint], None],
+        halted: Callable[[], bool],
     ) -> Result:
         """Trains a shard. `pcworker.training.engine.Engine.run` explains the arguments."""
 
@@ -64,7 +67,8 @@ class Work:
     tables: Tables
     """The tables that a shard's results are written to."""
     checkpoint_every: int = 1
-    """The number of epochs between two checkpoints. 0 means no checkpoints."""
+    """The number of epochs between two checkpoints. 0 means no checkpoints, so that a worker does
+    not stop when it is halted."""
     command: tuple[str, ...] = ()
     """The driver's command line, which is stored beside every result."""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -76,6 +80,16 @@ class Work:
     of a GPU, and one on a CPU."""
     gpu_share: float = 1.0
     """The share of a GPU that each worker has."""
+
+
+@dataclass(frozen=True)
+class Doing:
+    """What an attempt is doing."""
+
+    share: float = 0.0
+    """The share of the shard's work that is done, from 0 to 1."""
+    storing: bool = False
+    """True while it reads from the store or writes to it."""
 
 
 @dataclass(frozen=True)
@@ -97,12 +111,24 @@ class Report:
     outcome: CommitOutcome
     wall_seconds: float
     """The seconds of training, those before a resumed checkpoint included."""
-    resumed_from: int
-    """The epoch of the checkpoint that the attempt began with. 0 means from the start."""
+    resumed_from: float
+    """How far the checkpoint was, in epochs, that the attempt began with. 0 means from the
+    start."""
     updates: int
     """The number of weight updates of all trials."""
     commit_seconds: float
     """The seconds from the end of the training to the commit."""
+
+
+@dataclass(frozen=True)
+class Halted:
+    """A worker returns this when an attempt has ended early, because the worker was halted. That is
+    no failure: the next attempt goes on from the checkpoint, with the same bits."""
+
+    reached: float
+    """How far the checkpoint is, in epochs. 1.5 is the middle of the second one."""
+    wall_seconds: float
+    """The seconds of training that the checkpoint holds."""
 
 
 class Worker:
@@ -130,9 +156,9 @@ class Worker:
             node_id=place.node_id,
             numerics=numerics(),
         )
-        self.progress: dict[str, float] = {}
-        """By attempt id, for each attempt that runs or has failed: the share of it that is done,
-        from 0 to 1."""
+        self._halted = threading.Event()
+        self.progress: dict[str, Doing] = {}
+        """By attempt id, for each attempt that runs or has failed."""
 
     def describe(self) -> tuple[dict[str, Any], str | None]:
         """Says who this worker is: the values of a `cluster.driver.events.WorkerInfo`. The second
@@ -141,6 +167,15 @@ class Worker:
         who = {"pid": os.getpid(), **{name: getattr(self._where, name) for name in names}}
         return who | {"places": self._places}, self._trouble
 
+    def halt(self) -> None:
+        """Asks all attempts to save a checkpoint after their next weight updates, and to end. An
+        attempt that begins later does so, too: a halted worker is to be ended.
+
+        This returns at once, and may be called from any thread. An attempt that is near its end
+        may still commit. One whose engine makes no checkpoints goes on to its end.
+        """
+        self._halted.set()
+
     def run(
         self,
         shard_id: str,
@@ -148,50 +183,67 @@ class Worker:
         trials: Sequence[Trial[Any]],
         max_width: int | None,
         meanwhile: Callable[[], None] = lambda: None,
-    ) -> Report:
-        """Trains a shard and commits it. As many threads as there are places may call this at the
-        same time.
+    ) -> Report | Halted:
+        """Trains a shard, and commits it unless the worker is halted. As many threads as there are
+        places may call this at the same time.
 
         max_width  the most trials in one stack; None: all of them
         meanwhile  is called now and then while the shard is trained
         """
 
         def report(share: float) -> None:
-            self.progress[attempt_id] = share
+            self.progress[attempt_id] = Doing(share)
             meanwhile()
+
+        def save(checkpoint: Checkpoint) -> None:
+            with self._storing(attempt_id):
+                checkpoints.save(checkpoint)
 
         report(0.0)
         maker = result_fingerprint(self._where, trials[0].configuration.sums)
         checkpoints = Checkpoints(self._store, self._keys, shard_id, attempt_id, maker, trials)
-        every, epochs = self._work.checkpoint_every, trials[0].configuration.epochs
-        keeps = 0 < every < epochs
-        resume = checkpoints.latest() if keeps else None
-        result = self._engine.run(
-            trials,
-            max_width=max_width,
-            report=report,
-            resume=resume,
-            checkpoint_every=every,
-            save=checkpoints.save,
-        )
+        every = self._work.checkpoint_every
+        with self._storing(attempt_id):
+            resume = checkpoints.latest() if every else None
+        try:
+            result = self._engine.run(
+                trials,
+                max_width=max_width,
+                report=report,
+                resume=resume,
+                checkpoint_every=every,
+                save=save,
+                halted=self._halted.is_set,
+            )
+        except HaltedError as halted:
+            del self.progress[attempt_id]
+            return Halted(halted.reached, halted.seconds)
         trained = time.monotonic()
         device = ", ".join(filter(None, (self._where.device, result.kernel)))
         where = replace(self._where, device=device)
-        outcome = commit_shard(
-            self._store, self._keys, shard_id, attempt_id, result, self._work.tables, where
-        )
-        commit_seconds = time.monotonic() - trained
-        with suppress(StoreError):  # The shard is committed, and the driver tidies up in the end.
-            if keeps:
-                checkpoints.clear()
+        with self._storing(attempt_id):
+            outcome = commit_shard(
+                self._store, self._keys, shard_id, attempt_id, result, self._work.tables, where
+            )
+            commit_seconds = time.monotonic() - trained
+            with suppress(StoreError):  # It is committed, and the driver tidies up in the end.
+                if every:
+                    checkpoints.clear()
         del self.progress[attempt_id]
         return Report(
             outcome=outcome,
             wall_seconds=result.wall_seconds,
-            resumed_from=resume.epoch if resume else 0,
+            resumed_from=resume.reached if resume else 0.0,
             updates=result.updates,
             commit_seconds=commit_seconds,
         )
+
+    @contextmanager
+    def _storing(self, attempt_id: str) -> Iterator[None]:
+        """Says meanwhile that an attempt is at the store."""
+        self.progress[attempt_id] = replace(self.progress[attempt_id], storing=True)
+        yield
+        self.progress[attempt_id] = replace(self.progress[attempt_id], storing=False)
 
     def _require_the_drivers_store(self) -> None:
         """Raises InputError, before an hour of training, if this worker cannot write to the store

@@ -297,6 +297,7 @@ def test_the_layout_of_a_store_is_the_one_that_keys_make() -> None:
     (layout,) = (b for b in blocks("text") if b.readme == "pcworker/store/README.md")
     shard = "0000-0123abcd"
     examples = {"<epoch>": "7", "<table>": "trials", "<driver>": "d0", "<shard>": shard}
+    examples |= {"<columns>": 16 * "a", "<part>": "0001", "<compaction>": 14 * "1" + "-0123abcd"}
     keys = [line.split()[0] for line in layout.text.splitlines()]
     kinds = []
     for key in keys:

@@ -8,7 +8,7 @@ from cluster.driver.events import WorkerInfo
 from cluster.driver.failures import FailureKind
 from cluster.sweeps.plan import Shard
 
-LIMITS: dict[FailureKind, int] = {"error": 3, "lost": 10, "store": 10}
+LIMITS: dict[FailureKind, int] = {"error": 3, "lost": 10, "store": 10, "hung": 3}
 """After so many failures of a kind a shard is quarantined. A lost worker or store is seldom the
 shard's own fault, so many of these are forgiven, and a loss after some progress does not count at
 all. The limit for "memory" depends on the shard: see `limits`."""
@@ -38,7 +38,8 @@ class History:
     """The attempts that have ended, as far as they matter for what is decided next."""
 
     def __init__(self, attempts: Iterable[Attempt] = ()) -> None:
-        self.failures: list[Attempt] = []
+        self.failures: dict[str, list[Attempt]] = {}
+        """The attempts that have failed, by shard id."""
         self.last: dict[str, deque[Attempt]] = {}
         """By node id: the node's last attempts, at most STREAK of them."""
         self.some_succeeded = False
@@ -55,7 +56,7 @@ class History:
         if attempt.failure is None:
             self.some_succeeded = True
         else:
-            self.failures.append(attempt)
+            self.failures.setdefault(attempt.shard_id, []).append(attempt)
         # What fails one attempt of a worker may fail all that run beside it. That counts once.
         if not any(
             attempt.failure and one.failure and one.worker == attempt.worker for one in last
@@ -107,16 +108,16 @@ def next_start(
     waiting  the shards without a commit
     running  the ids of the shards that are at work
     """
-    failed = Counter(attempt.shard_id for attempt in history.failures)
     idle = (shard for shard in waiting if shard.shard_id not in running)
     failed_before = []
     for shard in idle:
-        if not failed[shard.shard_id]:
+        if shard.shard_id not in history.failures:
             return Start(shard, None)
         failed_before.append(shard)
     allowed = [shard for shard in failed_before if not is_quarantined(shard, history)]
     starts = [_another(shard, history) for shard in allowed]
-    return min(starts, key=lambda start: (start.alone, failed[start.shard.shard_id]), default=None)
+    tries = {shard.shard_id: len(history.failures[shard.shard_id]) for shard in allowed}
+    return min(starts, key=lambda start: (start.alone, tries[start.shard.shard_id]), default=None)
 
 
 def _another(shard: Shard, history: History) -> Start:
@@ -139,10 +140,10 @@ def _counted(shard: Shard, history: History) -> Counter[FailureKind | None]:
 
 
 def _failures_of(shard: Shard, history: History) -> list[Attempt]:
-    return [attempt for attempt in history.failures if attempt.shard_id == shard.shard_id]
+    return history.failures.get(shard.shard_id, [])
 
 
 def _fails_everything(attempts: Collection[Attempt]) -> bool:
-    failed = all(attempt.failure in ("error", "store") for attempt in attempts)
+    failed = all(attempt.failure in ("error", "store", "hung") for attempt in attempts)
     several = len({attempt.shard_id for attempt in attempts}) > 1
     return len(attempts) == STREAK and failed and several

@@ -4,37 +4,34 @@ It has no state of its own. Everything that is true of a sweep is in the store, 
 killed at any time, and the next one goes on.
 """
 
-import socket
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 
+from cluster.driver.budget import Budget, Ledger
 from cluster.driver.crew import in_words
-from cluster.driver.dispatch import Dispatcher
-from cluster.driver.events import Event, Failed, Running, Trouble
-from cluster.driver.heartbeat import Heartbeat
+from cluster.driver.dispatch import Dispatcher, Ending
+from cluster.driver.events import Event
+from cluster.driver.hangs import Watch
 from cluster.driver.progress import SweepProgress
+from cluster.driver.record.clerk import Clerk
+from cluster.driver.record.heartbeat import Heartbeat
 from cluster.driver.site import Listener, Site
+from cluster.nodes.prices import Prices
 from cluster.nodes.resources import Resources
 from cluster.preflight.before import require_ready
 from cluster.results.reading import done_shards, with_commit
-from cluster.sweeps.plan import Plan, Shard, store_plan
+from cluster.sweeps.plan import Plan, Shard
+from cluster.sweeps.stored import store_plan
 from pcworker.machine.provenance import command_line, provenance
 from pcworker.plain import as_json
-from pcworker.store.commit import read_commit
-from pcworker.store.sealed import seal
 from pcworker.store.store import Store
-from pcworker.store.tables import FailureRow
-from pcworker.text import as_unicode, in_a_line
+from pcworker.text import in_a_line
 from pcworker.worker import Work
-
-MOST_CHARACTERS = 100_000
-"""The characters that a failure's record keeps of an error's message and of its traceback, whose
-end says most."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +49,10 @@ class Assignment:
     """The data for the workers' engines."""
     resources: Resources
     checkpoint_every: int
+    hang_minutes: float
+    """The minutes without progress after which an attempt is taken to hang."""
+    budget: Budget
+    prices: Prices
     preflight: bool
     """True if the driver, and every worker, first looks for what would break the sweep."""
     expected: str
@@ -62,9 +63,9 @@ class Assignment:
 
 def drive(
     assignment: Assignment, site: AbstractContextManager[Site], console: Console
-) -> tuple[Plan[Any], int]:
+) -> tuple[Plan[Any], Ending]:
     """Runs the shards that have no commit. Returns the plan that was followed, which is the stored
-    one, and the number of its shards that are quarantined.
+    one, and how that ended.
 
     site  where the workers are to run: `on_ray` or `in_this_process`
     """
@@ -73,58 +74,50 @@ def drive(
         console.print(f"About {assignment.expected}.")
         if assignment.preflight:
             _look(assignment, here, console)
-        plan, quarantined = _dispatch(assignment, here, console)
+        plan, ending = _dispatch(assignment, here, console)
     _tidy(assignment.store, plan)
-    return plan, quarantined
+    return plan, ending
 
 
-def _dispatch(assignment: Assignment, site: Site, console: Console) -> tuple[Plan[Any], int]:
+def _dispatch(assignment: Assignment, site: Site, console: Console) -> tuple[Plan[Any], Ending]:
     """Stores the plan and runs its shards; returns as `drive` does."""
+    started = time.monotonic()
     store, work = assignment.store, _work(assignment)
     pool = site.pool(work, assignment.data)
     plan = store_plan(store, assignment.plan, as_json(provenance(work.command)))
     done = done_shards(store, plan)
-    costs = {s.shard_id: plan.experiment.seconds(s.trials) for s in plan.shards}
     listeners: list[Listener] = []
     if site.metrics is not None:
         listeners.append(site.metrics(plan.name, len(plan.shards), len(done)))
-    with SweepProgress(console, costs, done, debug=site.for_debugging) as progress:
-        listeners.append(progress)
-        heartbeat = Heartbeat(
-            assignment.opened, plan.name, lambda text: progress.hear(Trouble(text))
-        )
-        heartbeat.beat()
+    with (
+        SweepProgress(console, plan.seconds, done, debug=site.for_debugging) as progress,
+        Clerk(assignment.opened, store, plan) as clerk,
+    ):
+        listeners += [progress, clerk]
 
         def hear(event: Event) -> None:
-            heartbeat.beat(event if isinstance(event, Running) else None)
             for listener in listeners:
                 listener.hear(event)
-            if isinstance(event, Failed):
-                _record(store, plan, event)
 
-        def committed(shard_id: str) -> set[str]:
-            if read_commit(store, plan.keys, shard_id) is None:
-                return set()
-            # Where another driver has been, it has seldom committed one shard only, and a list of
-            # all commits takes about as long as one question.
-            return done_shards(store, plan) | {shard_id}
+        def relay() -> None:
+            for trouble in clerk.told():
+                hear(trouble)
 
-        try:
-            for event in pool.start(len(plan.shards) - len(done), heartbeat.beat):
-                hear(event)
-            if assignment.resources.gpus:
-                console.print(f"At work: {in_words(pool.workers)}.", soft_wrap=True)
-            others = _others(heartbeat, console)
-            left = [shard for shard in plan.shards if shard.shard_id not in done]
-            shards = left[::-1] if others else left
-            console.print(
-                f"Sweep {plan.name}: {len(plan.trials)} trials in {len(plan.shards)} "
-                f"shard(s), {len(done)} committed already, in {store.url}",
-                soft_wrap=True,
-            )
-            return plan, Dispatcher(pool).run(shards, committed, hear, longest_first=not others)
-        finally:
-            heartbeat.end()
+        for event in pool.start(len(plan.shards) - len(done), relay):
+            hear(event)
+        if assignment.resources.gpus and pool.workers:
+            console.print(f"At work: {in_words(pool.workers)}.", soft_wrap=True)
+        others = _others(clerk.heartbeat, console)
+        left = [shard for shard in plan.shards if shard.shard_id not in done]
+        console.print(
+            f"Sweep {plan.name}: {len(plan.trials)} trials in {len(plan.shards)} "
+            f"shard(s), {len(done)} committed already, in {store.url}",
+            soft_wrap=True,
+        )
+        watch = Watch(plan.seconds, assignment.hang_minutes * 60)
+        ledger = Ledger(assignment.budget, assignment.prices, assignment.resources, started)
+        dispatcher = Dispatcher(pool, watch, ledger, hear)
+        return plan, dispatcher.run(left[::-1] if others else left, clerk, longest_first=not others)
 
 
 def _look(assignment: Assignment, site: Site, console: Console) -> None:
@@ -171,26 +164,6 @@ def _others(heartbeat: Heartbeat, console: Console) -> bool:
             "just been killed, nothing is wrong.)"
         )
     return bool(others)
-
-
-def _record(store: Store, plan: Plan[Any], event: Failed) -> None:
-    """Keeps a record of a failed attempt. If the store is in trouble, this ends the driver, before
-    more work is lost to it."""
-    if event.kind == "store":
-        store.check()
-    row = FailureRow(
-        sweep=plan.name,
-        shard_id=event.shard.shard_id,
-        attempt_id=event.attempt_id,
-        kind=event.kind,
-        quarantined=event.quarantined,
-        error=as_unicode(event.error)[:MOST_CHARACTERS],
-        traceback=as_unicode(event.traceback)[-MOST_CHARACTERS:],
-        driver=socket.gethostname(),
-        time=datetime.now(UTC).isoformat(timespec="seconds"),
-        trial_ids=tuple(trial.trial_id for trial in event.shard.trials),
-    )
-    store.put(plan.keys.failure(row.shard_id, row.attempt_id), seal(as_json(row)))
 
 
 def _tidy(store: Store, plan: Plan[Any]) -> None:

@@ -39,8 +39,9 @@ class Finished:
     """A `CommitOutcome`, or "elsewhere" if a worker of another driver has committed the shard."""
     wall_seconds: float = 0.0
     worker: WorkerInfo | None = None
-    resumed_from: int = 0
-    """The epoch of the checkpoint that the attempt began with. 0 means from the start."""
+    resumed_from: float = 0.0
+    """How far the checkpoint was, in epochs, that the attempt began with. 0 means from the
+    start."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,41 @@ class Failed:
 
 
 @dataclass(frozen=True)
+class Suspended:
+    """An attempt of a shard was halted with a checkpoint. The shard waits for its next attempt."""
+
+    shard: Shard
+    worker: WorkerInfo
+    reached: float
+    """How far the checkpoint is, in epochs."""
+
+
+@dataclass(frozen=True)
 class Trouble:
     """Something that the user should know, although the sweep goes on."""
 
     message: str
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """The cluster has no room for some workers. They start when there is room."""
+
+    workers: int
+    """The number of workers without room."""
+    each: str
+    """What each of them needs, in words."""
+    room: int
+    """The number of such workers that the cluster has room for."""
+    longest_s: float
+    """If there is no worker at all for so many seconds, the sweep ends."""
+
+    def __str__(self) -> str:
+        return (
+            f"waiting for {self.workers} more worker(s) of {self.each}: the cluster has room for "
+            f"{self.room} now"
+            + (f"; the sweep waits for {self.longest_s / 60:.0f} minutes" if not self.room else "")
+        )
 
 
 @dataclass(frozen=True)
@@ -85,4 +117,4 @@ class Running:
     """All workers that are ready, busy or idle."""
 
 
-Event = Joined | Finished | Failed | Trouble | Running
+Event = Joined | Finished | Failed | Suspended | Trouble | Waiting | Running

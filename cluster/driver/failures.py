@@ -6,9 +6,10 @@ from typing import Literal
 
 from pcworker.errors import DataError, FullError, LackingError, StoreError, in_one_line
 
-FailureKind = Literal["error", "lost", "memory", "store"]
+FailureKind = Literal["error", "lost", "memory", "store", "hung"]
 """error: the shard raised an exception. lost: its worker, its GPU or its node died. memory: it ran
-out of memory. store: its worker could not read or write the store."""
+out of memory. store: its worker could not read or write the store. hung: its worker gave no sign of
+life, or made no progress, for too long."""
 
 
 @dataclass(frozen=True)

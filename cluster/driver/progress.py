@@ -8,7 +8,16 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from cluster.driver.events import Event, Failed, Finished, Joined, Running, Trouble
+from cluster.driver.events import (
+    Event,
+    Failed,
+    Finished,
+    Joined,
+    Running,
+    Suspended,
+    Trouble,
+    Waiting,
+)
 from pcworker.text import printable
 
 LOG_EVERY_S = 60.0
@@ -51,7 +60,8 @@ class SweepProgress:
         # The bar counts only what is left, so that the committed shards of a resumed sweep do not
         # make its ETA too short.
         self._total = sum(cost for shard, cost in costs.items() if shard not in done) or 1.0
-        self._started_done = set(done)
+        self._completed = 0.0
+        """The estimated seconds of the shards that were finished since the start."""
         self._task = self._bar.add_task(self._description(), total=self._total)
         self._logged = time.monotonic()
 
@@ -84,6 +94,10 @@ class SweepProgress:
             )
             if self._debug:
                 self._console.print(event.traceback, soft_wrap=True)
+        elif isinstance(event, Suspended):
+            shard, host, reached = event.shard.shard_id, event.worker.hostname, event.reached
+            text = f"shard {shard} was halted on {host} after {_epochs(reached)} epochs"
+            self._show(text, "halted", shard=shard, worker=host, reached=_epochs(reached))
         elif isinstance(event, Joined):
             worker = event.worker
             self._show(
@@ -99,10 +113,14 @@ class SweepProgress:
                 self.hear(Trouble(f"{worker.hostname}: {event.trouble}"))
         elif isinstance(event, Trouble):
             self._show(event.message, "trouble", style="yellow", message=event.message)
+        elif isinstance(event, Waiting):
+            self._show(f"  {event}", "waiting", message=event)
 
     def _finished(self, event: Finished) -> None:
         shard_id = event.shard.shard_id
-        self._done.add(shard_id)
+        if shard_id not in self._done:
+            self._done.add(shard_id)
+            self._completed += self._costs[shard_id]
         if event.outcome == "differs":
             text = (
                 f"shard {shard_id} had been committed by another attempt, with OTHER results: "
@@ -115,14 +133,13 @@ class SweepProgress:
                 shard=shard_id,
                 seconds=round(event.wall_seconds, 1),
                 worker=event.worker.hostname if event.worker else None,
-                resumed_from=event.resumed_from or None,
+                resumed_from=_epochs(event.resumed_from) if event.resumed_from else None,
                 done=f"{len(self._done)}/{len(self._costs)}",
                 failures=self._failures,
             )
 
     def _update(self, event: Running) -> None:
-        fresh = self._done - self._started_done
-        completed = sum(self._costs[shard] for shard in fresh)
+        completed = self._completed
         completed += sum(self._costs[shard] * at.share for shard, at in event.shards.items())
         self._bar.update(self._task, completed=completed, description=self._description())
         if not self._live and time.monotonic() - self._logged > LOG_EVERY_S:
@@ -152,6 +169,10 @@ class SweepProgress:
 
     def _description(self) -> str:
         return f"{len(self._done)}/{len(self._costs)} shard(s), {self._failures} failure(s)"
+
+
+def _epochs(reached: float) -> str:
+    return f"{reached:.4g}"
 
 
 def _quoted(value: object) -> str:

@@ -32,7 +32,8 @@ class Site:
     cluster: "Connection | None"
     """The connection to Ray, if there is one."""
     pool: Callable[[Work, Any], Pool]
-    """Makes the pool of workers, from their work and the data. InputError if none fits."""
+    """Makes the pool of workers, from their work and the data. InputError if they will never
+    fit."""
     metrics: Callable[[str, int, int], Listener] | None = None
     """Makes the listener that counts for Ray, from the sweep's name and the numbers of its shards
     and of those that are done."""
@@ -55,7 +56,8 @@ def on_ray(address: str | None, needs: Resources) -> Iterator[Site]:
     from cluster.nodes.connect import connected
 
     with connected(address) as cluster:
-        yield Site(f"on {cluster.where}", cluster, partial(RayPool, needs=needs), Metrics)
+        pool = partial(RayPool, needs=needs, growth=cluster.growth)
+        yield Site(f"on {cluster.where}", cluster, pool, Metrics)
 
 
 @contextmanager

@@ -1,19 +1,24 @@
 """Connects a driver to a Ray cluster, and says what the cluster has."""
 
+import math
 import os
 import re
 import signal
 import socket
 import threading
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray._private import state
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray.exceptions import RayError
 
+from cluster.nodes.autoscaler import growth_of
+from cluster.nodes.resources import Growth
 from cluster.nodes.shipping import require_fits, shipped
 from pcworker.errors import InputError, first_line
 from pcworker.machine.provenance import ROOT
@@ -32,6 +37,8 @@ class Connection:
     """True if this process has started the Ray for itself alone."""
     dashboard: str | None
     """The dashboard's URL, as it is on the machine where the dashboard runs."""
+    growth: Growth
+    """How it gets more nodes."""
 
 
 @contextmanager
@@ -64,7 +71,8 @@ def connected(address: str | None, *, ships: bool = False) -> Iterator[Connectio
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
     try:
         dashboard = context.dashboard_url or None
-        yield Connection(_describe_cluster(address), address is None, dashboard)
+        local = address is None
+        yield Connection(_describe_cluster(address), local, dashboard, growth_of(local))
     finally:
         ray.shutdown()
 
@@ -76,6 +84,14 @@ def nodes(but: Collection[str] = ()) -> list[Mapping[str, float]]:
     """
     living = (node for node in ray.nodes() if node["Alive"])
     return [node["Resources"] for node in living if node["NodeID"] not in but]
+
+
+def draining() -> dict[str, float]:
+    """Returns the living nodes that are to be taken away soon, by id: the seconds that are left. It
+    is infinity where nobody has set a deadline."""
+    deadlines = state.state.get_draining_nodes().items()
+    now = time.time()
+    return {node: at / 1000 - now if at else math.inf for node, at in deadlines}
 
 
 def _sources() -> dict[str, Any]:

@@ -5,8 +5,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pcworker.errors import InputError
+
+Growth = Literal["never", "by hand", "on demand"]
+"""How a cluster gets more nodes. never: it is the Ray that the driver has started for itself. by
+hand: somebody starts a node. on demand: Ray's autoscaler starts nodes for workers without room."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +65,43 @@ def workers_that_fit(nodes: Sequence[Mapping[str, float]], needs: Resources) -> 
     return sum(_on_node(node, needs) for node in nodes)
 
 
-def require_room(nodes: Sequence[Mapping[str, float]], needs: Resources) -> None:
-    """Raises InputError if no worker fits, or fewer than the user asked for."""
-    if workers_that_fit(nodes, needs) >= (needs.workers or 1):
+def require_room(
+    nodes: Sequence[Mapping[str, float]], needs: Resources, growth: Growth = "never"
+) -> None:
+    """Raises InputError if the workers will never fit.
+
+    On a cluster that does not grow, all workers that the user asked for must fit. On another one a
+    single worker is enough, and while it has no core at all, its first nodes may still come.
+    """
+    fit = workers_that_fit(nodes, needs)
+    if growth == "on demand" or (growth == "by hand" and (fit or not _sum(nodes, "CPU"))):
+        return
+    if fit >= (needs.workers or 1):
         if needs.beside is not None:
             _require_room_beside(nodes, needs, needs.beside)
         return
-    cpus, gpus = (sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU"))
-    has = f"{cpus:g} CPU core(s) and {gpus:g} GPU(s) on {len(nodes)} node(s)"
     raise InputError(
-        f"{needs.workers or 1} worker(s) of {needs} do not fit: the cluster has {has}; "
-        "lower --workers, --cpus-per-worker or --gpus-per-worker"
+        f"{needs.workers or 1} worker(s) of {needs} do not fit: the cluster has "
+        f"{_in_words(nodes)}; lower --workers, --cpus-per-worker or --gpus-per-worker"
     )
+
+
+def lack_of_room(nodes: Sequence[Mapping[str, float]], needs: Resources) -> str | None:
+    """Returns, in words, how few of the workers fit on the nodes that are there. None: all fit."""
+    fit, wanted = workers_that_fit(nodes, needs), needs.workers or 1
+    if fit >= wanted:
+        return None
+    room = f"{fit} of {wanted} worker(s) of {needs}"
+    return f"there is room for {room} now: the cluster has {_in_words(nodes)}"
+
+
+def _sum(nodes: Sequence[Mapping[str, float]], resource: str) -> float:
+    return sum(node.get(resource, 0.0) for node in nodes)
+
+
+def _in_words(nodes: Sequence[Mapping[str, float]]) -> str:
+    cpus, gpus = _sum(nodes, "CPU"), _sum(nodes, "GPU")
+    return f"{cpus:g} CPU core(s) and {gpus:g} GPU(s) on {len(nodes)} node(s)"
 
 
 def _require_room_beside(

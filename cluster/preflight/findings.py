@@ -76,9 +76,11 @@ class RayFound:
     """True if the driver has started this Ray itself, on its own machine."""
     nodes: tuple[NodeFound, ...]
     """The nodes with room for a worker. It may be empty for a local Ray, whose only node is this
-    machine."""
+    machine, and for a cluster whose nodes are still to come."""
     no_room: str | None = None
-    """Why the workers do not fit on the cluster. None: they fit."""
+    """Why the workers will never fit on the cluster. None: they do, or may when nodes join."""
+    lack: str | None = None
+    """How few of the workers fit on the nodes that are there. None: all fit."""
     idle_gpus: float = 0.0
     """GPUs that would stay idle because --device is auto and --gpus-per-worker is 0."""
     demands_token: bool | None = None

@@ -19,7 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.nodes.connect import Connection, nodes
 from cluster.nodes.errors import cause_of, environment_error
-from cluster.nodes.resources import Resources, require_room, workers_that_fit
+from cluster.nodes.resources import Resources, lack_of_room, require_room, workers_that_fit
 from cluster.preflight.findings import DashboardFound, NodeFound, RayFound
 from cluster.preflight.node import device_facts, disk, host_facts, knock
 from cluster.preflight.store import ahead
@@ -60,8 +60,9 @@ def look_at_ray(
     ask_nodes    False: the nodes themselves are not asked; this is for a local Ray
     node_s       seconds in which a node must answer
     """
+    there = nodes()
     try:
-        require_room(nodes(), needs)
+        require_room(there, needs, to.growth)
         no_room = None
     except InputError as error:
         no_room = str(error)
@@ -73,7 +74,8 @@ def look_at_ray(
         if ask_nodes and no_room is None
         else (),
         no_room=no_room,
-        idle_gpus=sum(node.get("GPU", 0.0) for node in nodes()) if unasked else 0.0,
+        lack=lack_of_room(there, needs),
+        idle_gpus=sum(node.get("GPU", 0.0) for node in there) if unasked else 0.0,
         demands_token=demands_token(context.gcs_address),
         dashboard=None if to.dashboard is None else _dashboard(to.dashboard),
         disk=disk(_folder(_living()[0])) if to.local and not ask_nodes else None,

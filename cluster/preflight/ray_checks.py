@@ -26,6 +26,9 @@ def _nodes(found: Found, ray: RayFound) -> Judged:
         return Judged("warn" if count else "FAIL", what, remedy)
     if busy:
         return Judged("warn", busy, "a worker that starts there looks for itself")
+    if ray.lack:
+        remedy = "workers start on nodes that join later, and each looks for itself"
+        return Judged("warn", ray.lack, remedy)
     return Judged("ok", f"{count} node(s) with room for a worker answer" if count else _HERE)
 
 

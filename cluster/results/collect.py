@@ -9,22 +9,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from cluster.experiment import Experiment, Experiments
+from cluster.experiment import Derived, Experiment, Experiments
 from cluster.results.audit import Audit, Published, audit, read_repeated
-from cluster.results.reading import (
-    Committed,
-    Unread,
-    list_failures,
-    read_committed,
-    read_failures,
-)
-from cluster.sweeps.plan import Plan, read_plan
+from cluster.results.committed import Committed, read_committed
+from cluster.results.duplicates import leave_out_duplicates
+from cluster.results.reading import Unread, list_failures, read_failures
+from cluster.results.tables import CollectedTables
+from cluster.sweeps.plan import Plan
+from cluster.sweeps.stored import read_plan
 from pcworker.errors import InputError
 from pcworker.machine.provenance import command_line, provenance
-from pcworker.store.commit import Commit
 from pcworker.store.keys import SweepKeys
-from pcworker.store.parquet import file_metadata, table, to_parquet, with_metadata
+from pcworker.store.parquet import file_metadata, table
 from pcworker.store.result import Origin
 from pcworker.store.store import Store
 from pcworker.store.tables import FailureRow
@@ -40,11 +38,13 @@ class Collected:
 
     plans: tuple[Plan[Any], ...]
     """The plans of the sweeps."""
-    tables: dict[str, pa.Table]
-    """The tables by name. Nothing but the order in which their names are printed depends on the
-    order of this dict."""
+    tables: CollectedTables
+    """The tables by name. Nothing but the order in which their names are printed depends on their
+    order."""
     missing: tuple[Trial[Any], ...]
     """The trials without a result."""
+    failed: int
+    """How many of the missing trials are missing because their shard has failed."""
     damaged: tuple[str, ...]
     """A line for each damaged object: its place, and what is wrong with it."""
     unread: tuple[Unread, ...]
@@ -71,12 +71,6 @@ class Collected:
         """The rows of a table, each as a dict from column to value."""
         rows: list[dict[str, Any]] = self.tables[table].to_pylist()
         return rows
-
-    @property
-    def failed(self) -> int:
-        """How many of the missing trials are missing because their shard has failed."""
-        statuses = self.tables[self.experiment.tables.per_trial]["status"].to_pylist()
-        return sum(status == "failed" for status in statuses)
 
 
 def stored_plans(store: Store, names: Iterable[str], experiments: Experiments) -> list[Plan]:
@@ -105,40 +99,46 @@ def collect(store: Store, plans: Sequence[Plan]) -> Collected:
     Damaged objects are left out, and `Collected.damaged` names them.
     """
     committed = read_committed(store, plans)
+    duplicates = leave_out_duplicates(committed)
     recorded = [key for plan in plans for key in list_failures(store, plan)]
     failures, damaged = read_failures(store, recorded)
-    declared = tuple(dict.fromkeys(_declared(plans)))
-    missing = [each for each in declared if not _is_there(committed, *each)]
-    metadata = {
-        **_metadata(committed.commits),
-        "trials": str(len(declared)),
-        "missing": str(len(missing)),
-        "commits": str(len(committed.commits)),
+    missing = list(_missing(committed))
+    experiment = plans[0].experiment
+    per_trial = experiment.tables.row_types[experiment.tables.per_trial]
+    failed = table(per_trial, _failed_rows(experiment, missing, failures), {})
+    computed = {
+        **{name: _derived(each, committed) for name, each in experiment.derived.items()},
+        "failures": table(FailureRow, failures, {}),
     }
-    tables = _tables(plans, committed, failures, missing, metadata)
-    compare = plans[0].experiment.published
+    metadata = {
+        **_metadata(committed),
+        "trials": str(_declared(plans)),
+        "missing": str(len(missing)),
+        "commits": str(len(committed)),
+    }
+    compare = experiment.published
     return Collected(
         plans=tuple(plans),
-        tables=tables,
+        tables=CollectedTables(committed, failed, computed, metadata),
         missing=tuple(trial for _, trial in missing),
-        damaged=(*committed.damaged, *damaged),
-        unread=tuple(committed.unread),
+        failed=len(failed),
+        damaged=(*(line for each in committed.gathered for line in each.damaged), *damaged),
+        unread=tuple(shard for each in committed.gathered for shard in each.unread),
         listed=frozenset((*committed.listed, *recorded)),
         audit=audit(
-            committed.commits,
-            read_repeated(store, committed.beside),
-            committed.duplicates,
-            compare(tables) if compare else Published(),
+            committed,
+            read_repeated(store, list(committed.beside)),
+            duplicates,
+            compare(committed.portions()) if compare else Published(),
         ),
-        alone=_packed(committed.commits, "alone"),
-        not_invariant=_packed(committed.commits, "irreproducible"),
+        alone=_packed(committed, "alone"),
+        not_invariant=_packed(committed, "irreproducible"),
     )
 
 
 def write_tables(store: Store, collected: Collected) -> None:
     """Writes the tables into the store, as Parquet."""
-    for name, rows in collected.tables.items():
-        store.put(collected.keys.table(name), to_parquet(rows))
+    collected.tables.write(store, collected.keys)
 
 
 def _plan(store: Store, name: str, experiments: Experiments) -> Plan:
@@ -148,41 +148,41 @@ def _plan(store: Store, name: str, experiments: Experiments) -> Plan:
     return plan
 
 
-def _declared(plans: Iterable[Plan]) -> Iterator[tuple[str, Trial[Any]]]:
-    """Yields each trial of the plans and its sweep; the sweep is ANY_SWEEP if the trial has the
-    same result in every sweep."""
-    for plan in plans:
-        sweep = ANY_SWEEP if plan.experiment.same_everywhere else plan.name
-        yield from ((sweep, trial) for trial in plan.trials)
+def _declared(plans: Sequence[Plan]) -> int:
+    """The number of trials of the plans. One that several plans hold counts once if it has the same
+    result in every sweep."""
+    if len(plans) > 1 and plans[0].experiment.same_everywhere:
+        return len({trial.trial_id for plan in plans for trial in plan.trials})
+    return sum(len(shard.trials) for plan in plans for shard in plan.shards)
 
 
-def _is_there(committed: Committed, sweep: str, trial: Trial[Any]) -> bool:
-    there = committed.trial_ids if sweep == ANY_SWEEP else committed.by_sweep[sweep]
-    return trial.trial_id in there
+def _missing(committed: Committed) -> Iterator[tuple[str, Trial[Any]]]:
+    """Yields each trial without a result, once, and its sweep; the sweep is ANY_SWEEP if the trial
+    has the same result in every sweep."""
+    same = committed.plans[0].experiment.same_everywhere
+    left = {
+        (ANY_SWEEP if same else plan.name, trial): None
+        for place, plan in enumerate(committed.plans)
+        for shard in committed.without_commit(place)
+        for trial in plan.shards[shard].trials
+    }
+    others = [] if len(committed.plans) == 1 or not same or not left else committed.portions()
+    there = {
+        trial_id
+        for each in others
+        for ids in each.entries["trial_ids"].to_pylist()
+        for trial_id in ids
+    }
+    return ((sweep, trial) for sweep, trial in left if trial.trial_id not in there)
 
 
-def _tables(
-    plans: Sequence[Plan],
-    committed: Committed,
-    failures: list[FailureRow],
-    missing: Iterable[tuple[str, Trial[Any]]],
-    metadata: dict[str, str],
-) -> dict[str, pa.Table]:
-    experiment = plans[0].experiment
-    row_types, per_trial = experiment.tables.row_types, experiment.tables.per_trial
-    made = {name: committed.rows(name) for name in row_types}
-    failed = table(row_types[per_trial], _failed_rows(experiment, missing, failures), {})
-    made[per_trial] = pa.concat_tables([made[per_trial], failed.replace_schema_metadata(None)])
-    tables = {name: with_metadata(part, metadata) for name, part in made.items()}
-    for name, derived in experiment.derived.items():
-        rows = derived.rows(plans, made, committed.commits)
-        tables[name] = table(derived.row_type, rows, metadata)
-    return {**tables, "failures": table(FailureRow, failures, metadata)}
+def _derived(derived: Derived, committed: Committed) -> pa.Table:
+    return table(derived.row_type, derived.rows(committed.plans, committed.portions()), {})
 
 
-def _metadata(commits: Iterable[Commit]) -> dict[str, str]:
+def _metadata(committed: Committed) -> dict[str, str]:
     """Parquet metadata that names the code that collected and the code that trained."""
-    trained = sorted({commit.where.code_sha256 for commit in commits})
+    trained = sorted(committed.entries["code_sha256"].unique().to_pylist())
     return {
         **file_metadata(provenance(command_line())),
         "trained_code_sha256": ",".join(trained),
@@ -208,5 +208,6 @@ def _failed_rows(
             yield experiment.tables.planned(trial, origin, "failed")
 
 
-def _packed(commits: Iterable[Commit], packing: str) -> int:
-    return sum(len(commit.trial_ids) for commit in commits if commit.packing == packing)
+def _packed(committed: Committed, packing: str) -> int:
+    mine = committed.entries.filter(pc.equal(committed.entries["packing"], packing))
+    return len(pc.list_flatten(mine["trial_ids"]))

@@ -1,67 +1,81 @@
 """Trials that several sweeps hold. Where one copy of a trial is enough, the first one is kept, and
 every other one is compared with it before it is left out."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cluster.results.committed import Committed, Portion
 from cluster.sweeps.plan import Plan
-from pcworker.store.commit import Commit
 from pcworker.store.result import CIRCUMSTANCES
 
 
 @dataclass(frozen=True)
 class Duplicate:
-    """A trial that two sweeps have committed."""
+    """A trial that two sweeps have committed with different results."""
 
     trial_id: str
-    kept: Commit
-    """The commit whose rows are kept."""
-    left_out: Commit
+    kept: int
+    """The place of the commit whose rows are kept."""
+    left_out: int
     differing: tuple[str, ...]
-    """The names of the tables in which the results of the two differ."""
+    """The names of the tables in which the results of the two differ. It is never empty."""
 
 
-Results = Mapping[str, Sequence[str]]
-"""What a trial's rows in each table say, whatever computed them, by the table's name."""
+Results = Mapping[str, bytes]
+"""Digests of what a trial's rows in each table say, whatever computed them, by the table's name."""
 
 
-class Duplicates:
-    """Finds and compares the trials that several plans hold."""
-
-    def __init__(self, plans: Iterable[Plan]) -> None:
-        held = Counter(trial.trial_id for plan in plans for trial in plan.trials)
-        self._shared = {trial_id for trial_id, plans in held.items() if plans > 1}
-        self._kept: dict[str, tuple[Commit, Results]] = {}
-        self.found: list[Duplicate] = []
-
-    def add(self, commit: Commit, tables: Mapping[str, pa.Table]) -> None:
-        """Adds a shard. Its trials are kept, or compared with those that are kept already.
-
-        tables  the tables in which one copy of a trial is enough
-        """
-        ids = self._shared.intersection(commit.trial_ids)
-        said = {name: _said(rows, ids) for name, rows in tables.items()} if ids else {}
-        for trial_id in sorted(ids):
+def leave_out_duplicates(committed: Committed) -> tuple[int, list[Duplicate]]:
+    """Leaves out each copy of a trial that is not the first one. Returns how many they are, and
+    those of them whose results differ from the first one's."""
+    shared = _shared(committed.plans)
+    kept: dict[str, tuple[int, Results]] = {}
+    out: dict[int, list[str]] = defaultdict(list)
+    found = []
+    for portion in committed.portions() if shared else ():
+        places = {
+            trial_id: portion.first + k
+            for k, trial_ids in enumerate(portion.entries["trial_ids"].to_pylist())
+            for trial_id in trial_ids
+        }
+        ids = shared.intersection(places)
+        said = {name: _said(portion, name, ids) for name in committed.once if ids}
+        for trial_id in sorted(ids, key=lambda each: (places[each], each)):
             results = {name: rows[trial_id] for name, rows in said.items()}
-            kept, before = self._kept.setdefault(trial_id, (commit, results))
-            if kept is not commit:
-                differing = tuple(name for name in said if results[name] != before[name])
-                self.found.append(Duplicate(trial_id, kept, commit, differing))
+            first, before = kept.setdefault(trial_id, (places[trial_id], results))
+            if first != places[trial_id]:
+                out[int(committed.plan_of[places[trial_id]])].append(trial_id)
+                if differing := tuple(name for name in said if results[name] != before[name]):
+                    found.append(Duplicate(trial_id, first, places[trial_id], differing))
+    committed.left_out = {plan: pa.array(ids, pa.string()) for plan, ids in out.items()}
+    return sum(map(len, out.values())), found
 
 
-def _said(rows: pa.Table, trial_ids: set[str]) -> Mapping[str, Sequence[str]]:
-    """The results in a table's rows, by trial, as texts that are equal if all bits are equal."""
-    names = [name for name in rows.column_names if name not in CIRCUMSTANCES]
+def _shared(plans: Sequence[Plan]) -> set[str]:
+    """The ids of the trials that several plans hold."""
+    seen: set[str] = set()
+    shared: set[str] = set()
+    for plan in plans if len(plans) > 1 else ():
+        ids = {trial.trial_id for trial in plan.trials}
+        shared |= seen & ids
+        seen |= ids
+    return shared
+
+
+def _said(portion: Portion, name: str, trial_ids: set[str]) -> Mapping[str, bytes]:
+    """Digests of the results in a table's rows, by trial. They are equal if all bits are equal."""
+    names = [each for each in portion.columns(name) if each not in CIRCUMSTANCES]
     if "sha256" in names:  # It stands for the weights' values, which are large.
         names.remove("value")
-    mine = rows.filter(
-        pc.is_in(rows["trial_id"], value_set=pa.array(sorted(trial_ids), pa.string()))
-    )
-    said = defaultdict(list)
-    for row in mine.select(names).to_pylist():
+    rows = portion.rows(name, names)
+    mine = rows.filter(pc.is_in(rows["trial_id"], value_set=pa.array(sorted(trial_ids))))
+    said: Mapping[str, list[str]] = defaultdict(list)
+    for row in mine.to_pylist():
         said[row["trial_id"]].append(repr(row))
-    return defaultdict(list, {trial_id: sorted(texts) for trial_id, texts in said.items()})
+    digests = {each: "\n".join(sorted(texts)) for each, texts in said.items()}
+    return {each: hashlib.sha256(digests.get(each, "").encode()).digest() for each in trial_ids}

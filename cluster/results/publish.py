@@ -83,31 +83,36 @@ def _drawn(collected: Collected) -> Mapping[str, bytes]:
 def print_next(store: Store, collected: Collected, console: Console) -> None:
     """Prints where the tables are and which commands a user may run next."""
     experiment = collected.experiment
-    asked = store.describe(collected.keys.table(experiment.question.table))
+    tables, question = collected.tables, experiment.question
+    asked = store.describe(collected.keys.table(question.table))
     folder = asked.rsplit("/", 1)[0]
+    large = [name for name in tables if tables.is_large(name)]
+    small = ",".join(name for name in tables if name not in large)
     python = "python"
     with suppress(OSError):  # the directory in which this process was started may be gone
         inside = Path(sys.prefix).parent == Path.cwd()
         python = shlex.quote(os.path.relpath(sys.executable)) if inside else "python"
     sweeps = ",".join(plan.name for plan in collected.plans)
     for line in (
-        f"Tables: {folder}/{{{','.join(collected.tables)}}}.parquet",
+        f"Tables: {folder}/{{{small}}}.parquet",
+        *(f"Tables of several files: {folder}/{{{','.join(large)}}}/" for _ in large[:1]),
         "Next:",
-        *_query(asked, experiment.question.query),
+        *_query(asked, question.query, question.table in large),
         f"  {python} -m jobs.collect {store.options} --sweep {sweeps}",
         *(f"  {line}" for line in experiment.next_lines),
     ):
         console.print(line, soft_wrap=True)
 
 
-def _query(table: str, query: str) -> list[str]:
+def _query(table: str, query: str, is_folder: bool) -> list[str]:
     """Lines of Python that run the query. A table in a bucket is read by pyarrow, because DuckDB
-    would have to download an extension for that, and so is one whose path is not plain, because
-    DuckDB would take a part of it for SQL, for a pattern or for a column."""
-    if _PLAIN.fullmatch(table):
+    would have to download an extension for that, and so is a folder, and a table whose path is not
+    plain, because DuckDB would take a part of it for SQL, for a pattern or for a column."""
+    if _PLAIN.fullmatch(table) and not is_folder:
         return [f'  duckdb.sql("{query.format(repr(table))}")']
-    name = table.rsplit("/", 1)[1].removesuffix(".parquet")
+    path = table.removesuffix(".parquet") if is_folder else table
+    name = path.rsplit("/", 1)[1].removesuffix(".parquet")
     return [
-        f"  {name} = pyarrow.parquet.read_table({table!r})",
+        f"  {name} = pyarrow.parquet.read_table({path!r})",
         f'  duckdb.sql("{query.format(name)}")',
     ]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Generic, TypeVar
 
-from cluster.driver.heartbeat import WATCH_S, Signs
+from cluster.driver.record.signs import WATCH_S, Signs
 from cluster.results.reading import (
     list_failures,
     read_all,
@@ -14,10 +14,9 @@ from cluster.results.reading import (
     read_shard_commit,
     with_commit,
 )
-from cluster.status.status import Status, StoredSweep, status_of
+from cluster.status.status import DoneShard, Status, StoredSweep, status_of
 from cluster.sweeps.plan import Plan
 from pcworker.errors import DamagedError
-from pcworker.store.commit import Commit
 from pcworker.store.store import Store
 from pcworker.store.tables import FailureRow
 
@@ -31,7 +30,12 @@ class Lookout:
         self._store, self._plan, self._keys = store, plan, plan.keys
         self._signs = Signs(store, plan.name)
         shards = {shard.shard_id: shard for shard in plan.shards}
-        self._commits = _Kept[Commit](lambda id: read_shard_commit(store, plan, shards[id]))
+
+        def done(shard_id: str) -> DoneShard | None:
+            commit = read_shard_commit(store, plan, shards[shard_id])
+            return None if commit is None else DoneShard.of(commit)
+
+        self._commits = _Kept[DoneShard](done)
         self._failures = _Kept[FailureRow](partial(read_failure, store))
 
     def status(self) -> Status:

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from sys import intern
+from typing import Literal, Self
 
-from cluster.driver.heartbeat import Driver
+from cluster.driver.record.signs import Driver
 from cluster.sweeps.plan import Plan
 from pcworker.store.commit import Commit
 from pcworker.store.tables import FailureRow
@@ -19,12 +20,29 @@ ShardState = Literal["done", "running", "failed", "damaged", "missing"]
 quarantined and nobody works on it. damaged: its commit cannot be read. missing: none of these."""
 
 
+@dataclass(frozen=True, slots=True)
+class DoneShard:
+    """The facts of a commit on which the status depends. The commit itself would take ten times the
+    memory."""
+
+    updates: int
+    wall_seconds: float
+    hostname: str
+    device: str
+
+    @classmethod
+    def of(cls, commit: Commit) -> Self:
+        """The facts of this commit."""
+        where = intern(commit.where.hostname), intern(commit.where.device)
+        return cls(commit.updates, commit.wall_seconds, *where)
+
+
 @dataclass(frozen=True)
 class StoredSweep:
     """Everything in the store of a sweep that its status depends on."""
 
-    commits: Mapping[str, Commit]
-    """The commits, by shard id."""
+    commits: Mapping[str, DoneShard]
+    """The shards that have a commit, by shard id."""
     damaged_shards: frozenset[str]
     """The ids of the shards whose commit cannot be read."""
     damaged: tuple[str, ...]
@@ -122,9 +140,8 @@ class Status:
 
     @property
     def over(self) -> bool:
-        """True if there is nothing left to wait for."""
-        waiting = self.count("missing") + self.count("running")
-        return self.done or not (waiting or self.drivers.alive)
+        """True if there is nothing left to wait for: all is done, or no driver is alive."""
+        return self.done or not self.drivers.alive
 
 
 def status_of(plan: Plan, found: StoredSweep, now: float) -> Status:
@@ -190,7 +207,7 @@ def _first_error(
     return FirstError(row.shard_id, row.kind, row.error, key)
 
 
-def _updates_per_second(commits: Mapping[str, Commit], alive: Sequence[Driver]) -> float | None:
+def _updates_per_second(commits: Mapping[str, DoneShard], alive: Sequence[Driver]) -> float | None:
     """Weight updates per second: the mean rate of a shard so far, times the number of shards that
     are at work. None if nothing is committed yet, or nothing runs."""
     seconds = sum(commit.wall_seconds for commit in commits.values())
@@ -202,13 +219,13 @@ def _updates_per_second(commits: Mapping[str, Commit], alive: Sequence[Driver]) 
 
 def _eta_seconds(
     plan: Plan,
-    commits: Mapping[str, Commit],
+    commits: Mapping[str, DoneShard],
     states: Mapping[str, ShardState],
     alive: Sequence[Driver],
 ) -> float | None:
     """Seconds until the living workers have done every running and missing shard. It is never less
     than the longest of these shards takes. None without workers, or if nothing is left to do."""
-    costs = {s.shard_id: plan.experiment.seconds(s.trials) for s in plan.shards}
+    costs = plan.seconds
     shares = {shard: at.share for driver in alive for shard, at in driver.running.items()}
     left = [
         cost * (1 - shares.get(shard_id, 0.0))
@@ -224,9 +241,9 @@ def _eta_seconds(
     return pace * max(sum(left) / places, max(left))
 
 
-def _machines(commits: Mapping[str, Commit], alive: Sequence[Driver]) -> tuple[Machine, ...]:
+def _machines(commits: Mapping[str, DoneShard], alive: Sequence[Driver]) -> tuple[Machine, ...]:
     workers = Counter((w.hostname, w.device) for driver in alive for w in driver.workers)
-    committed = Counter((commit.where.hostname, commit.where.device) for commit in commits.values())
+    committed = Counter((commit.hostname, commit.device) for commit in commits.values())
     return tuple(
         Machine(hostname, device, workers[hostname, device], committed[hostname, device])
         for hostname, device in sorted(workers.keys() | committed.keys())

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from cluster.experiment import Seconds
 from cluster.sweeps.plan import Plan, Shard
 
-BYTES_PER_WEIGHT = 2 * 8
+BYTES_PER_WEIGHT = 3 * 8
 """Upper bound of the bytes that one weight takes in the store: a double (8 bytes) in its shard's
-file and another in the collected table. Compression makes both smaller."""
+file, a copy in a compaction, and another in the collected table. Compression makes all smaller."""
 START_S = 9.0
 """Seconds until the first worker is ready: Ray starts, and the worker's process imports torch."""
 
@@ -30,7 +30,7 @@ class Estimate:
 
     def __str__(self) -> str:
         total, wall = sum(self.seconds.values()) / 60, self.wall_seconds / 60
-        return f"{total:.1f} worker minutes, {wall:.1f} minutes with {self.workers} worker(s)"
+        return f"{total:,.1f} worker minutes, {wall:,.1f} minutes with {self.workers} worker(s)"
 
 
 def estimate(
@@ -41,8 +41,10 @@ def estimate(
     measured  estimates a shard's seconds from this machine's measured speed; None: the
               experiment's fixed cost table is used
     """
-    cost = measured or plan.experiment.seconds
-    seconds = {shard.shard_id: cost(shard.trials) for shard in left}
+    if measured is None:
+        seconds = {shard.shard_id: plan.seconds[shard.shard_id] for shard in left}
+    else:
+        seconds = {shard.shard_id: measured(shard.trials) for shard in left}
     return Estimate(seconds, max(1, min(workers, len(left))))
 
 

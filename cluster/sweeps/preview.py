@@ -1,17 +1,21 @@
-"""Prints what `--plan` shows: the shards that a submission would run, and their expected time."""
+"""Prints what `--plan` shows: the work that a submission would do, and its expected time."""
 
-import math
+import heapq
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from cluster.nodes.prices import Prices
 from cluster.nodes.resources import Resources, require_room, workers_that_fit
 from cluster.sweeps.estimate import Estimate, estimate
 from cluster.sweeps.plan import Plan, Shard
-from pcworker.errors import InputError
+from cluster.sweeps.summary import Amount, Heading, summed_up
+
+LONGEST_SHOWN = 5
+"""The number of the longest shards that are shown one by one."""
 
 
 def print_plan(
@@ -21,42 +25,44 @@ def print_plan(
     expected: Estimate,
     cost: str | None = None,
 ) -> None:
-    """Prints the shards `left`, which are not committed yet, and about how long they take.
+    """Sums up the shards `left`, which are not committed yet, shows the longest of them, and says
+    about how long all of them take.
 
     cost  a line about the price, printed last; None: nothing is printed about it
     """
-    minutes = {shard: seconds / 60 for shard, seconds in expected.seconds.items()}
-    updates = {s.shard_id: plan.experiment.updates(s.trials) for s in left}
-    console.print(_table(left, updates, minutes))
+    rows = summed_up(plan, left, expected.seconds)
+    if left:
+        console.print(_work(rows))
+        console.print(_longest(plan, left, expected.seconds))
+    updates = sum(row.updates for row in rows.values())
     console.print(
-        f"Sweep {plan.name}: {len(plan.trials)} trials in {len(plan.shards)} shard(s), "
-        f"{len(plan.shards) - len(left)} committed already; {sum(updates.values()):,} weight "
-        f"updates to make.\nAbout {expected}. Nothing was started."
+        f"Sweep {plan.name}: {len(plan.trials):,} trials in {len(plan.shards):,} shard(s), "
+        f"{len(plan.shards) - len(left):,} committed already; {updates:,.0f} weight updates to "
+        f"make.\nAbout {expected}. Nothing was started."
     )
     if cost is not None:
         console.print(cost, soft_wrap=True)
 
 
-def cost_line(expected: Estimate, needs: Resources, price: float) -> str:
-    """Says what the workers' GPUs cost for the time that the shards take.
-
-    price  the price of one GPU for one hour, in any currency; InputError if it is negative or not
-           finite
-    """
-    if not 0 <= price < math.inf:
-        raise InputError(f"--price-per-gpu-hour {price:g}: give a finite number of at least 0")
+def cost_line(expected: Estimate, needs: Resources, prices: Prices) -> str:
+    """Says what the workers cost for the time that the shards take."""
     hours = sum(expected.seconds.values()) / 3600
-    if not needs.gpus:
+    if not prices.of(needs):
         return (
-            f"No cost: the workers ask for no GPU, and {hours:.3g} worker hours of {needs} have no "
-            "price per GPU hour; give --gpus-per-worker, or what a core costs times these hours"
+            f"No cost: by these prices {hours:.3g} worker hours of {needs} cost nothing; give "
+            "--price-per-core-hour, or --gpus-per-worker and --price-per-gpu-hour"
         )
-    return (
-        f"Estimated cost: {hours:.3g} worker hours x {needs.gpus:g} GPU(s) x {price:g} = "
-        f"{hours * needs.gpus * price:.2f}. It goes by a table of one AVX-512 CPU core's speeds: "
-        "no GPU's were measured. Run a few shards there first, and scale. Idle time of nodes, "
-        "their start and the head are not in it."
+    line = (
+        f"Estimated cost: {hours:.3g} worker hours of {needs} x {prices.of(needs):g} = "
+        f"{hours * prices.of(needs):.2f}. Idle time of nodes, their start and the head are not in "
+        "it."
     )
+    if needs.gpus:
+        line += (
+            " It goes by a table of one AVX-512 CPU core's speeds: no GPU's were measured. Run a "
+            "few shards there first, and scale."
+        )
+    return line
 
 
 def expected_time(
@@ -86,18 +92,32 @@ def _workers(needs: Resources, address: str | None) -> int:
     return needs.workers or workers_that_fit(here, needs)
 
 
-def _table(left: Collection[Shard], updates: dict[str, int], minutes: dict[str, float]) -> Table:
+def _work(rows: Mapping[Heading, Amount]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
-    for column in ("shard", "network", "trials", "rules", "seeds", "updates", "minutes"):
-        table.add_column(column, justify="left" if column in ("shard", "network") else "right")
-    for shard in left:
+    for column in ("network", "rule", "trials", "updates", "minutes"):
+        table.add_column(column, justify="left" if column in ("network", "rule") else "right")
+    above = ""
+    for (network, rule), row in rows.items():
+        numbers = f"{row.trials:,}", f"{row.updates:,.0f}", f"{row.seconds / 60:,.2f}"
+        table.add_row("" if network == above else network, rule, *numbers)
+        above = network
+    return table
+
+
+def _longest(plan: Plan, left: Sequence[Shard], seconds: Mapping[str, float]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    first = "shard" if len(left) <= LONGEST_SHOWN else "longest shards"
+    for column in (first, "network", "trials", "rules", "seeds", "updates", "minutes"):
+        table.add_column(column, justify="left" if column in (first, "network") else "right")
+    longest = heapq.nlargest(LONGEST_SHOWN, left, key=lambda shard: seconds[shard.shard_id])
+    for shard in longest:
         table.add_row(
             shard.shard_id,
             shard.trials[0].configuration.network,
-            str(len(shard.trials)),
+            f"{len(shard.trials):,}",
             ", ".join(sorted({trial.configuration.rule for trial in shard.trials})),
-            str(len({trial.seed for trial in shard.trials})),
-            f"{updates[shard.shard_id]:,}",
-            f"{minutes[shard.shard_id]:.1f}",
+            f"{len({trial.seed for trial in shard.trials}):,}",
+            f"{plan.experiment.updates(shard.trials):,}",
+            f"{seconds[shard.shard_id] / 60:,.2f}",
         )
     return table

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Generic
 
 from pcworker.equations.rules import BP, rule_named
@@ -35,14 +36,12 @@ class Sweep(Generic[C]):
     cells: tuple[Cell[C], ...]
     seeds: tuple[int, ...]
 
-    @property
+    @cached_property
     def trials(self) -> tuple[Trial[C], ...]:
         """The trials without repetition, in the order of the cells."""
-        return tuple(
-            dict.fromkeys(
-                Trial(cell.configuration, seed) for cell in self.cells for seed in self.seeds
-            )
-        )
+        configurations = dict.fromkeys(cell.configuration for cell in self.cells)
+        seeds = dict.fromkeys(self.seeds)
+        return tuple(Trial(each, seed) for each in configurations for seed in seeds)
 
     def default_name(self, prefix: str) -> str:
         """A name made of `prefix` and 8 hex digits of the trial set's fingerprint."""

@@ -2,19 +2,29 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from cluster.results.committed import Portion
 from cluster.sweeps.plan import Plan
 from cluster.sweeps.sweep import Cell
 from jobs.mnist_ablation.tables import DivergenceRow, Statistics
-from pcworker.row import Row
-from pcworker.store.commit import Commit
 from pcworker.trials.digests import combine
+
+_DISTANCES = {
+    "l2": "weight_l2_to_twin",
+    "l1": "weight_l1_to_twin",
+    "maxabs": "weight_maxabs_to_twin",
+}
+"""The columns of the table `epochs` from whose last row the fields of an outcome are."""
+_MEASURED = ("test_error", "twin_test_error", *_DISTANCES.values())
 
 
 @dataclass(frozen=True)
@@ -31,21 +41,6 @@ class Outcome:
     """The sum over layers of the L2 norm of the difference of the final weights."""
     l1: float | None = None
     maxabs: float | None = None
-
-
-def outcome(epochs: Sequence[Mapping[str, Any]], exact: bool) -> Outcome:
-    """The outcome of a trial from its rows of the table `epochs`, in the order of the epochs."""
-    last = epochs[-1]
-    if any(row["test_error"] is None or row["twin_test_error"] is None for row in epochs):
-        return Outcome(finite=False, exact=False)
-    return Outcome(
-        finite=True,
-        exact=exact,
-        test_error=100 * mean(abs(row["test_error"] - row["twin_test_error"]) for row in epochs),
-        l2=last["weight_l2_to_twin"],
-        l1=last["weight_l1_to_twin"],
-        maxabs=last["weight_maxabs_to_twin"],
-    )
 
 
 def divergence_row(cell: Cell, outcomes: Mapping[str, Outcome | None]) -> DivergenceRow:
@@ -85,56 +80,110 @@ def _statistics(values: Iterable[float | None]) -> Statistics:
     )
 
 
-def divergence_rows(
-    plans: Sequence[Plan], tables: Mapping[str, pa.Table], commits: Iterable[Commit]
-) -> list[DivergenceRow]:
+def divergence_rows(plans: Sequence[Plan], portions: Iterable[Portion]) -> Iterator[DivergenceRow]:
     """Makes the rows of the table `divergence`, one for each declared cell of the plans."""
-    twins = {trial.trial_id: trial.twin.trial_id for plan in plans for trial in plan.trials}
-    outcomes = _outcomes(tables, commits, twins)
-    declared: dict[Cell, dict[str, Outcome | None]] = defaultdict(dict)
+    outcomes = _Outcomes(portions)
+    ids: dict[Any, dict[int, str]] = defaultdict(dict)
+    declared: dict[Cell, dict[int, None]] = defaultdict(dict)
     for plan in plans:
+        for trial in plan.trials:
+            ids[trial.configuration][trial.seed] = trial.trial_id
         for cell in plan.cells:
-            declared[cell] |= {each: outcomes.get(each) for each in plan.trial_ids(cell)}
-    return [divergence_row(cell, trials) for cell, trials in declared.items()]
+            declared[cell] |= dict.fromkeys(plan.seeds)
+    for cell, seeds in declared.items():
+        mine = ids[cell.configuration]
+        yield divergence_row(cell, outcomes.of([mine[seed] for seed in seeds]))
 
 
-def _outcomes(
-    tables: Mapping[str, pa.Table], commits: Iterable[Commit], twins: Mapping[str, str]
-) -> dict[str, Outcome]:
-    """The outcomes of all trials with a result, by trial id.
+def measured(epochs: pa.Table) -> pa.Table:
+    """The measures of trials, from their rows of the table `epochs` in any order. Each trial has a
+    row with its id and the fields of `Outcome` but `exact`."""
+    rows = epochs.sort_by([("trial_id", "ascending"), ("epoch", "ascending")])
+    starts, ends = _runs(rows["trial_id"])
+    there = pc.and_(pc.is_valid(rows["test_error"]), pc.is_valid(rows["twin_test_error"]))
+    finite = np.minimum.reduceat(there.to_numpy(), starts) if len(starts) else np.array([], bool)
+    apart = pc.abs(pc.subtract(rows["test_error"], rows["twin_test_error"])).to_pylist()
+    runs = zip(finite, starts, ends, strict=True)
+    last = rows.take(ends - 1)
+    distances = {
+        name: pc.if_else(pa.array(finite, pa.bool_()), last[column].combine_chunks(), None)
+        for name, column in _DISTANCES.items()
+    }
+    return pa.table(
+        {
+            "trial_id": last["trial_id"],
+            "finite": pa.array(finite, pa.bool_()),
+            "test_error": pa.array(
+                # `mean` rounds once, however many epochs there are.
+                [100 * mean(apart[a:b]) if is_finite else None for is_finite, a, b in runs],
+                pa.float64(),
+            ),
+            **distances,
+        }
+    )
+
+
+class _Outcomes:
+    """The outcomes of all trials with a result, in columns."""
+
+    def __init__(self, portions: Iterable[Portion]) -> None:
+        parts = [_outcomes(portion) for portion in portions]
+        self._table = pa.concat_tables(parts) if parts else None
+        ids = [] if self._table is None else self._table["trial_id"].to_numpy().astype(bytes)
+        self._order = np.argsort(ids)
+        self._ids = np.asarray(ids, bytes)[self._order]
+
+    def of(self, trial_ids: Sequence[str]) -> dict[str, Outcome | None]:
+        """The outcomes of some trials, by id; None for a trial without a result."""
+        if self._table is None:
+            return dict.fromkeys(trial_ids)
+        asked = np.asarray(trial_ids, bytes)
+        places = np.minimum(np.searchsorted(self._ids, asked), len(self._ids) - 1)
+        there = self._ids[places] == asked
+        rows = self._table.drop_columns("trial_id").take(self._order[places]).to_pylist()
+        found = zip(trial_ids, there, rows, strict=True)
+        return {each: Outcome(**row) if is_there else None for each, is_there, row in found}
+
+
+def _outcomes(portion: Portion) -> pa.Table:
+    """The outcomes of a portion's trials, with their ids.
 
     A trial is exact if its weights have the digest of the twin that its own shard trained.
-
-    twins  the id of each trial's twin, by the trial's id
     """
-    last_digests = {
-        (commit.shard_id, commit.attempt_id, twin): digests[-1]
-        for commit in commits
-        for twin, digests in commit.twins.items()
+    made = measured(portion.rows("epochs", ["trial_id", "epoch", *_MEASURED]))
+    twins = {trial.trial_id: trial.twin_id for trial in portion.trials}
+    digests = _twin_digests(portion.entries)
+    weights = _weight_digests(portion.rows("weights", ["trial_id", "layer", "parameter", "sha256"]))
+    exact = [
+        finite and weights.get(each) == digests.get((each, twins[each]))
+        for each, finite in zip(*(made[n].to_pylist() for n in ("trial_id", "finite")), strict=True)
+    ]
+    return made.append_column("exact", pa.array(exact, pa.bool_()))
+
+
+def _twin_digests(entries: pa.Table) -> dict[tuple[str, str], str]:
+    """The digest of a twin's final weights, by the ids of a trial of the same shard and of the
+    twin."""
+    columns = (entries[name].to_pylist() for name in ("trial_ids", "twins", "last_digests"))
+    return {
+        (trial, twin): digest
+        for trials, twins, digests in zip(*columns, strict=True)
+        for twin, digest in zip(twins, digests, strict=True)
+        for trial in trials
     }
-    shas, epochs = parameter_shas(tables), epochs_of_trials(tables)
-    outcomes = {}
-    for row in tables["trials"].to_pylist():
-        trial_id = row["trial_id"]
-        if trial_id not in epochs:  # Its shard has failed.
-            continue
-        twin = last_digests.get((row["shard_id"], row["attempt_id"], twins[trial_id]))
-        outcomes[trial_id] = outcome(epochs[trial_id], combine(shas[trial_id]) == twin)
-    return outcomes
 
 
-def parameter_shas(tables: Mapping[str, pa.Table]) -> Mapping[str, list[str]]:
-    """The sha256 of the final parameters, layer by layer, weight before bias, by trial id."""
-    shas: Mapping[str, list[str]] = defaultdict(list)
-    weights = tables["weights"].select(["trial_id", "layer", "parameter", "sha256"]).to_pylist()
-    for row in sorted(weights, key=lambda row: (row["layer"], row["parameter"] != "weight")):
-        shas[row["trial_id"]].append(row["sha256"])
-    return shas
+def _weight_digests(weights: pa.Table) -> dict[str, str]:
+    """The digest of all final weights of a trial, by its id."""
+    by = [("trial_id", "ascending"), ("layer", "ascending"), ("parameter", "descending")]
+    rows = weights.sort_by(by)  # layer by layer, and "weight" before "bias"
+    shas, starts, ends = rows["sha256"].to_pylist(), *_runs(rows["trial_id"])
+    ids = rows["trial_id"].take(pa.array(starts)).to_pylist()
+    return {i: combine(shas[a:b]) for i, a, b in zip(ids, starts, ends, strict=True)}
 
 
-def epochs_of_trials(tables: Mapping[str, pa.Table]) -> Mapping[str, list[Row]]:
-    """The rows of the table `epochs`, from the first epoch on, by trial id."""
-    epochs: Mapping[str, list[Row]] = defaultdict(list)
-    for row in sorted(tables["epochs"].to_pylist(), key=lambda row: row["epoch"]):
-        epochs[row["trial_id"]].append(row)
-    return epochs
+def _runs(values: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The first place of each run of equal values, and the place after it."""
+    codes = values.combine_chunks().dictionary_encode().indices.to_numpy()
+    edges = np.flatnonzero(np.diff(codes, prepend=-1, append=-1))
+    return edges[:-1], edges[1:]

@@ -1,6 +1,7 @@
 """Makes minibatches of MNIST: pixels in [0, 1], targets and noise, in the order of a seed."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -65,7 +66,13 @@ def target_values(labels: Tensor, config: Configuration) -> Tensor:
 
 
 def epoch_chunks(
-    config: Configuration, seed: int, epoch: int, images: Tensor, labels: Tensor, noisy: bool
+    config: Configuration,
+    seed: int,
+    epoch: int,
+    images: Tensor,
+    labels: Tensor,
+    noisy: bool,
+    done: int = 0,
 ) -> Iterator[Chunk]:
     """Yields the minibatches of epoch `epoch` (the first is 1) in the order of the seed.
 
@@ -73,12 +80,14 @@ def epoch_chunks(
     labels  int64 [samples], on the same device
     noisy   whether to draw the noise of condition C1; the standard normals of a seed are the same
             for every sigma
+    done    the number of minibatches to leave out at the start; the others are the same
 
     The last minibatch is smaller if the batch size does not divide the number of samples.
     """
     noise = Noise(seed, epoch, config.widths[-2:0:-1])
+    noise.skip(done * config.batch_size)
     dtype = getattr(torch, config.dtype)
-    for order in epoch_orders(len(images), config.batch_size, seed, epoch):
+    for order in epoch_orders(len(images), config.batch_size, seed, epoch, done):
         (updates, size), chosen = order.shape, order.reshape(-1).to(images.device)
         yield Chunk(
             pixels(images[chosen], dtype).reshape(updates, size, -1),
@@ -90,24 +99,35 @@ def epoch_chunks(
         )
 
 
-def epoch_orders(samples: int, batch_size: int, seed: int, epoch: int) -> Iterator[Tensor]:
-    """Yields which samples are in the minibatches of each chunk: int64 [updates, batch size]."""
-    order = batch_order(seed, epoch, samples)
-    for updates, size in chunk_sizes(samples, batch_size):
+def epoch_orders(
+    samples: int, batch_size: int, seed: int, epoch: int, done: int = 0
+) -> Iterator[Tensor]:
+    """Yields which samples are in the minibatches of each chunk, without the first `done`
+    minibatches: int64 [updates, batch size]."""
+    order = batch_order(seed, epoch, samples)[done * batch_size :]
+    for updates, size in chunk_sizes(samples, batch_size, done):
         chosen, order = order[: updates * size], order[updates * size :]
         yield chosen.reshape(updates, size)
 
 
-def chunk_sizes(samples: int, batch_size: int) -> list[tuple[int, int]]:
-    """The chunks of an epoch, in order, as pairs (updates, batch size).
+def chunk_sizes(samples: int, batch_size: int, done: int = 0) -> list[tuple[int, int]]:
+    """The chunks of an epoch after its first `done` updates, in order, as pairs (updates, batch
+    size). They end where those of the whole epoch end.
 
     The first chunk has one update, so that non-finite weights are found early. The others have at
     most CHUNK updates. A smaller last minibatch is a chunk of its own.
     """
     whole, rest = divmod(samples, batch_size)
-    sizes = [1] if whole else []
-    sizes += [min(CHUNK, whole - done) for done in range(1, whole, CHUNK)]
-    return [(updates, batch_size) for updates in sizes] + ([(1, rest)] if rest else [])
+    ends = sorted({*range(1, whole, CHUNK), whole, updates_of_epoch(samples, batch_size)})
+    return [
+        (end - start, batch_size if end <= whole else rest)
+        for start, end in pairwise([done, *(end for end in ends if end > done)])
+    ]
+
+
+def updates_of_epoch(samples: int, batch_size: int) -> int:
+    """The number of weight updates of an epoch."""
+    return -(-samples // batch_size)
 
 
 def weights_are_checked(done: int) -> bool:

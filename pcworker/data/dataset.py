@@ -33,9 +33,12 @@ class DataSet:
         for chunk in self.chunks(config, seed, epoch, noisy):
             yield from chunk.batches()
 
-    def chunks(self, config: Configuration, seed: int, epoch: int, noisy: bool) -> Iterator[Chunk]:
-        """Yields the same minibatches as `batches`, many at a time."""
-        return epoch_chunks(config, seed, epoch, self.train_images, self.train_labels, noisy)
+    def chunks(
+        self, config: Configuration, seed: int, epoch: int, noisy: bool, done: int = 0
+    ) -> Iterator[Chunk]:
+        """Yields the same minibatches as `batches`, many at a time, without the first `done`."""
+        images, labels = self.train_images, self.train_labels
+        return epoch_chunks(config, seed, epoch, images, labels, noisy, done)
 
     def test_batches(self, config: Configuration, count: int) -> Iterator[Batch]:
         """Yields the first `count` minibatches of the test set, in its own order, without noise."""

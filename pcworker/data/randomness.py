@@ -54,6 +54,10 @@ class Noise:
         """
         self._source, self._widths = stream(seed, "noise", epoch), widths
 
+    def skip(self, samples: int) -> None:
+        """Goes on as if the normals of so many samples had been drawn."""
+        self._source.skip(samples * sum(self._widths))
+
     def draw(self, updates: int, batch: int) -> list[Tensor]:
         """The normals of the next updates: float64 [updates, batch, n_l] for each hidden layer, in
         the order of `widths`."""

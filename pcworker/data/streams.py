@@ -29,6 +29,10 @@ class Stream:
         """The first number of the generator, from 0 to 2^64 - 1. All numbers follow from it."""
         self._drawn = 0
 
+    def skip(self, count: int) -> None:
+        """Goes on as if so many numbers had been drawn."""
+        self._drawn += count
+
     def integers(self, count: int) -> np.ndarray:
         """The next numbers, uint64 [count]."""
         numbers = self._at(self._drawn, count)

@@ -5,13 +5,13 @@ only knows the kernel's networks, by trial.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
-from pcworker.data.batches import Chunk, chunk_sizes, weights_are_checked
+from pcworker.data.batches import Chunk, chunk_sizes, updates_of_epoch, weights_are_checked
 from pcworker.data.dataset import DataSet
 from pcworker.equations.rules import RULES
 from pcworker.kernels.probe import Probe, probe_batches
@@ -73,9 +73,17 @@ class Task:
         """The trials that run inference, that is all but BP."""
         return [t for t in self.trials if RULES[t.configuration.rule].infers]
 
-    def chunks(self, epoch: int) -> Iterator[dict[int, Chunk]]:
-        """The training set of an epoch (from 1), some updates at a time, by seed."""
-        streams = [self.data.chunks(self.config, seed, epoch, self.noisy) for seed in self.seeds]
+    @property
+    def updates(self) -> int:
+        """The number of weight updates of an epoch."""
+        return updates_of_epoch(self.data.samples, self.config.batch_size)
+
+    def chunks(self, epoch: int, done: int = 0) -> Iterator[dict[int, Chunk]]:
+        """The training set of an epoch (from 1) after its first `done` updates, some updates at a
+        time, by seed."""
+        streams = [
+            self.data.chunks(self.config, seed, epoch, self.noisy, done) for seed in self.seeds
+        ]
         for chunks in zip(*streams, strict=True):
             yield dict(zip(self.seeds, chunks, strict=True))
 
@@ -138,11 +146,19 @@ class Kernel(Protocol):
     def networks(self) -> Mapping[Trial, Network]:
         """All networks that are still trained, by trial. They are valid until the next `drop`."""
 
-    def train_epoch(self, epoch: int) -> Iterator[Look]:
+    def train_epoch(
+        self, epoch: int, done: int = 0, enough: Callable[[], bool] = lambda: False
+    ) -> Iterator[Look]:
         """Makes the weight updates of an epoch (from 1) in all networks.
 
+        done    the number of updates of the epoch that are made already, in this kernel or in
+                another one whose parameters and squares the networks have got
+        enough  is asked now and then; once it says True, no more updates are begun, and the last
+                look is that of the updates that are made
+
         It yields now and then and at the end. Weights are looked at after the same updates by every
-        kernel, see `weights_are_checked`. `drop` may be called at each yield.
+        kernel, see `weights_are_checked`. `drop` may be called at each yield. The networks may be
+        read only between two calls, because a kernel may be ahead of its looks.
         """
 
     def drop(self, trials: Collection[Trial]) -> None:
@@ -167,8 +183,9 @@ class ChunkKernel(ABC, Generic[M]):
         """See `Kernel.networks`."""
 
     @abstractmethod
-    def minibatches(self, epoch: int) -> Iterator[M]:
-        """The minibatches of an epoch (from 1), a chunk of each seed at a time."""
+    def minibatches(self, epoch: int, done: int = 0) -> Iterator[M]:
+        """The minibatches of an epoch (from 1) after its first `done` ones, a chunk of each seed at
+        a time."""
 
     @abstractmethod
     def train(self, chunks: M, rate: float) -> None:
@@ -181,17 +198,22 @@ class ChunkKernel(ABC, Generic[M]):
     def nonfinite(self) -> Sequence[Trial]:
         """The trials whose network has a parameter that is not finite."""
 
-    def train_epoch(self, epoch: int) -> Iterator[Look]:
+    def train_epoch(
+        self, epoch: int, done: int = 0, enough: Callable[[], bool] = lambda: False
+    ) -> Iterator[Look]:
         """See `Kernel.train_epoch`."""
-        for network in self.networks.values():
-            network.squares.zero_()
-        done, config = 0, self._task.config
-        sizes = chunk_sizes(self._task.data.samples, config.batch_size)
-        for (updates, size), chunks in zip(sizes, self.minibatches(epoch), strict=True):
+        if not done:
+            for network in self.networks.values():
+                network.squares.zero_()
+        config = self._task.config
+        sizes = chunk_sizes(self._task.data.samples, config.batch_size, done)
+        for (updates, size), chunks in zip(sizes, self.minibatches(epoch, done), strict=True):
             self.train(chunks, config.rate(size))
             done += updates
             if weights_are_checked(done):
                 yield Look(done, dict.fromkeys(self.nonfinite(), done))
+                if enough():
+                    return
         yield Look(done, dict.fromkeys(self.nonfinite(), done))
 
     def distance(self, trial: Trial) -> Distance:

@@ -41,8 +41,8 @@ class TorchKernel(ChunkKernel[Mapping[int, Chunk]]):
         }
         return {**members, **self._twins}
 
-    def minibatches(self, epoch: int) -> Iterator[Mapping[int, Chunk]]:
-        return self._task.chunks(epoch)
+    def minibatches(self, epoch: int, done: int = 0) -> Iterator[Mapping[int, Chunk]]:
+        return self._task.chunks(epoch, done)
 
     def train(self, chunks: Mapping[int, Chunk], rate: float) -> None:
         for stack in self._stacks:

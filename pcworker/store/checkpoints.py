@@ -33,8 +33,8 @@ class Checkpoints:
         """The key of the checkpoint that this attempt saved last."""
 
     def latest(self) -> Checkpoint | None:
-        """The checkpoint after most epochs, of any attempt, that is undamaged and has our maker and
-        our trials. None if there is none."""
+        """The checkpoint after most updates, of any attempt, that is undamaged and has our maker
+        and our trials. None if there is none."""
         for key in self._found():
             data = self._store.get(key)
             if data is None:  # Its attempt has saved the next checkpoint meanwhile, or has ended.
@@ -46,7 +46,8 @@ class Checkpoints:
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Saves a checkpoint in the place of the one that this attempt saved before."""
-        key = self._keys.checkpoint(self._shard_id, self._attempt_id, checkpoint.epoch)
+        at = (checkpoint.epoch, checkpoint.done)
+        key = self._keys.checkpoint(self._shard_id, self._attempt_id, *at)
         self._store.put(key, to_bytes(checkpoint, self._maker))
         if self._newest not in (None, key):
             self._store.delete(self._newest)
@@ -58,8 +59,12 @@ class Checkpoints:
             self._store.delete(key)
 
     def _found(self) -> list[str]:
-        """The keys of the checkpoints of all attempts. The one after most epochs comes first."""
+        """The keys of the checkpoints of all attempts. The one after most updates comes first."""
         keys = self._store.list(self._keys.attempts(self._shard_id))
         parsed = ((key, self._keys.parse(key)) for key in keys)
-        found = [(int(of.epoch), key) for key, of in parsed if of and of.kind == "checkpoint"]
+        found = [
+            ([int(number) for number in of.epoch.split("-")], key)
+            for key, of in parsed
+            if of and of.kind == "checkpoint"
+        ]
         return [key for _, key in sorted(found, reverse=True)]

@@ -3,14 +3,18 @@
 A sweep is the folder `sweeps/<sweep>`, with these objects:
 
 plan.json
+plan-<columns>.parquet
 drivers/<driver>.json
 shards/<shard>/attempts/<attempt>/<table>.parquet
 shards/<shard>/attempts/<attempt>/attempt.json
 shards/<shard>/attempts/<attempt>/checkpoint-<epoch>.npz
 shards/<shard>/commit.json
 failures/<shard>/<attempt>.json
-tables/<table>.parquet      written by the collector
-report/<file>               written by the collector
+compact/<compaction>/<table>.parquet   written by the collector
+compact/<compaction>.json              written by the collector
+tables/<table>.parquet                 written by the collector
+tables/<table>/part-<part>.parquet     written by the collector, if the table is large
+report/<file>                          written by the collector
 """
 
 import re
@@ -24,19 +28,24 @@ SCHEMA_VERSION = 1
 """The version of everything that is stored. A plan or a commit of another version is refused."""
 
 KeyKind = Literal[
-    "table", "report", "failure", "commit", "data", "attempt", "checkpoint", "driver", "plan"
-]
+    "table", "part", "report", "compaction", "compacted", "failure", "commit", "data", "attempt",
+    "checkpoint", "driver", "columns", "plan",
+]  # fmt: skip
 
 _ATTEMPT = "shards/<shard>/attempts/<attempt>/"
 _TEMPLATES: dict[KeyKind, str] = {
     "table": "tables/<table>.parquet",
+    "part": "tables/<table>/part-<part>.parquet",
     "report": "report/<file>",
+    "compaction": "compact/<compaction>.json",
+    "compacted": "compact/<compaction>/<table>.parquet",
     "failure": "failures/<shard>/<attempt>.json",
     "commit": "shards/<shard>/commit.json",
     "data": _ATTEMPT + "<table>.parquet",
     "attempt": _ATTEMPT + "attempt.json",
     "checkpoint": _ATTEMPT + "checkpoint-<epoch>.npz",
     "driver": "drivers/<driver>.json",
+    "columns": "plan-<columns>.parquet",
     "plan": "plan.json",
 }
 _PARTS = {
@@ -45,7 +54,10 @@ _PARTS = {
     "table": "[a-z0-9_]+",
     "file": "[^/]+",
     "driver": "[0-9a-f]+",
-    "epoch": "[0-9]{1,10}",
+    "epoch": "[0-9]{1,10}(?:-[0-9]{1,10})?",
+    "part": "[0-9]{4,10}",
+    "compaction": "[0-9]{14}-[0-9a-f]{8}",
+    "columns": "[0-9a-f]{16}",
 }
 """The patterns of a key's parts. They fit our own keys and few others, because a file that somebody
 else has put into a sweep's folder must be neither read nor deleted."""
@@ -65,6 +77,10 @@ class Key:
     file: str = ""
     driver: str = ""
     epoch: str = ""
+    """The finished epochs, and after a hyphen the updates of the next one, if there are any."""
+    part: str = ""
+    compaction: str = ""
+    columns: str = ""
 
 
 class SweepKeys:
@@ -116,6 +132,20 @@ class SweepKeys:
         """The prefix of everything that shards have written."""
         return f"{self.folder}shards/"
 
+    @property
+    def compactions(self) -> str:
+        """The prefix of everything that collectors have compacted."""
+        return f"{self.folder}compact/"
+
+    @property
+    def tables(self) -> str:
+        """The prefix of all tables."""
+        return f"{self.folder}tables/"
+
+    def columns(self, start: str) -> str:
+        """The file with the shards of the plan. Its sha256 starts with these 16 hex digits."""
+        return self._key("columns", columns=start)
+
     def driver(self, driver: str) -> str:
         return self._key("driver", driver=driver)
 
@@ -133,15 +163,28 @@ class SweepKeys:
         """The prefix of everything that the attempts of a shard have written."""
         return f"{self.shards}{shard_id}/attempts/"
 
-    def checkpoint(self, shard_id: str, attempt_id: str, epoch: int) -> str:
-        """The state of an attempt after `epoch`."""
-        return self._key("checkpoint", shard=shard_id, attempt=attempt_id, epoch=str(epoch))
+    def checkpoint(self, shard_id: str, attempt_id: str, epoch: int, done: int = 0) -> str:
+        """The state of an attempt after `epoch` and the first `done` updates of the next one."""
+        at = f"{epoch}-{done}" if done else str(epoch)
+        return self._key("checkpoint", shard=shard_id, attempt=attempt_id, epoch=at)
 
     def failure(self, shard_id: str, attempt_id: str) -> str:
         return self._key("failure", shard=shard_id, attempt=attempt_id)
 
     def table(self, table: str) -> str:
         return self._key("table", table=table)
+
+    def part(self, table: str, place: int) -> str:
+        """One file of a table that is too large for a single one."""
+        return self._key("part", table=table, part=f"{place:04d}")
+
+    def compaction(self, compaction: str) -> str:
+        """The record that commits a compaction."""
+        return self._key("compaction", compaction=compaction)
+
+    def compacted(self, compaction: str, table: str) -> str:
+        """One file of a compaction."""
+        return self._key("compacted", compaction=compaction, table=table)
 
     def report(self, file: str) -> str:
         return self._key("report", file=file)
@@ -155,7 +198,7 @@ class SweepKeys:
         return None
 
     def _key(self, kind: KeyKind, **parts: str) -> str:
-        return self.folder + re.sub("<([a-z]+)>", lambda m: parts[m[1]], _TEMPLATES[kind])
+        return self.folder + _FORMATS[kind].format(**parts)
 
 
 def is_part(kind: str, text: str) -> bool:
@@ -168,6 +211,7 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(re.sub("<([a-z]+)>", part, template.replace(".", r"\.")))
 
 
+_FORMATS = {kind: re.sub("<([a-z]+)>", r"{\1}", text) for kind, text in _TEMPLATES.items()}
 _PATTERNS = {kind: _pattern(template) for kind, template in _TEMPLATES.items()}
 
 

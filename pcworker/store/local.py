@@ -56,9 +56,8 @@ class LocalStore:
 
     def list(self, prefix: str) -> list[str]:
         with self._trouble("list", prefix):
-            found = self._path(prefix).rglob("*")
-            keys = (p.relative_to(self.root).as_posix() for p in found if p.is_file())
-            return sorted(key for key in keys if not key.rsplit("/", 1)[-1].startswith("."))
+            top = self._path(prefix)
+            return sorted(_files_below(str(top), "/".join(key_parts(prefix))))
 
     def delete(self, key: str) -> None:
         with self._trouble("delete", key), suppress(FileNotFoundError, NotADirectoryError):
@@ -121,3 +120,18 @@ class LocalStore:
                 f"store {self.url}: cannot {verb} {key}: {reason}; "
                 "check the path, its permissions and the space on its disk"
             ) from error
+
+
+def _files_below(folder: str, key: str) -> Iterator[str]:
+    """Yields the keys of the files below a folder whose own key is `key`. Nothing is below a folder
+    that is missing, or that somebody removes meanwhile."""
+    try:
+        entries = list(os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        inner = f"{key}/{entry.name}"
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files_below(entry.path, inner)
+        elif entry.is_file() and not entry.name.startswith("."):
+            yield inner

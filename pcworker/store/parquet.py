@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import numpy as np
@@ -13,6 +14,9 @@ from pcworker.machine.provenance import Provenance
 from pcworker.plain import as_json
 from pcworker.row import Int64, columns, values
 from pcworker.store.keys import SCHEMA_VERSION
+
+ROW_GROUP_BYTES = 16 * 2**20
+"""The bytes in memory of a row group of a large file, about."""
 
 _TYPES = {
     str: pa.string(),
@@ -57,22 +61,59 @@ def file_metadata(made_by: Provenance) -> dict[str, str]:
 def to_parquet(rows: pa.Table) -> bytes:
     """The bytes of a Parquet file that holds the table."""
     sink = pa.BufferOutputStream()
-    weights = "value" in rows.column_names
-    pq.write_table(
-        rows,
-        sink,
-        compression="zstd",
-        # Weights hardly ever repeat. They pack best if their bytes are split by significance.
-        use_dictionary=not weights,
-        column_encoding={"value.list.element": "BYTE_STREAM_SPLIT"} if weights else None,
-    )
+    pq.write_table(rows, sink, **_encoding(rows.schema))
     data: bytes = sink.getvalue().to_pybytes()
     return data
 
 
 def from_parquet(data: bytes) -> pa.Table:
     """The table in the bytes of a Parquet file. Raises pyarrow.ArrowException if it is damaged."""
-    return pq.read_table(pa.BufferReader(data))
+    # The readers of many small files are threads already.
+    return pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
+
+
+class RowWriter:
+    """Writes a Parquet file of any length. In memory is only one row group of it.
+
+    Each row group has the smallest and the largest value of its columns, by which a query finds
+    what it need not read.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        """`schema` has the metadata of the file."""
+        self._schema = schema
+        self._writer = pq.ParquetWriter(path, schema, **_encoding(schema))
+        self._held: list[pa.Table] = []
+        self._bytes = 0
+
+    def add(self, rows: pa.Table) -> None:
+        """Adds rows. They may have other metadata."""
+        self._held.append(rows.replace_schema_metadata(self._schema.metadata))
+        self._bytes += rows.nbytes
+        if self._bytes >= ROW_GROUP_BYTES:
+            self._flush()
+
+    def close(self) -> None:
+        """Writes what is left, and ends the file."""
+        self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        group = pa.concat_tables([self._schema.empty_table(), *self._held])
+        self._held, self._bytes = [], 0
+        if len(group):
+            self._writer.write_table(group, row_group_size=len(group))
+
+
+def _encoding(schema: pa.Schema) -> dict[str, Any]:
+    """The options with which a file of these columns is written."""
+    weights = "value" in schema.names
+    return {
+        "compression": "zstd",
+        # Weights hardly ever repeat. They pack best if their bytes are split by significance.
+        "use_dictionary": not weights,
+        "column_encoding": {"value.list.element": "BYTE_STREAM_SPLIT"} if weights else None,
+    }
 
 
 def _type_of(kind: Any) -> pa.DataType:

@@ -64,7 +64,7 @@ def open_store(url: str, s3_endpoint: str | None = None) -> Store:
     s3_endpoint  the address of an S3 server that is not AWS's
     """
     if url.startswith("s3://"):
-        from pcworker.store.s3 import S3Store  # boto3 is slow to import.
+        from pcworker.store.s3.s3 import S3Store  # boto3 is slow to import.
 
         return S3Store(url, s3_endpoint)
     if scheme := re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", url):

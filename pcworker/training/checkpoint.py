@@ -1,4 +1,4 @@
-"""A checkpoint: everything of a shard that is kept between two epochs, as a value and as bytes.
+"""A checkpoint: everything of a shard that its training goes on from, as a value and as bytes.
 
 The bytes are an .npz file. Its last 64 bytes, the zip file's comment, are the sha256 of all bytes
 before them. Nothing is parsed unless it fits, so a damaged file is no checkpoint, wherever the
@@ -23,6 +23,8 @@ from pcworker.trials.digests import Parameters
 from pcworker.trials.trial import Trial
 
 _SEAL_BYTES = 64
+_SQUARES = "squares"
+"""The name of the array of all networks' squares."""
 _MOST_UPDATES = 2**62
 """More updates than anybody makes. Their number must fit into a column of tables."""
 
@@ -38,13 +40,18 @@ class TrialProgress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A shard between two epochs.
+    """A shard between two weight updates, most often between two epochs.
 
-    Random numbers come from (seed, purpose, epoch), so no state of a generator has to be kept.
+    Random numbers come from (seed, purpose, epoch) and their place, so no state of a generator has
+    to be kept.
     """
 
     epoch: int
     """The number of finished epochs."""
+    done: int
+    """The number of weight updates that are made of the next epoch."""
+    of: int
+    """The number of weight updates of an epoch."""
     updates: int
     """The number of weight updates that every finite trial has made."""
     seconds: float
@@ -55,10 +62,17 @@ class Checkpoint:
     """The progress of every trial, by trial id."""
     parameters: Mapping[str, Parameters]
     """The current parameters of every twin, and of every other finite trial, by trial id."""
+    squares: Mapping[str, np.ndarray]
+    """The same networks' `Network.squares`, float64 [B, n_0], which this epoch's energy needs."""
     twins: Mapping[str, tuple[str, ...]]
     """The digest of a twin's weights after each finished epoch, by the twin's trial id."""
     nonfinite_twins: Mapping[str, int]
     """The number of updates after which a twin was found to be not finite, by its trial id."""
+
+    @property
+    def reached(self) -> float:
+        """How far the training is, in epochs."""
+        return self.epoch + self.done / self.of
 
 
 @dataclass(frozen=True)
@@ -67,6 +81,8 @@ class _Header:
 
     maker: str
     epoch: int
+    done: int
+    of: int
     updates: int
     seconds: float
     packing: str
@@ -85,6 +101,8 @@ def to_bytes(checkpoint: Checkpoint, maker: str) -> bytes:
     header = _Header(
         maker=maker,
         epoch=checkpoint.epoch,
+        done=checkpoint.done,
+        of=checkpoint.of,
         updates=checkpoint.updates,
         seconds=checkpoint.seconds,
         packing=checkpoint.packing,
@@ -99,6 +117,7 @@ def to_bytes(checkpoint: Checkpoint, maker: str) -> bytes:
         for l, layer in enumerate(networks[0])
         for k in range(len(layer))
     }
+    arrays[_SQUARES] = np.stack([checkpoint.squares[trial] for trial in header.networks])
     # JSON as Python reads and writes it keeps every float, infinities included.
     arrays["header"] = np.frombuffer(json.dumps(asdict(header)).encode(), np.uint8)
     file = io.BytesIO()
@@ -117,7 +136,7 @@ def from_bytes(data: bytes, maker: str, trials: Sequence[Trial]) -> Checkpoint |
             if header.maker != maker or not _is_progress_of(trials, header):
                 return None
             checkpoint = _checkpoint(header, arrays)
-            return checkpoint if _have_shapes_of(trials, checkpoint.parameters) else None
+            return checkpoint if _has_shapes_of(trials, checkpoint) else None
     except Exception:  # a foreign file may raise anything: training starts anew
         return None
 
@@ -136,15 +155,17 @@ def _seal_of(body: bytes) -> bytes:
 
 
 def _is_progress_of(trials: Sequence[Trial], header: _Header) -> bool:
-    """True if the header's values can be those of these trials between two epochs."""
+    """True if the header's values can be those of these trials between two updates."""
     from pcworker.kernels.kernel import Packing  # It imports torch, which only workers need.
 
-    epoch, progress = header.epoch, header.trials
+    epoch, done, progress = header.epoch, header.done, header.trials
     twins = {trial.twin.trial_id for trial in trials}
     finite = {trial for trial, made in progress.items() if made.nonfinite_epoch is None}
     return (
-        0 < epoch < trials[0].configuration.epochs
-        and 0 <= header.updates < _MOST_UPDATES
+        0 <= epoch < trials[0].configuration.epochs
+        and 0 <= done < header.of
+        and epoch + done > 0
+        and done <= header.updates < _MOST_UPDATES
         and 0 <= header.seconds < math.inf
         and header.packing in get_args(Packing)
         and set(progress) == {trial.trial_id for trial in trials}
@@ -163,17 +184,18 @@ def _is_at(epoch: int, made: TrialProgress) -> bool:
     return updates and 0 <= measured <= epoch and len(made.epochs) == measured
 
 
-def _have_shapes_of(trials: Sequence[Trial], parameters: Mapping[str, Parameters]) -> bool:
-    """True if all parameters are of the trials' type and shapes."""
+def _has_shapes_of(trials: Sequence[Trial], checkpoint: Checkpoint) -> bool:
+    """True if all arrays are of the trials' type and shapes."""
     config = trials[0].configuration
+    squares = ("float64", (config.batch_size, config.widths[0]))
     expected = [
         [(config.dtype, (n, m)), (config.dtype, (n,))][: 1 + config.bias]
         for n, m in pairwise(config.widths)
     ]
     return all(
         [[(str(p.dtype), p.shape) for p in layer] for layer in network] == expected
-        for network in parameters.values()
-    )
+        for network in checkpoint.parameters.values()
+    ) and all((str(s.dtype), s.shape) == squares for s in checkpoint.squares.values())
 
 
 def _checkpoint(header: _Header, arrays: Mapping[str, np.ndarray]) -> Checkpoint:
@@ -183,6 +205,8 @@ def _checkpoint(header: _Header, arrays: Mapping[str, np.ndarray]) -> Checkpoint
         stacked.append([arrays[name] for k in (0, 1) if (name := _array_name(l, k)) in arrays])
     return Checkpoint(
         epoch=header.epoch,
+        done=header.done,
+        of=header.of,
         updates=header.updates,
         seconds=header.seconds,
         packing=header.packing,
@@ -191,6 +215,7 @@ def _checkpoint(header: _Header, arrays: Mapping[str, np.ndarray]) -> Checkpoint
             trial: [[parameter[place] for parameter in layer] for layer in stacked]
             for place, trial in enumerate(header.networks)
         },
+        squares=dict(zip(header.networks, arrays[_SQUARES], strict=True)),
         twins=header.twins,
         nonfinite_twins=header.nonfinite_twins,
     )

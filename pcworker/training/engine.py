@@ -10,11 +10,15 @@ import torch
 
 from pcworker.data.dataset import DataSet
 from pcworker.data.mnist import Digits
+from pcworker.errors import HaltedError
 from pcworker.training.checkpoint import Checkpoint
 from pcworker.training.results import ShardResult
 from pcworker.training.resume import restore, take
 from pcworker.training.shard import Training
 from pcworker.trials.trial import Trial
+
+SAVE_AFTER_S = 60.0
+"""A checkpoint that is as old as this, in seconds, is followed by another one inside the epoch."""
 
 
 class Engine:
@@ -32,6 +36,7 @@ class Engine:
         resume: Checkpoint | None = None,
         checkpoint_every: int = 1,
         save: Callable[[Checkpoint], None] | None = None,
+        halted: Callable[[], bool] = lambda: False,
     ) -> ShardResult:
         """Trains `trials`, which share a `stack_key`, and their twins beside them.
 
@@ -40,18 +45,29 @@ class Engine:
         resume            a checkpoint of these trials from which to go on. The bits are the same if
                           it was made by the same sources and, unless the sums are fixed, on the
                           same kind of device with the same libraries.
-        checkpoint_every  the number of epochs between two calls of `save`; 0: none
+        checkpoint_every  the number of epochs between two calls of `save`, which is called also
+                          when SAVE_AFTER_S seconds have passed; 0: it is never called
         save              is given a checkpoint, but not after the last epoch
+        halted            is asked now and then, after some updates, whether to save a checkpoint
+                          and to stop, by HaltedError; not asked if there are no checkpoints
         """
-        done, before = (resume.epoch, resume.seconds) if resume else (0, 0.0)
-        started = time.monotonic() - before
+        started = time.monotonic() - (resume.seconds if resume else 0.0)
         training = Training(self.data, trials, max_width, resume.packing if resume else "stacked")
         if resume:
             restore(training, resume)
-        epochs = training.config.epochs
-        for epoch in range(done + 1, epochs + 1):
-            training.train_epoch(epoch, report)
-            training.measure(epoch)
-            if save and checkpoint_every and epoch % checkpoint_every == 0 and epoch < epochs:
-                save(take(training, epoch, time.monotonic() - started))
+        epochs, saved = training.config.epochs, time.monotonic()
+
+        def enough() -> bool:
+            return halted() or time.monotonic() - saved >= SAVE_AFTER_S
+
+        keeps = save is not None and checkpoint_every > 0
+        while training.epoch < epochs:
+            training.train_epoch(report, enough if keeps else lambda: False)
+            due = not training.done and training.epoch % max(1, checkpoint_every) == 0
+            if save and keeps and training.epoch < epochs and (due or enough()):
+                checkpoint = take(training, time.monotonic() - started)
+                save(checkpoint)
+                saved = time.monotonic()
+                if halted():
+                    raise HaltedError(checkpoint.reached, checkpoint.seconds)
         return training.result(time.monotonic() - started)

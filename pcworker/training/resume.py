@@ -7,13 +7,16 @@ from pcworker.training.shard import Training
 from pcworker.trials.measures import to_numpy
 
 
-def take(training: Training, epoch: int, seconds: float) -> Checkpoint:
-    """A copy of everything on which the training depends, once `epoch` is measured.
+def take(training: Training, seconds: float) -> Checkpoint:
+    """A copy of everything on which the training depends.
 
     seconds  the time that the training has taken
     """
+    networks = training.kernel.networks
     return Checkpoint(
-        epoch=epoch,
+        epoch=training.epoch,
+        done=training.done,
+        of=training.updates_of_epoch,
         updates=training.updates,
         seconds=seconds,
         packing=training.kernel.packing,
@@ -24,8 +27,11 @@ def take(training: Training, epoch: int, seconds: float) -> Checkpoint:
             for trial, result in training.results.items()
         },
         parameters={
-            trial.trial_id: to_numpy(network.parameters())
-            for trial, network in training.kernel.networks.items()
+            trial.trial_id: to_numpy(network.parameters()) for trial, network in networks.items()
+        },
+        squares={
+            trial.trial_id: network.squares.cpu().numpy().copy()
+            for trial, network in networks.items()
         },
         twins={twin: tuple(digests) for twin, digests in training.twin_digests.items()},
         nonfinite_twins=dict(training.nonfinite_twins),
@@ -40,6 +46,7 @@ def restore(training: Training, checkpoint: Checkpoint) -> None:
     are copied into its memory. So memory is laid out as it was. That matters because the bits of
     torch's own products may depend on how their operands are aligned.
     """
+    training.epoch, training.done = checkpoint.epoch, checkpoint.done
     training.updates = checkpoint.updates
     training.twin_digests = {twin: list(digests) for twin, digests in checkpoint.twins.items()}
     training.nonfinite_twins = dict(checkpoint.nonfinite_twins)
@@ -53,3 +60,4 @@ def restore(training: Training, checkpoint: Checkpoint) -> None:
         for layer, values in zip(network.parameters(), saved, strict=True):
             for parameter, value in zip(layer, values, strict=True):
                 parameter.copy_(torch.from_numpy(value))
+        network.squares.copy_(torch.from_numpy(checkpoint.squares[trial.trial_id]))

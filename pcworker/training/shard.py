@@ -35,36 +35,45 @@ class Training:
         self.config = self._task.config
         self.kernel = choose(self._task)
         self.results = {trial: TrialResult(trial) for trial in trials}
+        self.updates_of_epoch = self._task.updates
+        """The number of weight updates of an epoch."""
+        self.epoch = 0
+        """The number of finished epochs."""
+        self.done = 0
+        """The number of weight updates that are made of the next epoch."""
         self.updates = 0
         """The number of weight updates that every finite trial has made."""
         self.twin_digests: dict[str, list[str]] = {twin.trial_id: [] for twin in self._twins}
         self.nonfinite_twins: dict[str, int] = {}
         """The number of updates after which a twin was found to be not finite, by its trial id."""
 
-    def train_epoch(self, epoch: int, report: Callable[[float], None]) -> None:
-        """Makes one pass over the training set.
+    def train_epoch(self, report: Callable[[float], None], enough: Callable[[], bool]) -> None:
+        """Goes on with the pass over the training set. Where it ends with it, it measures.
 
         report  is told the share of all epochs that is done, now and then
+        enough  is asked now and then whether to stop before the end
         """
-        total = -(-self._task.data.samples // self.config.batch_size)
-        before = self.updates
-        for look in self.kernel.train_epoch(epoch):
-            self.updates = before + look.updates
+        total, before = self.updates_of_epoch, self.updates - self.done
+        for look in self.kernel.train_epoch(self.epoch + 1, self.done, enough):
+            self.done, self.updates = look.updates, before + look.updates
             for trial, updates in look.nonfinite.items():
-                self._record_nonfinite(trial, epoch, before + updates)
+                self._record_nonfinite(trial, self.epoch + 1, before + updates)
             self.drop_nonfinite()
             if look.updates < total:
-                report((epoch - 1 + (look.updates - 1) / total) / self.config.epochs)
+                report((self.epoch + (look.updates - 1) / total) / self.config.epochs)
+        if self.done >= total:
+            self.epoch, self.done = self.epoch + 1, 0
+            self._append_metrics()
 
-    def measure(self, epoch: int) -> None:
-        """Appends this epoch's metrics to every trial that is finite."""
+    def _append_metrics(self) -> None:
+        """Appends the metrics of the epoch that has just ended to every trial that is finite."""
         networks = self.kernel.networks
         errors = {twin: self._measure_twin(twin, networks[twin]) for twin in self._twins}
         for trial, network in networks.items():
             if trial in self.results and self.results[trial].nonfinite_epoch is None:
                 result = self.results[trial]
                 result.epochs.append(self._measure(trial, network, errors[trial.twin]))
-                if epoch == self.config.epochs:
+                if self.epoch == self.config.epochs:
                     result.parameters = measures.to_numpy(network.parameters())
 
     def result(self, wall_seconds: float) -> ShardResult:

@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
 from pcworker.equations.rules import BP, FA_Z_IL, RULES, rule_named
@@ -99,7 +100,7 @@ class Configuration:
     def hidden_layers(self) -> int:
         return self.l_max - 1
 
-    @property
+    @cached_property
     def last_step(self) -> int:
         """The last t at which the rule looks at the network."""
         return RULES[self.rule].last_step(self.l_max, t=self.t, horizon=self.horizon)
@@ -118,6 +119,10 @@ class Configuration:
 
         It is equal in every field that BP uses.
         """
+        return self._twin
+
+    @cached_property
+    def _twin(self) -> "Configuration":
         return replace(self, rule=BP.name, **BP.unused(self))
 
 
@@ -180,6 +185,7 @@ def configuration(
     return replace(made, gamma=None) if made.t == 0 else made  # no activity moves before t = 1
 
 
+@lru_cache(maxsize=4096)
 def stack_key(config: Configuration) -> Configuration:
     """Equal for configurations whose trials may be trained together.
 
@@ -217,6 +223,7 @@ def _require_positive(name: str, value: float | None) -> None:
         raise InputError(f"{name} {value}: must be a finite number above 0")
 
 
+@lru_cache(maxsize=4096)
 def _widths(network: str) -> tuple[int, ...]:
     """The widths in the text. Only one spelling is allowed, because the text is part of a trial's
     identity."""

@@ -33,7 +33,8 @@ from rich.console import Console
 from cluster.deletion import doomed
 from cluster.results.collect import Collected, collect, stored_plans, write_tables
 from cluster.results.reading import list_failures, read_failures
-from cluster.sweeps.plan import Plan, Shard, adopt_plan, make_plan
+from cluster.sweeps.plan import Plan, Shard, make_plan
+from cluster.sweeps.stored import adopt_plan
 from jobs.experiments import EXPERIMENTS
 from jobs.mnist_ablation.experiment import ABLATION
 from jobs.mnist_ablation.panels import n_seeds

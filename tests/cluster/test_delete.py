@@ -14,10 +14,12 @@ from builders import ablation, collected, commit_all, planned, record_failure
 from command_lines import called
 
 from cluster.deletion import WATCH_S, at_work, delete, doomed, in_stages
-from cluster.driver.heartbeat import EVERY_S, Heartbeat
+from cluster.driver.record.heartbeat import Heartbeat
+from cluster.driver.record.signs import EVERY_S
 from cluster.results.collect import write_tables
 from cluster.results.reading import read_commits
-from cluster.sweeps.plan import Plan, read_plan
+from cluster.sweeps.plan import Plan
+from cluster.sweeps.stored import read_plan
 from jobs.delete import command
 from jobs.experiments import EXPERIMENTS
 from pcworker.errors import InputError

@@ -17,11 +17,23 @@ from typing import Any
 
 import pytest
 from builders import shard_result
-from dispatching import Makes, commit_of, commit_path, dispatched, files, of, small_plan
+from dispatching import (
+    Known,
+    Makes,
+    commit_of,
+    commit_path,
+    dispatched,
+    dispatcher,
+    files,
+    of,
+    only_a_plan,
+    small_plan,
+)
 from made_up import made_up_digits, work
 
+from cluster.driver.budget import Budget
 from cluster.driver.decide import LIMITS, STREAK, Start
-from cluster.driver.dispatch import Dispatcher
+from cluster.driver.dispatch import Ending
 from cluster.driver.events import (
     AtWork,
     Event,
@@ -29,14 +41,16 @@ from cluster.driver.events import (
     Finished,
     Joined,
     Running,
+    Suspended,
     Trouble,
     WorkerInfo,
 )
 from cluster.driver.failures import Failure, FailureKind
 from cluster.driver.pools.hands import Hand, Try, vacancies_of
 from cluster.driver.pools.in_process import InProcessPool
-from cluster.driver.pools.pool import Ended, Vacancy
-from cluster.sweeps.plan import Plan, Shard, make_plan, store_plan
+from cluster.driver.pools.pool import Ended, Progress, Vacancy
+from cluster.sweeps.plan import Plan, Shard, make_plan
+from cluster.sweeps.stored import store_plan
 from cluster.sweeps.sweep import Cell, declare
 from jobs.mnist_ablation.experiment import ABLATION, ablation_engine
 from pcworker.data.mnist import Digits
@@ -46,7 +60,7 @@ from pcworker.training.checkpoint import Checkpoint
 from pcworker.training.results import ShardResult
 from pcworker.trials.configuration import configuration
 from pcworker.trials.trial import Trial
-from pcworker.worker import Report
+from pcworker.worker import Halted, Report
 
 
 def pool_of(
@@ -89,7 +103,7 @@ def test_the_worker_of_this_process_says_what_it_is(tmp_path: Path) -> None:
     assert joined.worker.device.startswith("cpu: ")
     assert joined.worker.device.endswith("1 thread(s)")
     assert joined.worker.pid == os.getpid()
-    assert files(tmp_path) == ["plan.json"]
+    assert only_a_plan(tmp_path)
 
 
 def test_where_everything_is_committed_nothing_is_started(tmp_path: Path) -> None:
@@ -98,13 +112,13 @@ def test_where_everything_is_committed_nothing_is_started(tmp_path: Path) -> Non
     quarantined, events = run(tmp_path, plan, done=done)
     assert quarantined == 0
     assert [event.outcome for event in of(Finished, events)] == ["elsewhere", "elsewhere"]
-    assert files(tmp_path) == ["plan.json"]
+    assert only_a_plan(tmp_path)
 
 
 def test_a_sweep_that_another_driver_has_just_finished_needs_no_worker(tmp_path: Path) -> None:
     pool = pool_of(tmp_path, small_plan("784-16-10"))
     assert pool.start(0) == []
-    assert Dispatcher(pool).run([], lambda shard_id: [shard_id], lambda event: None) == 0
+    assert dispatcher(pool, lambda event: None).run([], Known()) == Ending(())
     assert pool.workers == []
 
 
@@ -220,6 +234,67 @@ def test_a_failed_attempt_is_continued_from_its_checkpoint_to_the_same_bits(
     assert len(digests) == 1
 
 
+class HaltsItself(InProcessPool):
+    """Its first two workers are halted as soon as they have begun an attempt."""
+
+    waits = 0
+
+    def wait(self, meanwhile: Callable[[], None]) -> list[Ended]:
+        self.waits += 1
+
+        def then() -> None:
+            meanwhile()
+            if self.waits <= 2:
+                self.halt(self.workers)
+
+        return super().wait(then)
+
+
+def test_a_halted_worker_ends_inside_an_epoch_and_the_next_one_goes_on_to_the_same_bits(
+    tmp_path: Path,
+) -> None:
+    """The first look at the weights is after one update, the next one at the epoch's end."""
+    plan = small_plan("784-16-10", epochs=2)
+    [shard] = plan.shards
+    store = LocalStore(tmp_path / "halted")
+    store_plan(store, plan, {})
+    pool = HaltsItself(work(store, plan.name), made_up_digits())
+    quarantined, events = dispatched(pool, plan)
+    assert (quarantined, of(Failed, events)) == (0, [])
+    first, second = of(Suspended, events)
+    assert (first.shard, first.reached, second.reached) == (shard, 1 / 20, 1.0)
+    [finished] = of(Finished, events)
+    assert (finished.outcome, finished.resumed_from) == ("committed", second.reached)
+    run(tmp_path / "undisturbed", plan)
+    digests = {
+        commit_of(tmp_path / name, plan, shard)["result_digest"]
+        for name in ("halted", "undisturbed")
+    }
+    assert len(digests) == 1
+    assert not [name for name in files(tmp_path / "halted") if "checkpoint" in name]
+
+
+def test_an_idle_worker_that_is_halted_is_gone_at_once(
+    tmp_path: Path,
+) -> None:
+    pool = pool_of(tmp_path, small_plan("784-16-10"))
+    [joined] = pool.start(1)
+    pool.halt([replace(joined.worker, pid=-1)])
+    assert pool.workers == [joined.worker]
+    pool.halt(pool.workers)
+    assert pool.workers == []
+
+
+def test_a_worker_whose_engine_keeps_nothing_goes_on_to_its_end(tmp_path: Path) -> None:
+    plan = small_plan("784-16-10")
+    store = LocalStore(tmp_path)
+    store_plan(store, plan, {})
+    pool = HaltsItself(work(store, plan.name, checkpoint_every=0), made_up_digits())
+    _, events = dispatched(pool, plan)
+    assert of(Suspended, events) == of(Failed, events) == []
+    assert len(of(Finished, events)) == 1
+
+
 def test_a_store_in_trouble_is_no_fault_of_the_shard(tmp_path: Path) -> None:
     plan = small_plan("784-16-10")
     troubles = [UnavailableError("it does not answer")] * (LIMITS["error"] + 1)
@@ -252,7 +327,7 @@ def test_an_interruption_or_the_end_of_a_debugger_is_no_failure_of_the_shard(
 
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, plan, make_engine=Makes(act))
-    assert files(tmp_path) == ["plan.json"]
+    assert only_a_plan(tmp_path)
 
 
 def test_a_trial_runs_in_the_main_thread_where_a_debugger_can_stop(tmp_path: Path) -> None:
@@ -302,7 +377,7 @@ class ScriptedPool:
     def __init__(
         self,
         nodes: Sequence[str],
-        script: Callable[[str, Shard, int], tuple[Report | Failure, float]],
+        script: Callable[[str, Shard, int], tuple[Report | Halted | Failure, float]],
         *,
         places: int = 1,
         slow: Collection[str] = (),
@@ -311,9 +386,11 @@ class ScriptedPool:
         self.workers = [WorkerInfo(f"host-{node}", 1, node, "cpu", places) for node in nodes]
         self._slow = slow
         self._script = script
-        self._runs: dict[str, tuple[Start, WorkerInfo, Report | Failure, float]] = {}
+        self._runs: dict[str, tuple[Start, WorkerInfo, Report | Halted | Failure, float]] = {}
         self.submitted: list[tuple[str, str]] = []
         """The node and the shard id of each submission, in order."""
+        self.asked: list[int] = []
+        """The number of shards of each call of `resize`, in order."""
 
     @property
     def vacancies(self) -> list[Vacancy]:
@@ -323,7 +400,7 @@ class ScriptedPool:
         return [*map(Joined, self.workers)]
 
     def resize(self, shards: int) -> None:
-        pass
+        self.asked.append(shards)
 
     def submit(self, worker: WorkerInfo, attempt_id: str, start: Start) -> None:
         assert self._hand(worker).vacant
@@ -340,8 +417,18 @@ class ScriptedPool:
         self.workers = [replace(w, pid=w.pid + 1) if w in failed else w for w in self.workers]
         return ended
 
-    def shares(self) -> dict[str, float]:
-        return {name: share for name, (_, _, _, share) in self._runs.items()}
+    def progress(self) -> dict[str, Progress]:
+        return {name: Progress(share) for name, (_, _, _, share) in self._runs.items()}
+
+    def give_up(self, attempt_id: str, trouble: str) -> Ended:
+        _, worker, _, share = self._runs.pop(attempt_id)
+        return Ended(attempt_id, worker, Failure("hung", trouble, ""), share)
+
+    def halt(self, workers: Collection[WorkerInfo]) -> None:
+        self._runs = {
+            name: (start, who, Halted(0.5, 1.0) if who in workers else result, share)
+            for name, (start, who, result, share) in self._runs.items()
+        }
 
     def avoid(self, suspects: Collection[str]) -> set[str]:
         fresh = {worker.node_id for worker in self.workers} & set(suspects)
@@ -378,8 +465,8 @@ def test_a_cpu_worker_beside_gpu_workers_takes_the_shortest_shards(longest_first
     plan = small_plan(*NETWORKS)
     pool = ScriptedPool(["cpu", "gpu"], lambda node, shard, before: (END, 1.0), slow=["cpu"])
     shards = plan.shards if longest_first else plan.shards[::-1]
-    run = Dispatcher(pool).run
-    assert run(shards, lambda shard: (), lambda event: None, longest_first=longest_first) == 0
+    run = dispatcher(pool, lambda event: None).run
+    assert run(shards, Known(), longest_first=longest_first) == Ending(())
     given = [int(shard_id.split("-")[0]) for _, shard_id in pool.submitted]
     assert [node for node, _ in pool.submitted] == ["gpu", "cpu"] * 3
     assert given == ([0, 5, 1, 4, 2, 3] if longest_first else [5, 4, 3, 2, 1, 0])
@@ -413,21 +500,44 @@ def test_what_runs_is_told_with_its_share_and_its_host() -> None:
     assert of(Running, events) == [Running(shards, tuple(pool.workers))]
 
 
-def test_a_commit_is_asked_for_before_each_start_and_not_once() -> None:
+@pytest.mark.parametrize("budget", [Budget(hours=1e-9), Budget(cost=1e-9)], ids=["hours", "cost"])
+def test_when_the_budget_is_used_up_what_runs_is_halted_and_nothing_is_started(
+    budget: Budget,
+) -> None:
+    plan = small_plan(*NETWORKS[:3])
+    pool = ScriptedPool("ab", lambda node, shard, before: (END, 1.0))
+    events: list[Event] = []
+    ending = dispatcher(pool, events.append, budget).run(plan.shards, Known())
+    assert ending.left == plan.shards
+    assert ending.quarantined == ()
+    assert ending.stopped is not None and ending.stopped.endswith("is reached")
+    assert [shard_id for _, shard_id in pool.submitted] == [s.shard_id for s in plan.shards[:2]]
+    assert [event.shard for event in of(Suspended, events)] == list(plan.shards[:2])
+    [trouble] = of(Trouble, events)
+    assert "halted, each with a checkpoint" in trouble.message
+
+
+def test_a_budget_that_lasts_stops_nothing() -> None:
+    plan = small_plan(*NETWORKS[:3])
+    pool = ScriptedPool("ab", lambda node, shard, before: (END, 1.0))
+    budget = Budget(hours=1.0, cost=1e9)
+    assert dispatcher(pool, lambda event: None, budget).run(plan.shards, Known()) == Ending(())
+
+
+def test_what_another_driver_commits_meanwhile_is_left_out() -> None:
     plan = small_plan(*NETWORKS[:3])
     pool = ScriptedPool("a", lambda node, shard, before: (END, 1.0))
     events: list[Event] = []
+    record = Known()
 
-    def another_driver_has(shard_id: str) -> list[str]:
-        """The last n shards, where n is the number that this driver has finished, if the shard is
-        one of them."""
-        done = len(of(Finished, events))
-        there = [shard.shard_id for shard in plan.shards[len(plan.shards) - done :]]
-        return there if shard_id in there else []
+    def tell(event: Event) -> None:
+        """Another driver commits the last two shards while this one trains the first."""
+        events.append(event)
+        record.elsewhere = frozenset(shard.shard_id for shard in plan.shards[1:])
 
-    assert Dispatcher(pool).run(plan.shards, another_driver_has, events.append) == 0
+    assert dispatcher(pool, tell).run(plan.shards, record) == Ending(())
     outcomes = {event.shard: event.outcome for event in of(Finished, events)}
-    assert list(outcomes.values()) == ["committed", "committed", "elsewhere"]
+    assert list(outcomes.values()) == ["committed", "elsewhere", "elsewhere"]
     assert list(outcomes) == list(plan.shards)
 
 
@@ -442,6 +552,19 @@ def test_lost_workers_are_forgiven_as_long_as_each_gets_further_than_the_last() 
     assert len(of(Failed, events)) == times
 
 
+def test_halted_attempts_never_count() -> None:
+    plan, times = small_plan(*NETWORKS[:2]), 3 * LIMITS["lost"]
+
+    def script(node: str, shard: Shard, before: int) -> tuple[Report | Halted, float]:
+        return (Halted(0.5, 1.0), 0.0) if before < times else (END, 1.0)
+
+    pool = ScriptedPool("ab", script)
+    quarantined, events = dispatched(pool, plan)
+    assert (quarantined, of(Failed, events), of(Trouble, events)) == (0, [], [])
+    assert len(of(Suspended, events)) == 2 * times
+    assert len(of(Finished, events)) == 2
+
+
 def test_workers_that_are_lost_at_the_same_place_are_the_shards_fault() -> None:
     plan = small_plan("784-16-10")
 
@@ -452,6 +575,18 @@ def test_workers_that_are_lost_at_the_same_place_are_the_shards_fault() -> None:
     assert quarantined == 1
     assert len(of(Failed, events)) == LIMITS["lost"]
     assert [event.quarantined for event in of(Failed, events)][-2:] == [False, True]
+
+
+def test_no_worker_is_asked_for_on_behalf_of_shards_that_are_quarantined() -> None:
+    plan = small_plan(*NETWORKS[:2])
+    poisoned = plan.shards[0].shard_id
+
+    def script(node: str, shard: Shard, before: int) -> tuple[Report | Failure, float]:
+        return (failure("error"), 0.5) if shard.shard_id == poisoned else (END, 1.0)
+
+    pool = ScriptedPool("a", script)
+    assert dispatched(pool, plan)[0] == 1
+    assert pool.asked == [2, 2, 1, 1, 0]
 
 
 def test_a_node_that_fails_everything_is_named_and_gets_no_more_work() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from cluster.driver.events import AtWork, Running, WorkerInfo
-from cluster.driver.heartbeat import ALIVE_S, EVERY_S, Driver, Heartbeat, read_drivers
+from cluster.driver.record.heartbeat import Heartbeat
+from cluster.driver.record.signs import ALIVE_S, EVERY_S, Driver, read_drivers
 from pcworker.store.keys import SweepKeys
 from pcworker.store.local import LocalStore
 
@@ -73,7 +74,8 @@ def test_what_is_at_work_survives_the_round_trip(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     heartbeat = Heartbeat(store, "a")
     running = {"0000-aaaaaaaa": AtWork(0.25, "one"), "0001-bbbbbbbb": AtWork(0.0, "two")}
-    heartbeat.beat(Running(running, WORKERS))
+    heartbeat.tell(Running(running, WORKERS))
+    heartbeat.beat()
     (driver,) = read_drivers(store, "a")
     assert driver == Driver(
         hostname=socket.gethostname(),

@@ -16,10 +16,12 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from cluster.driver.dispatch import Dispatcher
+from dispatching import Known, dispatcher
+
 from cluster.driver.events import Failed, Finished
 from cluster.nodes.resources import Resources, ray_environment
-from cluster.sweeps.plan import make_plan, store_plan
+from cluster.sweeps.plan import make_plan
+from cluster.sweeps.stored import store_plan
 from cluster.sweeps.sweep import Cell, declare
 from jobs.mnist_ablation.experiment import ABLATION
 from pcworker.store.local import LocalStore
@@ -82,7 +84,7 @@ def main() -> None:
         one = Resources(workers=1, cpus=1, gpus=0, device="cpu")
         pool = on_ray.RayPool(work(store, plan.name), made_up_digits(), one)
         pool.start(len(plan.shards))
-        Dispatcher(pool).run(plan.shards, lambda shard_id: (), hear)
+        dispatcher(pool, hear).run(plan.shards, Known())
         due = expected(events, len(plan.shards))
         [node] = ray.nodes()
         deadline, pause = time.monotonic() + PATIENCE_S, threading.Event()

@@ -1,7 +1,8 @@
 """Sweeps that an older engine wrote are read as they were, and never mixed or continued.
 
-The store is one that commit 56bd024 wrote, and the oracle is what its own collector made of it: see
-the README file of `tests/data`.
+The stores are those that commits 56bd024 and 8b19ee6 wrote, and the oracle is what they made of
+them: see the README file of `tests/data`. A sweep of today's engine goes on, whatever version began
+it.
 """
 
 import json
@@ -15,6 +16,7 @@ import pytest
 from command_lines import ROOT, called, files, refusal
 
 ARCHIVE = ROOT / "tests" / "data" / "written_by_56bd024.tar.gz"
+WITH_WHOLE_PLAN = ROOT / "tests" / "data" / "written_by_8b19ee6.tar.gz"
 SAME_TRIALS = (
     *("--networks", "784-2-10,784-2-2-10", "--rules", "BP,IL,Z-IL", "--t", "l,2"),
     *("--gamma", "1", "--sigma", "0", "--epochs", "3"),
@@ -91,3 +93,23 @@ def test_it_is_not_mixed_with_a_sweep_of_today(written: Path) -> None:
         *("--store", str(written / "store"), "--sweep", "finished,today"), module="jobs.collect"
     )
     assert "finished (of engine 1) and today (of engine 2) have different numbers" in line
+
+
+def test_a_sweep_that_a_version_before_columns_has_begun_goes_on(tmp_path: Path) -> None:
+    """One of its two shards is committed. Oracle: the results of the other one then."""
+    with tarfile.open(WITH_WHOLE_PLAN) as archive:
+        archive.extractall(tmp_path, filter="data")
+    store, folder = tmp_path / "store", tmp_path / "store/sweeps/half-done"
+    before = {path: path.read_bytes() for path in files(folder) if path.parent.name != "drivers"}
+    status = called("--store", str(store), "--sweep", "half-done", module="jobs.status")
+    assert "6 trials in 2 shard(s)" in status.stdout and "1/2 done" in status.stdout
+    options = [*SAME_TRIALS[:-1], "1"]  # of one epoch
+    done = called("--store", str(store), "--sweep", "half-done", *options, "--local-debug")
+    assert (done.code, done.stderr) == (0, "")
+    assert "6 trials in 2 shard(s), 1 committed already" in done.stdout
+    assert {path: path.read_bytes() for path in before} == before
+    assert not list(folder.glob("plan-*"))
+    expected = json.loads((tmp_path / "expected/last_commit.json").read_text())
+    made = json.loads((folder / f"shards/{expected['shard_id']}/commit.json").read_text())
+    for name in ("trial_ids", "result_digest", "twins"):
+        assert made[name] == expected[name]

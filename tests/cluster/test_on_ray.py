@@ -20,10 +20,11 @@ from dispatching import commit_of, dispatched, files, of, small_plan
 from made_up import made_up_digits, work
 from running import PATIENCE_S, ROOT
 
-from cluster.driver.events import Failed, Finished, Joined, Running
+from cluster.driver.events import Failed, Finished, Joined, Running, Suspended, WorkerInfo
 from cluster.driver.pools.in_process import InProcessPool
 from cluster.nodes.resources import Resources, ray_environment
-from cluster.sweeps.plan import Plan, store_plan
+from cluster.sweeps.plan import Plan
+from cluster.sweeps.stored import store_plan
 from pcworker.errors import InputError
 from pcworker.store.local import LocalStore
 from pcworker.store.store import Store
@@ -129,6 +130,33 @@ def test_a_worker_trains_several_shards_at_once_and_each_outlives_its_death(
     assert sorted(event.shard.shard_id for event in finished) == sorted(shards)
     assert all(event.resumed_from for event in finished)  # each from its own checkpoint
     assert digests(tmp_path / "killed", plan) == digests_of_this_process(tmp_path / "alone", plan)
+
+
+def test_a_halted_worker_gives_up_all_its_shards_and_another_one_goes_on_with_each(
+    on_ray: ModuleType, tmp_path: Path
+) -> None:
+    plan, store = small_plan(*NETWORKS[:2], epochs=60), LocalStore(tmp_path / "halted")
+    store_plan(store, plan, {})
+    pool = on_ray.RayPool(work(store, plan.name, places=2), made_up_digits(), ONE_WORKER)
+    asked: list[WorkerInfo] = []
+
+    def halt(event: Any) -> None:
+        at_work = event.shards.values() if isinstance(event, Running) else ()
+        if len(at_work) == 2 and all(at.share > 0 for at in at_work) and not asked:
+            asked.extend(event.workers)
+            pool.halt(asked)
+            assert pool.vacancies == []
+
+    quarantined, events = dispatched(pool, plan, on=halt)
+    assert (quarantined, of(Failed, events)) == (0, [])
+    first, second = of(Joined, events)
+    suspended = {event.shard: event for event in of(Suspended, events)}
+    assert suspended.keys() == set(plan.shards)
+    assert {event.worker for event in suspended.values()} == {first.worker} == set(asked)
+    for finished in of(Finished, events):
+        assert finished.worker == second.worker
+        assert finished.resumed_from == suspended[finished.shard].reached > 0
+    assert digests(tmp_path / "halted", plan) == digests_of_this_process(tmp_path / "alone", plan)
 
 
 def breaks_once(folder: Path, network: str, error: str) -> Any:

@@ -25,6 +25,7 @@ from preflight_lines import CHECKS, SMALL, bad, lines_of
 from ray_clusters import free_ports
 from seaweed import S3Server
 
+from cluster.nodes.prices import Prices
 from cluster.nodes.resources import Resources
 from cluster.preflight.checks import verdicts
 from cluster.preflight.findings import DashboardFound, Found, NodeFound, RayFound, StoreFound
@@ -47,7 +48,7 @@ from pcworker.kernels.exactness import (
     try_exactness,
 )
 from pcworker.machine.device import prepare_device
-from pcworker.store import s3
+from pcworker.store.s3 import s3
 from pcworker.store.store import open_store
 from pcworker.trials.configuration import configuration
 from pcworker.trials.trial import Trial
@@ -105,6 +106,7 @@ BAD: list[tuple[Found, str, str, tuple[str, ...]]] = [
     (store(overwrites="ignored; another"), "conditional writes", "FAIL", ("another",)),
     (store(free_bytes=GB), "store's space", "FAIL", ("1 GB free", "1.02 GB", "--store")),
     (replace(WELL, no_data="x is missing"), "data", "FAIL", ("x is missing",)),
+    (ray(lack="room for 1 of 2"), "nodes", "warn", ("room for 1 of 2", "that join later")),
     (node(lacks_images=True), "data", "FAIL", ("MNIST is not on b", "every node")),
     (store(ahead_s=12.0), "clocks", "warn", ("server is 12 s ahead of", "NTP")),
     (node(ahead_s=-300.0), "clocks", "FAIL", ("b is 300 s behind", "NTP")),
@@ -388,27 +390,27 @@ def test_of_who_is_no_ray_it_is_not_said_whether_it_demands_a_token() -> None:
 
 def test_what_weights_take_is_counted() -> None:
     small = Trial(configuration(network="784-32-10", rule="BP"), 1)
-    assert shard_bytes([small, small]) == 2 * (784 * 32 + 32 * 10) * 16
+    assert shard_bytes([small, small]) == 2 * (784 * 32 + 32 * 10) * 24
     timed = {"network": "small-conv", "rule": "BP", "device_kind": "cpu", "threads": 1,
              "data": "synthetic", "batch_size": 2, "updates": 1}  # fmt: skip
     parameters = 3 * 8 * 9 + 8 + 8 * 16 * 9 + 16 + 256 * 32 + 32 + 32 * 10 + 10
-    assert timing_bytes([Trial(timing_configuration(**timed), 1)]) == parameters * 16
+    assert timing_bytes([Trial(timing_configuration(**timed), 1)]) == parameters * 24
 
 
 def resources(gpus: float) -> Resources:
     return Resources(workers=None, cpus=1, gpus=gpus, device="auto")
 
 
-def test_the_cost_is_worker_hours_times_gpus_times_price() -> None:
+def test_the_cost_is_worker_hours_times_what_a_worker_costs() -> None:
     expected = Estimate({"a": 3600.0, "b": 5400.0}, workers=8)
-    line = cost_line(expected, resources(0.5), 3.2)
-    assert "2.5 worker hours x 0.5 GPU(s) x 3.2 = 4.00" in line
+    line = cost_line(expected, resources(0.5), Prices(gpu=3.2, core=0.4))
+    assert "2.5 worker hours of 1 CPU core(s) and 0.5 GPU(s) x 2 = 5.00" in line
     assert "Estimated" in line
     assert "no GPU's were measured" in line
 
 
 def test_a_price_per_gpu_hour_says_nothing_of_workers_without_gpus() -> None:
-    line = cost_line(Estimate({"a": 3600.0}, workers=1), resources(0), 3.2)
+    line = cost_line(Estimate({"a": 3600.0}, workers=1), resources(0), Prices(gpu=3.2))
     assert line.startswith("No cost: ")
     assert "--gpus-per-worker" in line
     assert "3.2" not in line and "=" not in line
@@ -417,7 +419,7 @@ def test_a_price_per_gpu_hour_says_nothing_of_workers_without_gpus() -> None:
 @pytest.mark.parametrize("price", [-0.01, float("nan"), float("inf")])
 def test_a_price_is_a_finite_number_of_at_least_0(price: float) -> None:
     with pytest.raises(InputError, match=r"--price-per-gpu-hour .*: give a finite number"):
-        cost_line(Estimate({}, 1), resources(1), price)
+        Prices(gpu=price)
 
 
 # ---------------------------------------------------------------- the commands
@@ -427,7 +429,7 @@ def test_the_plan_prints_the_cost(tmp_path: Path) -> None:
     plan = ("--store", str(tmp_path), *SMALL, "--plan", "--price-per-gpu-hour", "2.5")
     done = called(*plan, "--sums", "library", "--gpus-per-worker", "1")
     assert (done.code, done.stderr) == (0, "")
-    assert "x 1 GPU(s) x 2.5 =" in done.stdout
+    assert "1 GPU(s) x 2.5 =" in done.stdout
     assert "No cost: " in called(*plan).stdout
 
 

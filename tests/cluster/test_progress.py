@@ -6,7 +6,17 @@ import re
 from builders import tiny
 from rich.console import Console
 
-from cluster.driver.events import AtWork, Failed, Finished, Joined, Running, Trouble, WorkerInfo
+from cluster.driver.events import (
+    AtWork,
+    Failed,
+    Finished,
+    Joined,
+    Running,
+    Suspended,
+    Trouble,
+    Waiting,
+    WorkerInfo,
+)
 from cluster.driver.progress import SweepProgress
 from cluster.sweeps.plan import Shard
 from pcworker.trials.trial import Trial
@@ -31,10 +41,12 @@ def fields(line: str) -> dict[str, str]:
 
 
 def test_every_event_is_a_line_of_fields() -> None:
-    joined, failed, done, trouble = lines(
+    joined, failed, halted, done, again, trouble = lines(
         Joined(WORKER),
         Failed(A, "x", "error", "ValueError: a = b", "Traceback", False, WORKER),
-        Finished(A, "committed", 1.26, WORKER, 3),
+        Suspended(A, WORKER, 1 + 2 / 3),
+        Finished(A, "committed", 1.26, WORKER, 3.0),
+        Finished(A, "committed", 1.26, WORKER, 1 + 2 / 3),
         Trouble("beware"),
     )
     assert fields(joined) == {
@@ -51,6 +63,13 @@ def test_every_event_is_a_line_of_fields() -> None:
         "worker": "host",
         "quarantined": "False",
     }
+    assert fields(halted) == {
+        "event": "halted",
+        "shard": "a",
+        "worker": "host",
+        "reached": "1.667",
+    }
+    assert fields(again)["resumed_from"] == "1.667"
     assert fields(done) == {
         "event": "committed",
         "shard": "a",
@@ -61,6 +80,16 @@ def test_every_event_is_a_line_of_fields() -> None:
         "failures": "1",
     }
     assert fields(trouble) == {"event": "trouble", "message": "beware"}
+
+
+def test_it_is_said_for_which_workers_there_is_no_room_and_how_long_they_are_waited_for() -> None:
+    words = "waiting for 6 more worker(s) of 2 CPU core(s): the cluster has room for 2 now"
+    some, none = lines(Waiting(6, "2 CPU core(s)", 2, 1800.0), Waiting(1, "1 GPU(s)", 0, 1800.0))
+    assert fields(some) == {
+        "event": "waiting",
+        "message": f'"{words}"',
+    }
+    assert fields(none)["message"].endswith('room for 0 now; the sweep waits for 30 minutes"')
 
 
 def test_what_all_workers_say_is_told_once() -> None:

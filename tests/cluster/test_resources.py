@@ -4,7 +4,14 @@ import math
 
 import pytest
 
-from cluster.nodes.resources import Resources, ray_token, require_room, workers_that_fit
+from cluster.nodes.resources import (
+    Growth,
+    Resources,
+    lack_of_room,
+    ray_token,
+    require_room,
+    workers_that_fit,
+)
 from pcworker.errors import InputError
 
 
@@ -37,6 +44,38 @@ def test_workers_that_fit(nodes: list[dict[str, float]], each: Resources, fit: i
         else:
             with pytest.raises(InputError, match=f"do not fit: .* on {len(nodes)} node"):
                 require_room(nodes, wanted)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "growth", "refused"),
+    [
+        ([{"CPU": 4}], "never", False),
+        ([{"CPU": 3}], "never", True),
+        ([{"CPU": 3}], "by hand", False),  # one of two workers fits
+        ([{"CPU": 1}], "by hand", True),  # the nodes are too small
+        ([{"CPU": 0}], "by hand", False),  # the head, whose nodes are still to come
+        ([], "by hand", False),
+        ([{"CPU": 1}], "on demand", False),  # only the autoscaler knows what other nodes it has
+    ],
+)
+def test_a_cluster_that_grows_need_not_have_room_for_all_workers_now(
+    nodes: list[dict[str, float]], growth: Growth, refused: bool
+) -> None:
+    two = needs(cpus=2, workers=2)
+    if refused:
+        with pytest.raises(InputError, match=r"2 worker\(s\) of 2 CPU core\(s\) do not fit"):
+            require_room(nodes, two, growth)
+    else:
+        require_room(nodes, two, growth)
+
+
+def test_a_lack_of_room_is_said_in_words() -> None:
+    assert lack_of_room([{"CPU": 4}], needs(cpus=2, workers=2)) is None
+    assert lack_of_room([{"CPU": 4}], needs(cpus=2)) is None
+    assert lack_of_room([{"CPU": 0}, {"CPU": 3}], needs(cpus=2, workers=8)) == (
+        "there is room for 1 of 8 worker(s) of 2 CPU core(s) now: "
+        "the cluster has 3 CPU core(s) and 0 GPU(s) on 2 node(s)"
+    )
 
 
 @pytest.mark.parametrize(

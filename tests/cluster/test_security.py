@@ -15,14 +15,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from builders import ablation, collected, commit_all, planned, rewrite
+from builders import ablation, collected, commit_all, name_columns, planned, rewrite
 from command_lines import Ended, called
 from moto_server import moto_server
 from ray_clusters import (
@@ -36,8 +36,10 @@ from ray_clusters import (
 )
 from seaweed import seaweed
 
+from cluster.sweeps.columns import shards_to_parquet
+from cluster.sweeps.plan import Plan, Shard
 from jobs.mnist_ablation.sweep import mnist_ablation
-from pcworker.errors import InputError
+from pcworker.errors import DamagedError, InputError
 from pcworker.store.keys import SweepKeys
 from pcworker.store.local import LocalStore
 from pcworker.training.checkpoint import sealed
@@ -307,17 +309,27 @@ def test_a_sweep_has_a_plain_name(kept: Path, name: str) -> None:
 SHARDS = ("../../../../victim", "..", "a/../../../../victim", "/victim", "x/../../../../../victim")
 
 
+def renamed(plan: Plan, shard_id: str) -> tuple[Shard, ...]:
+    """The shards of a plan, the first of which has another id."""
+    return replace(plan.shards[0], shard_id=shard_id), *plan.shards[1:]
+
+
+def test_a_plan_that_names_a_file_outside_is_not_followed_there(kept: Path) -> None:
+    store = LocalStore(kept)
+    plan = planned(store, ablation(), "forged")
+    for sha256 in ("../../../victim/", "/../../victim/commit", "0" * 15 + "/" + "0" * 48):
+        columns = {"columns": {"sha256": sha256, "size": 8}}
+        rewrite(store, plan.keys.plan, lambda body, columns=columns: body | columns)
+        with pytest.raises(DamagedError) as caught:
+            collected(store, "forged")
+        assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("shard_id", SHARDS)
 def test_a_plan_whose_shards_lead_outside_is_not_followed_there(kept: Path, shard_id: str) -> None:
     store = LocalStore(kept)
     plan = planned(store, ablation(), "forged")
-
-    def forge(body: dict[str, Any]) -> dict[str, Any]:
-        body["shards"][0]["shard_id"] = shard_id
-        return body
-
-    rewrite(store, SweepKeys("forged").plan, forge)
-    assert plan.shards
+    name_columns(store, plan.keys, shards_to_parquet(renamed(plan, shard_id)))
     with suppress(InputError):  # it is refused, or that shard has no results
         result = collected(store, "forged")
         assert len(result.missing) == len(plan.trials)
@@ -326,13 +338,8 @@ def test_a_plan_whose_shards_lead_outside_is_not_followed_there(kept: Path, shar
 
 def test_a_plan_whose_shards_lead_outside_is_not_run_there(kept: Path) -> None:
     store = LocalStore(kept)
-    planned(store, one_cell(epochs=1), "forged")
-
-    def forge(body: dict[str, Any]) -> dict[str, Any]:
-        body["shards"][0]["shard_id"] = "../../../../victim"
-        return body
-
-    rewrite(store, SweepKeys("forged").plan, forge)
+    plan = planned(store, one_cell(epochs=1), "forged")
+    name_columns(store, plan.keys, shards_to_parquet(renamed(plan, "../../../../victim")))
     refused = job(*sweep_of_one_cell(kept, "forged", 1))
     says_one_line(refused)
 

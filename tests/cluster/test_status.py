@@ -31,17 +31,25 @@ from rich.console import Console
 from running import PATIENCE_S, ROOT
 
 from cluster.driver.events import AtWork, WorkerInfo
-from cluster.driver.heartbeat import ALIVE_S, EVERY_S, WATCH_S, Driver
+from cluster.driver.record.signs import ALIVE_S, EVERY_S, WATCH_S, Driver
 from cluster.results.reading import read_commits
 from cluster.status.lookout import Lookout
-from cluster.status.status import Drivers, Machine, RunningShard, Status, StoredSweep, status_of
+from cluster.status.status import (
+    DoneShard,
+    Drivers,
+    Machine,
+    RunningShard,
+    Status,
+    StoredSweep,
+    status_of,
+)
 from cluster.status.view import StatusView
-from cluster.sweeps.plan import Plan, Shard, first_command, make_plan, store_plan
+from cluster.sweeps.plan import Plan, Shard, make_plan
+from cluster.sweeps.stored import first_command, store_plan
 from jobs.mnist_ablation.cost import shard_seconds
 from jobs.mnist_ablation.experiment import ABLATION
 from jobs.options import Terminal
 from jobs.status import command
-from pcworker.store.commit import Commit
 from pcworker.store.keys import SweepKeys
 from pcworker.store.local import LocalStore
 
@@ -96,12 +104,13 @@ def beat(store: LocalStore, running: dict[str, float], **changes: Any) -> None:
 
 def commits_of(
     store: LocalStore, plan: Plan, shards: Sequence[Shard], **changes: Any
-) -> dict[str, Commit]:
-    """Commits the shards. Returns all commits by shard id, with these values changed."""
+) -> dict[str, DoneShard]:
+    """Commits the shards. Returns what the status needs of all commits, by shard id, with these
+    values changed."""
     for shard in shards:
         commit(store, plan, shard)
     made = read_commits(store, plan)
-    return {shard_id: replace(found, **changes) for shard_id, found in made.items()}
+    return {name: replace(DoneShard.of(found), **changes) for name, found in made.items()}
 
 
 def stands(plan: Plan, **found: Any) -> Status:
@@ -170,12 +179,11 @@ def test_only_a_living_driver_has_shards_and_workers(
 def test_a_sweep_is_over_when_nothing_is_left_to_wait_for(
     store: LocalStore, plan: Plan, alive: bool
 ) -> None:
-    """The next driver may still run a missing shard. A failed shard is waited for only if a driver
-    is alive."""
+    """Where no driver is alive, nobody runs the missing shard, nor tries the failed one again."""
     *rest, last = plan.shards
     drivers = [driver({})] if alive else []
     commits = commits_of(store, plan, rest)
-    assert not stands(plan, commits=commits, drivers=drivers).over
+    assert stands(plan, commits=commits, drivers=drivers).over == (not alive)
     failed = stands(plan, commits=commits, drivers=drivers, failures=[failure(last)])
     assert (failed.over, failed.broken) == (not alive, True)
     whole = stands(plan, commits=commits_of(store, plan, [last]), drivers=drivers)
@@ -247,7 +255,7 @@ def test_machines_are_those_of_living_drivers_and_those_of_commits(
         commit(store, plan, shard, hostname=host, device="cpu")
     workers = (worker("two"), worker("two"), worker("two", "gpu"))
     alive = replace(driver({}), workers=workers)
-    status = stands(plan, commits=read_commits(store, plan), drivers=[alive])
+    status = stands(plan, commits=commits_of(store, plan, []), drivers=[alive])
     assert status.machines == (
         Machine("one", "cpu", workers=0, committed=2),
         Machine("two", "cpu", workers=2, committed=1),
@@ -387,7 +395,11 @@ def test_on_a_terminal_the_last_picture_stays(store: LocalStore, plan: Plan) -> 
 def test_nothing_is_shown_while_nothing_changes(store: LocalStore, plan: Plan) -> None:
     commit_all(store, plan)
     whole, readings = Lookout(store, plan).status(), []
-    missing = replace(whole, states=whole.states | {plan.shards[0].shard_id: "missing"})
+    missing = replace(
+        whole,
+        states=whole.states | {plan.shards[0].shard_id: "missing"},
+        drivers=Drivers(("head",), 0, 0),
+    )
 
     def read() -> Status:
         readings.append(1)
@@ -514,6 +526,13 @@ def test_a_failed_shard_is_exit_code_1_with_its_error_and_where_its_traceback_is
     assert f"its traceback: {store.describe(key)}\n" in text
 
 
+def test_watching_ends_when_no_driver_is_alive(
+    store: LocalStore, plan: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert asked("--store", store.url, "--watch") == 0
+    assert "No driver is alive: type the command again." in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("watch", [[], ["--watch"]], ids=["once", "watch"])
 def test_a_finished_sweep_is_exit_code_0_and_says_how_to_collect_it(
     store: LocalStore, plan: Plan, watch: list[str], capsys: pytest.CaptureFixture[str]
@@ -534,6 +553,7 @@ def started(store: LocalStore, **streams: Any) -> subprocess.Popen[bytes]:
 
 
 def test_watching_ends_with_ctrl_c(store: LocalStore, plan: Plan) -> None:
+    beat(store, {})
     with started(store, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None
         assert b"0/6 done" in process.stdout.readline()
@@ -543,11 +563,12 @@ def test_watching_ends_with_ctrl_c(store: LocalStore, plan: Plan) -> None:
 
 
 def test_watching_on_a_terminal_leaves_the_cursor_as_it_was(store: LocalStore, plan: Plan) -> None:
+    beat(store, {})
     ours, theirs = pty.openpty()
     with started(store, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
         text = b""
-        while b"type the command again" not in text:
+        while b"1 alive" not in text:
             text += os.read(ours, 10_000)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=PATIENCE_S) == 130

@@ -1,25 +1,18 @@
 """Tests of Figure 3's grid and of its plan. Oracle: counts from the paper's axes, by hand."""
 
-import json
 import random
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import ablation, flipped_digits, planned, rewrite, split_plan
 
-from cluster.sweeps.plan import Plan, adopt_plan, make_plan, plan_json, read_plan, store_plan
-from cluster.sweeps.sweep import Cell, Sweep, declare, trial_set_fingerprint
-from jobs.experiments import EXPERIMENTS
+from cluster.sweeps.plan import Plan, make_plan
+from cluster.sweeps.sweep import Cell, Sweep, declare
 from jobs.mnist_ablation.experiment import ABLATION
 from jobs.mnist_ablation.packs import MAX_WIDTH
 from jobs.mnist_ablation.sweep import mnist_ablation
-from pcworker.errors import DamagedError, InputError
-from pcworker.store.keys import SweepKeys
-from pcworker.store.local import LocalStore
-from pcworker.store.sealed import seal
+from pcworker.errors import InputError
 from pcworker.trials.configuration import Configuration, configuration, stack_key
 from pcworker.trials.trial import Trial
 
@@ -265,174 +258,6 @@ def test_the_order_of_axes_and_seeds_does_not_change_the_shards(shuffling: int) 
 
 def test_planning_twice_gives_the_same_plan() -> None:
     assert make_plan(ABLATION, figure3(), "a") == make_plan(ABLATION, figure3(), "a")
-
-
-# The plan in the store
-
-
-def test_a_plan_comes_back_from_the_store_as_it_was(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path)
-    plan = make_plan(ABLATION, figure3(networks=NETWORKS, seeds=(3, 1, 2), sigma=(0.0, 1e-4)), "a")
-    store_plan(store, plan, {"argv": []})
-    assert read_plan(store, "a", EXPERIMENTS) == plan
-    assert read_plan(store, "b", EXPERIMENTS) is None
-
-
-def test_the_plan_is_public_json_with_its_trials_and_their_shards() -> None:
-    plan = make_plan(ABLATION, ablation(), "a")
-    body = json.loads(json.dumps(plan_json(plan)))
-    assert body["sweep"] == "a"
-    assert body["trial_set"] == trial_set_fingerprint(plan.trials)
-    rows = {row["trial_id"]: row for row in body["trials"]}
-    listed = [trial_id for shard in body["shards"] for trial_id in shard["trial_ids"]]
-    assert sorted(listed) == sorted(rows)
-    assert {(row["rule"], row["t"]) for row in rows.values()} == {
-        ("BP", None), ("Z-IL", None), ("Fa-Z-IL", None), ("IL", 0), ("IL", 16),
-    }  # fmt: skip
-
-
-def test_storing_other_trials_under_a_name_is_refused_and_leaves_the_first(tmp_path: Path) -> None:
-    """Both asked while the name was free. The second one then stores its plan too late."""
-    store = LocalStore(tmp_path)
-    first, second = (
-        make_plan(ABLATION, ablation(), "a"),
-        make_plan(ABLATION, ablation(seeds=[2]), "a"),
-    )
-    assert adopt_plan(store, first) == first
-    assert adopt_plan(store, second) == second
-    assert store_plan(store, first, {}) == first
-    with pytest.raises(InputError, match="sweep a already holds another plan"):
-        store_plan(store, second, {})
-    assert read_plan(store, "a", EXPERIMENTS) == first
-
-
-def test_storing_the_same_trials_again_gives_the_shards_that_are_stored(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path)
-    first = split_plan(ablation(), "a")
-    again = replace(first, shards=first.shards[::-1])
-    store_plan(store, first, {"argv": ["first"]})
-    assert store_plan(store, again, {"argv": ["again"]}) == first
-    assert read_plan(store, "a", EXPERIMENTS) == first
-
-
-def test_without_a_stored_plan_the_own_plan_is_adopted_and_nothing_is_written(
-    tmp_path: Path,
-) -> None:
-    plan = make_plan(ABLATION, ablation(), "a")
-    assert adopt_plan(LocalStore(tmp_path), plan) == plan
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_same_trials_adopt_the_stored_shards_even_if_packed_otherwise(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path)
-    today = split_plan(ablation(), "a")
-    last_year = replace(today, shards=today.shards[::-1])
-    store_plan(store, last_year, {})
-    adopted = adopt_plan(store, make_plan(ABLATION, ablation(t=[16, 0, None]), "a"))
-    assert adopted.shards == last_year.shards != today.shards
-
-
-def test_an_adopted_plan_has_the_cells_and_seeds_that_were_asked_for(tmp_path: Path) -> None:
-    """At t = 0 all gammas share one trial. So the plans have the same trials, but other cells."""
-    store = LocalStore(tmp_path)
-    stored = planned(store, ablation(t=[0], gamma=[1.0, 10.0], seeds=[1, 2]), "a")
-    asked = make_plan(ABLATION, ablation(t=[0], gamma=[5.0, 1.0], seeds=[2, 1]), "a")
-    for adopted in (adopt_plan(store, asked), store_plan(store, asked, {})):
-        assert (adopted.cells, adopted.seeds) == (asked.cells, (2, 1))
-        assert adopted.shards == stored.shards
-    assert read_plan(store, "a", EXPERIMENTS) == stored
-
-
-@pytest.mark.parametrize(
-    "changes", [{"seeds": [2]}, {"seeds": [1, 2]}, {"t": [None, 0]}, {"alpha": 0.5}]
-)
-def test_other_trials_under_a_taken_name_are_refused(
-    tmp_path: Path, changes: dict[str, Any]
-) -> None:
-    store = LocalStore(tmp_path)
-    store_plan(store, make_plan(ABLATION, ablation(), "taken"), {})
-    with pytest.raises(InputError, match="sweep taken already holds another plan") as caught:
-        adopt_plan(store, make_plan(ABLATION, ablation(**changes), "taken"))
-    assert not isinstance(caught.value, DamagedError)
-    assert "--sweep" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def damages() -> dict[str, bytes]:
-    """Damaged plans by the name of the damage. Most of them have a sha256 that fits."""
-    body = plan_json(split_plan(ablation(), "a"))
-    good = seal(body)
-    first, *others = body["trials"]
-    shard, *shards = body["shards"]
-    left_out = set(shard["trial_ids"])
-    changes: dict[str, dict[str, Any]] = {
-        "another-schema": {"schema_version": 99},
-        "another-engine": {"engine_version": 99},
-        "another-seed": {"trials": [{**first, "seed": 99}, *others]},
-        "an-impossible-trial": {"trials": [{**first, "alpha": -1.0}, *others]},
-        "a-trial-is-missing": {"trials": others},
-        "a-shard-is-missing": {"shards": shards},
-        "a-shard-is-there-twice": {"shards": [shard, *body["shards"]]},
-        "a-shard-and-its-trials-are-missing": {
-            "shards": shards,
-            "trials": [row for row in body["trials"] if row["trial_id"] not in left_out],
-        },
-        "a-cell-without-trials": {"cells": [{**body["cells"][0], "trial_ids": []}]},
-    }
-    return {
-        "truncated": good[: len(good) // 2],
-        "empty": b"",
-        "no-text": b"\xff\xfe\x00",
-        "a-list": b"[]",
-        "null": b"null",
-        "another-object": b'{"hello": 1}',
-        "without-its-seal": json.dumps(body).encode(),
-        **{name: seal(body | change) for name, change in changes.items()},
-        **{
-            f"without-{name}": seal({k: v for k, v in body.items() if k != name})
-            for name in ("schema_version", "seeds", "cells", "shards", "trials")
-        },
-    }
-
-
-@pytest.mark.parametrize("damage", damages())
-def test_a_damaged_plan_is_named(tmp_path: Path, damage: str) -> None:
-    store = LocalStore(tmp_path)
-    store.put(SweepKeys("a").plan, damages()[damage])
-    for read in (lambda: read_plan(store, "a", EXPERIMENTS), lambda: adopt_plan(store, _plan_a())):
-        with pytest.raises(DamagedError) as caught:
-            read()
-        assert str(tmp_path / "sweeps/a/plan.json") in str(caught.value)
-        assert "\n" not in str(caught.value)
-
-
-def _plan_a() -> Plan:
-    return make_plan(ABLATION, ablation(), "a")
-
-
-def test_another_digit_anywhere_in_a_plan_is_noticed(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path)
-    planned(store, ablation(rules=["BP"]), "a")
-    path = Path(store.describe(SweepKeys("a").plan))
-    for data in flipped_digits(path.read_bytes()):
-        path.write_bytes(data)
-        with pytest.raises(DamagedError):
-            read_plan(store, "a", EXPERIMENTS)
-
-
-def test_what_is_sealed_again_without_a_change_is_the_same_plan(tmp_path: Path) -> None:
-    """This shows that `rewrite` itself does no damage: the other tests' plans are refused for what
-    they say."""
-    store = LocalStore(tmp_path)
-    plan = planned(store, ablation(), "a")
-    rewrite(store, SweepKeys("a").plan, lambda body: {**body, "provenance": {"argv": ["other"]}})
-    assert read_plan(store, "a", EXPERIMENTS) == plan
-
-
-@pytest.mark.parametrize("name", ["", "a/b", "..", ".a", "-a", "a b", "a+b", "é", "a" * 101, "a\n"])
-def test_a_sweep_name_that_is_no_plain_folder_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match="sweep name"):
-        read_plan(LocalStore(tmp_path), name, EXPERIMENTS)
 
 
 def test_a_cell_is_declared_with_its_own_gamma() -> None:

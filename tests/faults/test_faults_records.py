@@ -24,11 +24,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cluster.driver.events import AtWork, Running, WorkerInfo
-from cluster.driver.heartbeat import Heartbeat
+from cluster.driver.record.heartbeat import Heartbeat
 from cluster.results.publish import require_complete
 from cluster.status.lookout import Lookout
 from cluster.status.view import StatusView
-from cluster.sweeps.plan import Plan, first_command, read_plan
+from cluster.sweeps.plan import Plan
+from cluster.sweeps.stored import first_command, read_plan
 from jobs.experiments import EXPERIMENTS
 from jobs.mnist_ablation.report import print_report
 from jobs.options import Terminal
@@ -80,7 +81,8 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     commit(store, plan, shard, attempt="second", result=made_up(shard.trials))
     heartbeat = Heartbeat(store, "a")
     at_work = Running({shard.shard_id: AtWork(0.5, "h")}, (WorkerInfo("h", 1, "n", "cpu"),))
-    heartbeat.beat(at_work)
+    heartbeat.tell(at_work)
+    heartbeat.beat()
     [sign] = store.list(KEYS.drivers)
     records = {
         "sign": sign,

@@ -27,7 +27,7 @@ from faults import (
     unfinished,
 )
 
-from cluster.sweeps.plan import read_plan
+from cluster.sweeps.stored import read_plan
 from jobs.experiments import EXPERIMENTS
 from pcworker.store.local import LocalStore
 

@@ -24,22 +24,23 @@ from typing import Any
 import faults
 import pytest
 import torch
+from dispatching import Known, dispatcher
 from made_up import made_up_digits
 from preflight_lines import says_well
 from ray_clusters import PATIENCE_S, Node, RayCluster, clean_environment, ray_cluster, wait_until
 from seaweed import Seaweed
 from tables import equal_tables, read_tables
 
-from cluster.driver.dispatch import Dispatcher
-from cluster.driver.events import Failed, Finished, Joined, Running, Trouble
+from cluster.driver.events import Failed, Finished, Joined, Running, Suspended, Trouble
 from cluster.nodes.resources import Resources
 from cluster.nodes.shipping import shipped
-from cluster.sweeps.plan import Plan, make_plan, store_plan
+from cluster.sweeps.plan import Plan, make_plan
+from cluster.sweeps.stored import store_plan
 from jobs.mnist_ablation.experiment import ABLATION, ablation_engine
 from jobs.mnist_ablation.sweep import mnist_ablation
 from pcworker.machine.provenance import code_sha256
 from pcworker.store.local import LocalStore
-from pcworker.store.s3 import S3Store
+from pcworker.store.s3.s3 import S3Store
 from pcworker.store.tables import SHARD_TABLES, result_digest
 from pcworker.training.engine import Engine
 from pcworker.worker import Work
@@ -411,8 +412,9 @@ def test_the_one_gpu_of_a_mixed_cluster_is_shared_and_never_replaced_by_a_cpu(
     assert len({pid for _, pid in workers}) == 2
     assert set(digests(tmp_path / "two").values()) < set(digests(local).values())
 
-    refused = driver(cluster, checkout, tmp_path, *ONE_SHARD, *HALVES, "--workers", "3")
-    refused.refused("3 worker(s)", "0.5 GPU(s) do not fit", "1 GPU(s) on 4 node(s)")
+    two = ("--gpus-per-worker", "2", "--device", "cpu")
+    refused = driver(cluster, checkout, tmp_path, *ONE_SHARD, *two)
+    refused.refused("1 worker(s)", "2 GPU(s) do not fit", "1 GPU(s) on 4 node(s)")
 
     if not torch.cuda.is_available():  # else the GPU would work
         gpu = ("--sums", "library", "--gpus-per-worker", "1")
@@ -468,12 +470,14 @@ def connected(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         forget.reset_auth_token_state()
 
 
-def planned(store: Path, networks: int, epochs: int, name: str = "small") -> Plan:
+def planned(
+    store: Path, networks: int, epochs: int, name: str = "small", batch_size: int = 20
+) -> Plan:
     """A shard of Z-IL and BP per network, stored."""
     names = [f"784-{16 * width}-10" for width in range(1, networks + 1)]
     sweep = mnist_ablation(
         networks=names, seeds=[1], t=[None], gamma=[1.0], sigma=[0.0], rules=["BP", "Z-IL"],
-        epochs=epochs,
+        epochs=epochs, batch_size=batch_size,
     )  # fmt: skip
     plan = make_plan(ABLATION, sweep, name)
     assert len(plan.shards) == networks
@@ -516,7 +520,7 @@ def dispatched(
     pool = on_ray.RayPool(told, made_up_digits(), resources)
     for event in pool.start(len(plan.shards)):
         tell(event)
-    return Dispatcher(pool).run(plan.shards, lambda shard: (), tell), events
+    return len(dispatcher(pool, tell).run(plan.shards, Known()).quarantined), events
 
 
 def node_ids() -> dict[str, str]:
@@ -618,6 +622,112 @@ def test_when_all_nodes_are_lost_the_sweep_waits_and_goes_on_by_itself(
     assert quarantined == 0
     assert [event.kind for event in of(Failed, events)] == ["lost", "lost"]
     assert digests(store) == digests_of_the_engine(plan, cpu)
+
+
+def waits_inside_an_epoch(begun: Path, gate: Path) -> Any:
+    """For `Work`: an engine that waits in the middle of its first epoch until it is halted or the
+    file `gate` is there. It leaves a file in the folder `begun`.
+
+    Everything is inside, so that it travels by value: the workers do not have this module.
+    """
+
+    def make(data: Any, device: Any) -> Any:
+        import threading
+        import time
+        import uuid
+        from typing import Any
+
+        from pcworker.training.engine import Engine
+
+        class Waiting(Engine):
+            def run(self, trials: Any, *, report: Any, halted: Any, **options: Any) -> Any:
+                def report_and_wait(share: float) -> None:
+                    report(share)
+                    if share:
+                        (begun / uuid.uuid4().hex).touch()
+                    deadline, pause = time.monotonic() + 240, threading.Event()
+                    while share and not halted() and not gate.exists():
+                        assert time.monotonic() < deadline
+                        pause.wait(0.05)
+
+                return super().run(trials, report=report_and_wait, halted=halted, **options)
+
+        return Waiting(data, device)
+
+    return make
+
+
+@dataclass(frozen=True)
+class Drained:
+    """What came of a sweep of whose two nodes some were drained, both workers being in the middle
+    of an epoch."""
+
+    plan: Plan
+    store: Path
+    lost: list[str]
+    """The ids of the nodes that were drained. They have gone."""
+    quarantined: int
+    events: list[Any]
+
+
+def drained(cluster: RayCluster, on_ray: ModuleType, folder: Path, nodes: list[Node]) -> Drained:
+    """Runs the sweep. A node joins when no worker is left."""
+    store, begun, gate = (folder / name for name in ("store", "begun", "gate"))
+    begun.mkdir()
+    plan = planned(store, networks=3, epochs=2, batch_size=2)
+    lost = [node_ids()[node.address] for node in nodes]
+    asked, halted = list[str](), list[Suspended]()
+
+    def disturb(event: Any) -> None:
+        if len(list(begun.iterdir())) == 2 and not asked:
+            asked.extend(lost)
+            for node_id in lost:
+                cluster.drain(node_id, seconds=100)
+        halted.extend(of(Suspended, [event]))
+        if len(halted) == len(lost):
+            gate.touch()
+        starved = isinstance(event, Running) and gate.exists() and not event.workers
+        if starved and len(cluster.nodes) == 2:
+            cluster.add()
+
+    engine = waits_inside_an_epoch(begun, gate)
+    quarantined, events = dispatched(on_ray, plan, store, BOTH, disturb, make_engine=engine)
+    assert wait_until(lambda: not set(lost) & set(node_ids().values()))  # Ray has ended them
+    for node in nodes:
+        cluster.kill(node)
+    return Drained(plan, store, lost, quarantined, events)
+
+
+def assert_nothing_failed(run: Drained, cpu: torch.device) -> None:
+    assert (run.quarantined, of(Failed, run.events)) == (0, [])
+    assert digests(run.store) == digests_of_the_engine(run.plan, cpu)
+    halted = {event.shard: event for event in of(Suspended, run.events)}
+    assert {event.worker.node_id for event in halted.values()} == set(run.lost)
+    assert {event.reached for event in halted.values()} == {101 / 200}
+    for finished in of(Finished, run.events):
+        assert finished.resumed_from == (101 / 200 if finished.shard in halted else 0)
+
+
+def test_a_drained_node_loses_no_work_and_its_shard_goes_on_elsewhere_in_mid_epoch(
+    cluster: RayCluster, connected: ModuleType, cpu: torch.device, tmp_path: Path
+) -> None:
+    run = drained(cluster, connected, tmp_path, cluster.nodes[:1])
+    assert_nothing_failed(run, cpu)
+    [trouble] = of(Trouble, run.events)
+    said = rf"node {run.lost[0][:8]} \(.+\) is being drained, \d+ s left: its shards go elsewhere"
+    assert re.match(said, trouble.message), trouble.message
+    places = {event.worker.node_id for event in of(Finished, run.events)}
+    assert not places & set(run.lost)
+
+
+@pytest.mark.long
+def test_when_all_nodes_are_drained_the_sweep_waits_and_goes_on_by_itself(
+    cluster: RayCluster, connected: ModuleType, cpu: torch.device, tmp_path: Path
+) -> None:
+    run = drained(cluster, connected, tmp_path, [*cluster.nodes])
+    assert_nothing_failed(run, cpu)
+    assert len(of(Trouble, run.events)) == 2
+    assert len(of(Joined, run.events)) == 3
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from seaweed import S3Server, seaweed
 
 from pcworker.errors import StoreError
 from pcworker.store.keys import SweepKeys
-from pcworker.store.s3 import S3Store
+from pcworker.store.s3.s3 import S3Store
 
 ARN = "arn:aws:s3:::results"
 KEYS = SweepKeys("mnist")

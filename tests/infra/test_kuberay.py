@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import click
 import jsonschema
 import kubernetes_validate
 import pytest
@@ -92,9 +93,9 @@ def test_manifests_are_what_the_schemas_allow(overlay: str) -> None:
 
 
 def test_each_overlay_deploys_what_it_is_for() -> None:
-    access = {"ServiceAccount", "NetworkPolicy"}
-    assert set(rendered("cluster")) == access | {"RayCluster"}
-    assert set(rendered("job")) == access | {"RayJob"}
+    around = {"ServiceAccount", "NetworkPolicy", "PodDisruptionBudget"}
+    assert set(rendered("cluster")) == around | {"RayCluster"}
+    assert set(rendered("job")) == around | {"RayJob"}
     assert cluster_of(rendered("job")) == cluster_of(rendered("cluster"))
 
 
@@ -112,6 +113,11 @@ def _head(objects: dict[str, Any]) -> dict[str, Any]:
 
 def _ray(objects: dict[str, Any]) -> dict[str, Any]:
     return _head(objects)["template"]["spec"]["containers"][0]
+
+
+def _drained(objects: dict[str, Any]) -> dict[str, Any]:
+    """The hooks of a worker's container."""
+    return [*pods(objects)][1]["spec"]["containers"][0]["lifecycle"]
 
 
 def _unknown_mode(objects: dict[str, Any]) -> None:
@@ -133,6 +139,8 @@ def _replicas_as_text(objects: dict[str, Any]) -> None:
         _misspell(lambda o: _ray(o)["securityContext"], "allowPrivilegeEscalation"),
         _misspell(lambda o: _ray(o)["resources"], "limits"),
         _misspell(lambda o: o["NetworkPolicy"]["spec"], "podSelector"),
+        _misspell(lambda o: o["PodDisruptionBudget"]["spec"], "minAvailable"),
+        _misspell(_drained, "preStop"),
         _misspell(lambda o: o["ServiceAccount"], "automountServiceAccountToken"),
         _unknown_mode,
         _replicas_as_text,
@@ -159,10 +167,11 @@ def test_an_operator_fills_in_the_settings_and_the_command_and_nothing_else() ->
     assert account == {"eks.amazonaws.com/role-arn": settings["role"]}
     for template in pods(objects):
         assert [c["image"] for c in template["spec"]["containers"]] == [settings["image"]]
-    sizes = {g["groupName"]: g["replicas"] for g in cluster_of(objects)["workerGroupSpecs"]}
+    sizes = {g["groupName"]: g["maxReplicas"] for g in cluster_of(objects)["workerGroupSpecs"]}
     assert sizes == {"cpu": settings["cpuWorkers"], "gpu": settings["gpuWorkers"]}
     text = _rendered("job").replace(settings["role"], "").replace(settings["image"], "")
-    assert set(re.findall(r"\b[A-Z]{3,}\b", text)) - {"TCP", "UDP", "ALL"} == {"BUCKET"}
+    words = {"TCP", "UDP", "ALL", "SUCCEEDED"}
+    assert set(re.findall(r"\b[A-Z]{3,}\b", text)) - words == {"BUCKET"}
 
 
 def test_the_role_is_the_one_that_the_runbook_makes() -> None:
@@ -184,14 +193,61 @@ def test_the_jobs_command_has_no_mistake(tmp_path: Path) -> None:
     assert "Nothing was started" in done.stdout
 
 
+def test_the_jobs_command_asks_for_all_gpus_and_for_no_more() -> None:
+    objects = rendered("job")
+    command = objects["RayJob"]["spec"]["entrypoint"].split()
+    [gpus] = [g for g in cluster_of(objects)["workerGroupSpecs"] if g["groupName"] == "gpu"]
+    assert int(command[command.index("--workers") + 1]) == gpus["maxReplicas"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_pods_come_from_none_and_go_by_the_second_autoscaler(overlay: str) -> None:
+    """What KubeRay's operator asks of such a cluster is in its `ValidateRayClusterSpec`."""
+    cluster = cluster_of(rendered(overlay))
+    assert cluster["enableInTreeAutoscaling"] is True
+    assert cluster["autoscalerOptions"]["version"] == "v2"
+    for group in cluster["workerGroupSpecs"]:
+        assert (group["replicas"], group["minReplicas"]) == (0, 0)
+    for template in pods(rendered(overlay)):
+        assert template["spec"]["restartPolicy"] == "Never"
+
+
+def test_what_is_deleted_after_a_job_is_what_the_operator_allows() -> None:
+    """The rules are those of `validateDeletionConfiguration` and `validateDeletionRules` of KubeRay
+    1.7, which its schema does not hold."""
+    job = rendered("job")["RayJob"]["spec"]
+    assert not {"shutdownAfterJobFinishes", "ttlSecondsAfterFinished"} & set(job)
+    rules = job["deletionStrategy"]["deletionRules"]
+    assert {rule["policy"] for rule in rules} == {"DeleteCluster"}  # no DeleteWorkers
+    ends = [{*rule["condition"].items()} - {("ttlSeconds", 600)} for rule in rules]
+    assert ends == [{("jobStatus", "SUCCEEDED")}, {("jobDeploymentStatus", "Failed")}]
+
+
+def test_only_the_autoscaler_has_a_token_for_kubernetes() -> None:
+    objects = rendered("cluster")
+    assert objects["ServiceAccount"]["automountServiceAccountToken"] is False
+    head, *workers = pods(objects)
+    [volume] = head["spec"]["volumes"]
+    assert [*volume["projected"]["sources"][0]] == ["serviceAccountToken"]
+    [mount] = cluster_of(objects)["autoscalerOptions"]["volumeMounts"]
+    assert mount["name"] == volume["name"]
+    for template in (head, *workers):
+        spec = template["spec"]
+        assert "automountServiceAccountToken" not in spec
+        assert not any("volumeMounts" in container for container in spec["containers"])
+    assert not any("volumes" in template["spec"] for template in workers)
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_no_pod_is_root_or_holds_a_key(overlay: str) -> None:
     objects = rendered(overlay)
     assert cluster_of(objects)["authOptions"] == {"mode": "token"}
     assert "Secret" not in objects
     account = objects["ServiceAccount"]["metadata"]["name"]
+    autoscaler = cluster_of(objects)["autoscalerOptions"]["securityContext"]
     for template in pods(objects):
         spec = template["spec"]
+        assert all(c["securityContext"] == autoscaler for c in spec["containers"])
         assert spec["serviceAccountName"] == account
         assert spec["securityContext"]["runAsNonRoot"] and spec["securityContext"]["runAsUser"]
         for container in spec["containers"]:
@@ -211,6 +267,31 @@ def test_the_head_stays_and_workers_may_be_spot(overlay: str) -> None:
         assert expression["values"] == ["spot", "on-demand"]
         resources = worker["spec"]["containers"][0]["resources"]
         assert resources["requests"] == resources["limits"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_workers_are_drained_before_they_end_and_the_head_is_not_evicted(overlay: str) -> None:
+    """The hook's command is parsed by Ray's own parser. The time that it gives must be left when
+    it has run, before Kubernetes kills the pod."""
+    from ray.scripts.scripts import cli
+
+    head, *workers = pods(rendered(overlay))
+    for worker in workers:
+        [container] = worker["spec"]["containers"]
+        ray, *words = container["lifecycle"]["preStop"]["exec"]["command"]
+        name, command, rest = cli.resolve_command(click.Context(cli), words)
+        assert (ray, name) == ("ray", "drain-node") and command is not None
+        given = command.make_context("drain-node", rest).params
+        assert given["reason"] == "DRAIN_NODE_REASON_PREEMPTION"
+        slack = (
+            worker["spec"]["terminationGracePeriodSeconds"] - given["deadline_remaining_seconds"]
+        )
+        assert slack >= 30
+    budget = rendered(overlay)["PodDisruptionBudget"]["spec"]
+    chosen = budget["selector"]["matchLabels"]
+    assert budget["minAvailable"] == 1
+    # KubeRay itself gives the second label to the head
+    assert chosen == {**head["metadata"]["labels"], "ray.io/node-type": "head"}
 
 
 def test_the_network_policy_is_of_all_pods_of_ray_and_opens_the_dashboard_alone() -> None:

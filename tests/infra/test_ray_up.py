@@ -29,7 +29,6 @@ from ray.autoscaler.tags import TAG_RAY_NODE_NAME, TAG_RAY_USER_NODE_TYPE
 from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
 from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
 from ray.autoscaler.v2.utils import ResourceRequestUtil
-from ray.core.generated.autoscaler_pb2 import ClusterResourceConstraint
 
 FILE = Path(__file__).resolve().parents[2] / "infra" / "aws" / "cluster.yaml"
 
@@ -118,17 +117,18 @@ def test_nodes_have_the_roles_of_the_stack_and_a_firewall_that_is_not_rays() -> 
 
 
 def chosen(gpus: int, spot: float) -> dict[str, int]:
-    """The number of nodes of each type that Ray's autoscaler would start for so many GPUs.
+    """The number of nodes of each type that Ray's autoscaler would start for so many workers that
+    wait for room, each with a GPU.
 
     spot  the availability of spot nodes: 0 just after a failed start, 1 again ten minutes later
     """
     config = AutoscalingConfig(read(), skip_content_hash=True)
-    wanted = ResourceRequestUtil.group_by_count([ResourceRequestUtil.make({"GPU": 1.0})] * gpus)
+    worker = ResourceRequestUtil.make({"CPU": 1.0, "GPU": 1.0})
     request = SchedulingRequest(
         disable_launch_config_check=True,
         node_type_configs=config.get_node_type_configs(),
         max_num_nodes=config.get_max_num_nodes(),
-        cluster_resource_constraints=[ClusterResourceConstraint(resource_requests=wanted)],
+        resource_requests=ResourceRequestUtil.group_by_count([worker] * gpus),
         recoverable_resource_availabilities={"gpu-spot": spot},
     )
     launches = ResourceDemandScheduler().schedule(request).to_launch
@@ -136,7 +136,8 @@ def chosen(gpus: int, spot: float) -> dict[str, int]:
 
 
 def test_rays_autoscaler_takes_spot_and_without_it_the_machine_on_demand() -> None:
-    """`infra/aws/workers.py 4` asks for four GPUs."""
+    """`--workers 4 --gpus-per-worker 1` asks for four GPUs. Without a worker there is no node."""
+    assert chosen(0, spot=1.0) == {}
     assert chosen(4, spot=1.0) == {"gpu-spot": 4}
     assert chosen(4, spot=0.0) == {"gpu-on-demand": 4}
 

@@ -8,7 +8,7 @@ file of the packages knows of it. Oracle: NumPy, which counts in the same order 
 
 import io
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
@@ -26,13 +26,14 @@ from cluster.deletion import delete, doomed
 from cluster.experiment import Derived, Experiment, Question, Trials
 from cluster.nodes.resources import Resources
 from cluster.results.collect import Collected, stored_plans
+from cluster.results.committed import Portion
 from cluster.results.publish import publish
 from cluster.run import RunOptions, run_sweep
-from cluster.sweeps.plan import Plan, make_plan, read_plan, store_plan
+from cluster.sweeps.plan import Plan, make_plan
+from cluster.sweeps.stored import read_plan, store_plan
 from cluster.sweeps.sweep import Cell, Sweep, declare
 from pcworker.fingerprint import fingerprint
 from pcworker.row import Int64
-from pcworker.store.commit import Commit
 from pcworker.store.local import LocalStore
 from pcworker.store.result import Origin, Tables
 from pcworker.trials.trial import Trial
@@ -166,13 +167,11 @@ def count_digest(result: Counted) -> str:
 
 
 def mean_rows(
-    plans: Sequence[Plan[CountConfiguration]],
-    tables: Mapping[str, pa.Table],
-    commits: Sequence[Commit],
+    plans: Sequence[Plan[CountConfiguration]], portions: Iterable[Portion]
 ) -> list[MeanRow]:
     by_digit: dict[int, list[int]] = {}
-    for row in tables["counts"].to_pylist():
-        if row["status"] == "done":
+    for portion in portions:
+        for row in portion.rows("counts", ["digit", "found"]).to_pylist():
             by_digit.setdefault(row["digit"], []).append(row["found"])
     return [MeanRow(digit, len(found), mean(found)) for digit, found in sorted(by_digit.items())]
 
@@ -236,9 +235,13 @@ def options(store: Path, **changes: Any) -> RunOptions:
         address=None,
         resources=Resources(workers=None, cpus=1, gpus=0, device="auto"),
         checkpoint_every=0,
+        hang_minutes=10.0,
         plan_only=False,
         no_preflight=False,
         price_per_gpu_hour=None,
+        price_per_core_hour=None,
+        max_hours=None,
+        max_cost=None,
         local_debug=True,
         same_everywhere=False,
     )

@@ -156,6 +156,14 @@ def test_a_price_without_a_plan_is_refused(tmp_path: Path) -> None:
     assert line.startswith("error: --price-per-gpu-hour ")
 
 
+def test_a_limit_of_the_cost_without_a_price_is_refused(tmp_path: Path) -> None:
+    for prices in ((), ("--price-per-gpu-hour", "2")):  # the workers have no GPU
+        line = refusal("--store", str(tmp_path), *SMALL, "--max-cost", "5", *prices)
+        assert line.startswith("error: --max-cost 5: ")
+        assert "give --price-per-core-hour" in line
+    assert files(tmp_path) == []
+
+
 @pytest.mark.parametrize("plan", [["--plan"], []], ids=["plan", "run"])
 def test_a_store_that_cannot_be_written_is_refused(tmp_path: Path, plan: list[str]) -> None:
     (tmp_path / "file").write_text("not a folder")
@@ -188,21 +196,19 @@ def test_a_truncated_data_file_is_refused_and_nothing_is_stored(
 
 
 def test_a_name_that_holds_another_plan_is_refused_and_keeps_its_plan(tmp_path: Path) -> None:
-    taken = tmp_path / "sweeps" / "mine" / "plan.json"
     sweep = mnist_ablation(
         networks=["784-16-10"], seeds=[1], t=[None], gamma=[1.0], sigma=[0.0],
         rules=["BP", "Z-IL"],
     )  # fmt: skip
     planned(LocalStore(tmp_path), sweep, "mine")
-    before = taken.read_bytes()
+    before = {path: path.read_bytes() for path in files(tmp_path)}
     same = ("--store", str(tmp_path), *SMALL, "--sweep", "mine")
     assert called(*same, "--seeds", "1", "--plan").code == 0
     for plan in (["--plan"], []):
         line = refusal(*same, "--seeds", "2", *plan)
         assert "sweep mine already holds another plan" in line
         assert "choose another --sweep" in line
-    assert files(tmp_path) == [taken]
-    assert taken.read_bytes() == before
+    assert {path: path.read_bytes() for path in files(tmp_path)} == before
 
 
 @pytest.mark.parametrize("module", ["jobs.collect", "jobs.status"])

@@ -42,8 +42,9 @@ def test_a_plan_says_what_would_be_run_and_starts_nothing(
     networks = ("--networks", "784-32-10,784-32-32-10")
     done = called("--store", str(tmp_path), *networks, "--seeds", "1,2", "--plan")
     assert (done.code, done.stderr) == (0, "")
-    for word in ("shard", "network", "trials", "updates", "minutes"):
+    for word in ("network", "rule", "trials", "updates", "minutes"):
         assert word in done.stdout.splitlines()[1]
+    assert "longest shards" in done.stdout or " shard " in done.stdout
     assert "208 trials in" in done.stdout  # 52 per network and seed
     assert f"{208 * 3000:,} weight updates to make" in done.stdout
     assert "Nothing was started." in done.stdout

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from command_lines import called, files
 
-from cluster.sweeps.plan import adopt_plan, make_plan, store_plan
+from cluster.sweeps.plan import make_plan
+from cluster.sweeps.stored import adopt_plan, store_plan
 from jobs.detection_rate.configuration import (
     DetectionConfiguration,
     detection_configuration,

@@ -4,11 +4,12 @@ import math
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from builders import tiny
 
 from cluster.sweeps.sweep import Cell
-from jobs.mnist_ablation.divergence import Outcome, divergence_row, outcome
+from jobs.mnist_ablation.divergence import Outcome, divergence_row, measured
 from pcworker.row import values
 from pcworker.trials.measures import distance
 
@@ -32,6 +33,25 @@ def epoch(error: float | None, twin: float | None, distance: float | None = 0.0)
 
 def of(value: float, exact: bool = False) -> Outcome:
     return Outcome(True, exact, test_error=value, l2=2 * value, l1=3 * value, maxabs=4 * value)
+
+
+def outcome(epochs: list[dict[str, Any]], exact: bool) -> Outcome:
+    """The outcome of a trial, whose rows stand between those of others."""
+    rows = [
+        {"trial_id": trial, "epoch": place, **values}
+        for place, values in reversed(list(enumerate(epochs, 1)))
+        for trial, values in (("a", epoch(0.0, 1.0)), ("b", values), ("c", epoch(None, None, None)))
+    ]
+    schema = pa.schema([("trial_id", pa.string()), ("epoch", pa.int32())]
+                       + [(name, pa.float64()) for name in epochs[0]])  # fmt: skip
+    others, mine = [], None
+    for row in measured(pa.Table.from_pylist(rows, schema=schema)).to_pylist():
+        trial = row.pop("trial_id")
+        made = Outcome(exact=exact and row["finite"], **row)
+        mine, others = (made, others) if trial == "b" else (mine, [*others, made])
+    assert [each.test_error for each in others] == [100.0, None]
+    assert mine is not None
+    return mine
 
 
 NONFINITE = Outcome(finite=False, exact=False)

@@ -27,7 +27,7 @@ from preflight_lines import says_well
 from running import PATIENCE_S, ROOT, peak_memory, wait_until, workers
 from tables import equal_tables, read_tables
 
-from cluster.driver.heartbeat import Heartbeat
+from cluster.driver.record.heartbeat import Heartbeat
 from jobs.mnist_ablation.cost import shard_bytes
 from jobs.mnist_ablation.sweep import mnist_ablation
 from pcworker.kernels.compiler import DEBUG_BUILD

@@ -11,7 +11,8 @@ from builders import ablation, planned
 from command_lines import ROOT, called, files
 
 from cluster.nodes.resources import Resources
-from cluster.sweeps.plan import adopt_plan, make_plan, read_plan, store_plan
+from cluster.sweeps.plan import make_plan
+from cluster.sweeps.stored import adopt_plan, read_plan, store_plan
 from cluster.sweeps.sweep import Sweep
 from jobs.experiments import EXPERIMENTS
 from jobs.imagenet_timing.configuration import (

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from builders import flipped, tiny, where
+from mixed_shard import CASES, EPOCHS, SEEDS, assert_same, few_digits, mixed
 
 from pcworker.data.mnist import Digits
 from pcworker.kernels.compiler import DEBUG_BUILD
@@ -33,8 +34,6 @@ from pcworker.trials.trial import Trial
 
 MAKER = "this machine"
 SHARD = "0001-00000001"
-SEEDS = (1482555873, 698841058)
-EPOCHS = 4
 
 
 class Stopped(Exception):
@@ -43,39 +42,7 @@ class Stopped(Exception):
 
 @pytest.fixture(scope="module")
 def tiny_engine(digits: Digits, cpu: torch.device) -> Engine:
-    """An engine on so few digits that an epoch is 10 batches of 20 and one of 10."""
-    train, test = slice(0, 210), slice(0, 100)
-    few = (digits.train_images[train], digits.train_labels[train])
-    return Engine(Digits(*few, digits.test_images[test], digits.test_labels[test]), cpu)
-
-
-def mixed(**common: Any) -> list[Trial]:
-    """Trials of all rules and of two seeds, one of which has its BP trial elsewhere.
-
-    In float32 gamma = 5 explodes in the second epoch or later. gamma = 10^6 explodes in the first
-    one, in float64 too.
-    """
-    cells: list[dict[str, Any]] = [
-        {"rule": "IL", "t": 64, "gamma": 1e6},
-        {"rule": "Z-IL", "sigma": 0.1},
-        {"rule": "IL", "t": 3, "gamma": 0.1},
-        {"rule": "Fa-Z-IL"},
-        {"rule": "IL", "t": 6, "gamma": 5.0},
-        {"rule": "Z-IL"},
-    ]
-    common = {"network": "784-32-32-10", "alpha": 0.05, "epochs": EPOCHS} | common
-    stacked = [Trial(configuration(**cell, **common), seed) for cell in cells for seed in SEEDS]
-    return [*stacked[:3], Trial(configuration(rule="BP", **common), SEEDS[0]), *stacked[3:]]
-
-
-CASES: dict[str, dict[str, Any]] = {
-    "float32": {},
-    "float64 with biases": {"dtype": "float64", "bias": True},
-    "textbook tanh": {"arithmetic": "textbook", "activation": "tanh", "alpha": 0.001},
-    "twins that explode": {"alpha": 0.5, "bias": True},
-    "library": {"sums": "library"},
-    "alone": {"network": "784-30-17-10", "bias": True, "sums": "library"},
-}
+    return Engine(few_digits(digits), cpu)
 
 
 @dataclass(frozen=True)
@@ -117,18 +84,6 @@ def read(data: bytes, trials: list[Trial]) -> Checkpoint:
     checkpoint = from_bytes(data, MAKER, trials)
     assert checkpoint is not None
     return checkpoint
-
-
-def assert_same(ours: ShardResult, undisturbed: ShardResult) -> None:
-    assert result_digest(ours) == result_digest(undisturbed)
-    for a, b in zip(ours.trials, undisturbed.trials, strict=True):
-        assert a.trial == b.trial
-        assert (a.nonfinite_epoch, a.updates) == (b.nonfinite_epoch, b.updates)
-        for layer, other in zip(a.parameters, b.parameters, strict=True):
-            for x, y in zip(layer, other, strict=True):
-                assert np.array_equal(x, y) and x.dtype == y.dtype
-                assert torch.equal(torch.from_numpy(x), torch.from_numpy(y))
-    assert (ours.twins, ours.packing) == (undisturbed.twins, undisturbed.packing)
 
 
 def test_the_cases_are_what_they_are_meant_to_be(case: Case) -> None:
@@ -217,22 +172,26 @@ TRIALS = [Trial(tiny(rule, epochs=20), seed) for rule in ("Z-IL", "BP") for seed
 """The BP trials are the others' twins."""
 
 
-def made_up(epoch: int = 2) -> Checkpoint:
+def made_up(epoch: int = 2, done: int = 0) -> Checkpoint:
     """A checkpoint with values that a careless format would change. Its second trial was not finite
     in epoch 1."""
     bits = np.array([0x7FC00001, 0xFFC00000, 0x7F800000, 0x80000000, 1, 2], np.uint32)
     weights = [[np.full((2, 2), 0.1, np.float32)], [bits.view(np.float32).reshape(2, 3)]]
+    squares = np.full((TRIALS[0].configuration.batch_size, 2), 1 / 3)
     odd = EpochMetrics(0.1 + 0.2, None, float("inf"), -0.0, 5e-324, 1 / 3)
-    done = TrialProgress(None, 0, (odd,) * epoch)
+    kept = TrialProgress(None, 0, (odd,) * epoch)
     lost = TrialProgress(1, 7, ())
     ids = [trial.trial_id for trial in TRIALS]
     return Checkpoint(
         epoch=epoch,
+        done=done,
+        of=3000,
         updates=2**40,
         seconds=1 / 3,
         packing="stacked",
-        trials=dict(zip(ids, (done, lost, done, done), strict=True)),
+        trials=dict(zip(ids, (kept, lost, kept, kept), strict=True)),
         parameters={ids[0]: weights, ids[2]: weights, ids[3]: weights},
+        squares={ids[0]: squares, ids[2]: -squares, ids[3]: squares},
         twins={ids[2]: ("a",) * epoch, ids[3]: ("b",) * epoch},
         nonfinite_twins={ids[3]: 2**35},
     )
@@ -245,7 +204,9 @@ def plain(checkpoint: Checkpoint | None) -> dict[str, Any]:
         trial: [[(p.dtype.str, p.shape, p.tobytes()) for p in layer] for layer in layers]
         for trial, layers in checkpoint.parameters.items()
     }
-    return vars(checkpoint) | {"parameters": weights, "trials": repr(checkpoint.trials)}
+    squares = {trial: (s.dtype.str, s.tolist()) for trial, s in checkpoint.squares.items()}
+    changed = {"parameters": weights, "squares": squares, "trials": repr(checkpoint.trials)}
+    return vars(checkpoint) | changed
 
 
 def checkpoints(store: LocalStore, attempt: str = "mine", **changes: Any) -> Checkpoints:
@@ -253,7 +214,7 @@ def checkpoints(store: LocalStore, attempt: str = "mine", **changes: Any) -> Che
     return Checkpoints(store, SweepKeys("s"), SHARD, attempt, **values)
 
 
-def key(attempt: str, epoch: int) -> str:
+def key(attempt: str, epoch: int | str) -> str:
     return f"sweeps/s/shards/{SHARD}/attempts/{attempt}/checkpoint-{epoch}.npz"
 
 
@@ -284,6 +245,9 @@ def resealed(change: Callable[[dict[str, Any], dict[str, np.ndarray]], object]) 
 FORGED: dict[str, Callable[[dict[str, Any], dict[str, np.ndarray]], object]] = {
     "an epoch that is none": lambda header, _: header.update(epoch=0),
     "the last epoch": lambda header, _: header.update(epoch=20),
+    "no update": lambda header, _: header.update(epoch=0, done=0),
+    "all updates of an epoch": lambda header, _: header.update(done=3000),
+    "an epoch of no updates": lambda header, _: header.update(of=0),
     "an epoch in words": lambda header, _: header.update(epoch="2"),
     "seconds that are no number": lambda header, _: header.update(seconds=math.nan),
     "a packing that is none": lambda header, _: header.update(packing="loose"),
@@ -301,6 +265,13 @@ FORGED: dict[str, Callable[[dict[str, Any], dict[str, np.ndarray]], object]] = {
     "weights of another type": lambda _, arrays: arrays.update(
         {"layer2.weight": arrays["layer2.weight"].astype(np.float64)}
     ),
+    "squares of another shape": lambda _, arrays: arrays.update(
+        {"squares": arrays["squares"].swapaxes(1, 2)}
+    ),
+    "squares of fewer networks": lambda _, arrays: arrays.update(
+        {"squares": arrays["squares"][1:]}
+    ),
+    "no squares": lambda _, arrays: arrays.pop("squares"),
     "a bias": lambda _, arrays: arrays.update({"layer1.bias": np.zeros((3, 2), np.float32)}),
     "no layer": lambda _, arrays: arrays.pop("layer1.weight"),
 }
@@ -381,14 +352,20 @@ def test_a_file_of_another_kind_is_no_checkpoint(tmp_path: Path) -> None:
 def test_the_latest_that_can_be_used_is_of_any_attempt(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     assert checkpoints(store).latest() is None
-    for attempt, epoch in (("a", 2), ("b", 10), ("c", 9)):
-        checkpoints(store, attempt).save(made_up(epoch))
-    checkpoints(store, "d", maker="another").save(made_up(12))
-    store.put(key("e", 11), b"not a checkpoint")
-    store.put(key("e", 11).replace("checkpoint-11.npz", "trials.parquet"), b"rows")
+    for attempt, *reached in (
+        ("a", 2, 0),
+        ("b", 10, 0),
+        ("c", 9, 101),
+        ("d", 9, 1000),
+        ("e", 9, 0),
+    ):
+        checkpoints(store, attempt).save(made_up(*reached))
+    checkpoints(store, "f", maker="another").save(made_up(12))
+    store.put(key("g", 11), b"not a checkpoint")
+    store.put(key("g", 11).replace("checkpoint-11.npz", "trials.parquet"), b"rows")
     assert plain(checkpoints(store).latest()) == plain(made_up(10))
     store.delete(key("b", 10))
-    assert plain(checkpoints(store).latest()) == plain(made_up(9))
+    assert plain(checkpoints(store).latest()) == plain(made_up(9, 1000))
 
 
 class Vanishing(LocalStore):
@@ -415,8 +392,8 @@ def test_save_keeps_an_attempts_newest_and_clear_keeps_none(tmp_path: Path) -> N
     store.put(table, b"rows")
     elsewhere.save(made_up(1))
     other.save(made_up(1))
-    for epoch in (1, 2, 2, 3):
-        mine.save(made_up(epoch))
+    for reached in ((1, 0), (2, 0), (2, 0), (2, 101), (3, 0)):
+        mine.save(made_up(*reached))
     kept = keys.checkpoint("0002-00000002", "mine", 1)
     assert store.list("sweeps/") == sorted([key("mine", 3), key("other", 1), table, kept])
     mine.clear()
@@ -428,6 +405,8 @@ def test_a_checkpoints_key_tells_its_shard_and_epoch() -> None:
     keys = SweepKeys("s")
     assert keys.checkpoint(SHARD, "mine", 12) == key("mine", 12)
     assert keys.parse(key("mine", 12)) == Key("checkpoint", SHARD, "mine", epoch="12")
+    assert keys.checkpoint(SHARD, "mine", 0, 301) == key("mine", "0-301")
+    assert keys.parse(key("mine", "0-301")) == Key("checkpoint", SHARD, "mine", epoch="0-301")
     others = [
         keys.plan,
         keys.commit(SHARD),
@@ -437,6 +416,8 @@ def test_a_checkpoints_key_tells_its_shard_and_epoch() -> None:
         SweepKeys("t").checkpoint(SHARD, "mine", 1),
         key("mine", 1) + ".part",
         key("mine", -1),
+        key("mine", "1-"),
+        key("mine", "1-2-3"),
     ]
     for foreign in others:
         of = keys.parse(foreign)

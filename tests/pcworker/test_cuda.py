@@ -6,6 +6,7 @@ GPU can show is in tests/gpu.
 """
 
 import ctypes
+from itertools import cycle
 
 import numpy as np
 import pytest
@@ -18,12 +19,13 @@ from pcworker.data.batches import chunk_sizes, weights_are_checked
 from pcworker.data.dataset import DataSet
 from pcworker.data.mnist import Digits
 from pcworker.data.randomness import Noise
+from pcworker.kernels.cuda import kernel as cuda_kernel
 from pcworker.kernels.cuda.distances import distances
 from pcworker.kernels.cuda.kernel import CudaKernel, stretches
 from pcworker.kernels.cuda.launch import Launcher, bytes_needed, fits
 from pcworker.kernels.cuda.minibatches import Gatherer
 from pcworker.kernels.fixed.kernel import FixedKernel
-from pcworker.kernels.kernel import Kernel, Task
+from pcworker.kernels.kernel import Kernel, Look, Task
 from pcworker.trials.configuration import Configuration, configuration
 from pcworker.trials.digests import network_digest
 from pcworker.trials.measures import distance, energy, to_numpy
@@ -66,14 +68,25 @@ def trials(common: dict[str, object]) -> list[Trial]:
     return [Trial(configuration(**common, **cell), seed) for seed, cell in cells]  # type: ignore[arg-type]
 
 
+def heed(
+    look: Look, epoch: int, kernel: Kernel, trials_: list[Trial], lost: dict[Trial, int]
+) -> None:
+    """Drops the trials that are not finite any more, and adds to `lost` when that was seen."""
+    fresh = {trial: at for trial, at in look.nonfinite.items() if trial not in lost}
+    lost |= {trial: 1000 * epoch + at for trial, at in fresh.items()}
+    kernel.drop([trial for trial in fresh if trial in trials_])
+
+
 def trained(kernel: Kernel, trials_: list[Trial], samples: int) -> dict[Trial, object]:
     """What is known of every trial after two epochs, and of those that are not finite any more."""
     lost: dict[Trial, int] = {}
     for epoch in range(1, EPOCHS + 1):
         for look in kernel.train_epoch(epoch):
-            fresh = {trial: at for trial, at in look.nonfinite.items() if trial not in lost}
-            lost |= {trial: 1000 * epoch + at for trial, at in fresh.items()}
-            kernel.drop([trial for trial in fresh if trial in trials_])
+            heed(look, epoch, kernel, trials_, lost)
+    return known(kernel, lost, samples)
+
+
+def known(kernel: Kernel, lost: dict[Trial, int], samples: int) -> dict[Trial, object]:
     found: dict[Trial, object] = dict(lost)
     for trial, network in kernel.networks.items():
         measured = (kernel.test_error(trial), kernel.distance(trial))
@@ -92,6 +105,46 @@ def test_a_shard_has_the_results_of_the_cpu(common: dict[str, object], order: st
     assert len(ours) == 8  # with the copy of a twin
     wide = common["network"] == "784-40-33-10"
     assert kernel.name == ("phases on a GPU" if wide else "samples on a GPU")
+
+
+@torch.no_grad()
+def taken_over(kernel: Kernel, last: Kernel, gone: list[Trial]) -> Kernel:
+    """A kernel that has got all that another one has trained, without the trials that are gone."""
+    kernel.drop(gone)
+    for trial, network in kernel.networks.items():
+        other = last.networks[trial]
+        network.squares.copy_(other.squares)
+        for ours, theirs in zip(network.parameters(), other.parameters(), strict=True):
+            for parameter, value in zip(ours, theirs, strict=True):
+                parameter.copy_(value)
+    return kernel
+
+
+@pytest.mark.parametrize(
+    "common", [NETWORKS[1], pytest.param(NETWORKS[3], marks=pytest.mark.long)], ids=str
+)
+def test_an_epoch_may_be_divided_between_gpus_and_cpus(
+    common: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Oracle: a CPU, undisturbed. Each kernel stops as soon as it can: a GPU after 2 updates."""
+    monkeypatch.setattr(cuda_kernel, "MOST_UPDATES", 2)
+    data = DataSet(digits(130), torch.device("cpu"))
+    task, device = Task(data, trials(common)), EmulatedDevice("shuffled")
+    gpu, cpu = lambda: CudaKernel(task, device), lambda: FixedKernel(task)
+    make = cycle([gpu, gpu, cpu])
+    kernel, lost, places = next(make)(), dict[Trial, int](), list[int]()
+    for epoch in range(1, EPOCHS + 1):
+        done = 0
+        while done < task.updates:
+            for look in kernel.train_epoch(epoch, done, lambda: True):
+                heed(look, epoch, kernel, list(task.trials), lost)
+                done = look.updates
+            places.append(done)
+            gone = [trial for trial in lost if trial in task.trials]
+            kernel = taken_over(next(make)(), kernel, gone)
+    assert places[:2] == [2, 4] and len(places) > 2 * EPOCHS
+    ours = known(kernel, lost, data.samples)
+    assert ours == trained(FixedKernel(task), list(task.trials), data.samples)
 
 
 def test_a_network_without_room_in_shared_memory_is_trained_another_way_with_the_same_bits() -> (

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pcworker.fingerprint import canonical_json, fingerprint
+from pcworker.fingerprint import Fingerprints, canonical_json, fingerprint
 
 
 def test_canonical_json_has_sorted_keys_no_white_space_and_only_ascii() -> None:
@@ -55,6 +55,17 @@ def test_other_types_are_refused_wherever_they_are(value: Any) -> None:
 def test_keys_that_json_would_turn_into_text_are_refused(key: Any) -> None:
     with pytest.raises(TypeError, match="only str"):
         fingerprint({"deep": [{key: 1}]})
+
+
+@pytest.mark.parametrize("name", ["A", "m", "seed", "zz", 'q"é'])
+@pytest.mark.parametrize("shared", [{}, {"b": 1.5, "rule": None, "t": [1]}, {"n": {"seed": 3}}])
+def test_what_dicts_share_is_hashed_once_and_the_fingerprints_are_the_same(
+    shared: dict[str, Any], name: str
+) -> None:
+    """The key of the number comes before, between or after the others."""
+    made = Fingerprints(shared, name)
+    for number in (0, 7, -1, 2**63 - 1):
+        assert made.of(number) == fingerprint({**shared, name: number})
 
 
 @pytest.mark.parametrize("hash_seed", ["1", "2"])

@@ -20,10 +20,10 @@ from seaweed import HOST, S3Server, Seaweed, free_port, seaweed
 from cluster.deletion import delete, doomed
 from jobs.experiments import EXPERIMENTS
 from pcworker.errors import InputError, StoreError, UnavailableError
-from pcworker.store import s3
 from pcworker.store.commit import commit_shard, read_commit, read_file
 from pcworker.store.keys import SweepKeys
-from pcworker.store.s3 import S3Store
+from pcworker.store.s3 import s3
+from pcworker.store.s3.s3 import S3Store
 from pcworker.store.tables import SHARD_TABLES
 from pcworker.trials.trial import Trial
 
@@ -194,7 +194,7 @@ def etag(server: S3Server, store: S3Store, key: str) -> str:
 def test_big_data_go_in_parts(
     server: S3Server, store: S3Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3, "PART_BYTES", PART)
+    monkeypatch.setattr(s3, "UPLOAD_BYTES", PART)
     for size, parts in ((PART, ""), (2 * PART + 1, "-3")):
         data = os.urandom(size)
         store.put("a/big", data)
@@ -214,7 +214,7 @@ def test_what_is_really_big_goes_in_parts(on_seaweed: S3Server) -> None:
 def test_a_part_that_fails_is_sent_again(
     proxy: FaultyProxy, behind: S3Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3, "PART_BYTES", PART)
+    monkeypatch.setattr(s3, "UPLOAD_BYTES", PART)
     proxy.inject("internal error", "PUT", "partNumber=1")
     proxy.inject("lose answer", "PUT", "partNumber=2", times=2)
     proxy.inject("close", "POST", "uploadId")

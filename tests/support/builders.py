@@ -6,7 +6,7 @@ float32, and every distance to the twin follows from the drift and the widths al
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ import numpy as np
 
 from cluster.experiment import Experiment
 from cluster.results.collect import Collected, collect, stored_plans
-from cluster.sweeps.plan import Plan, Shard, make_plan, store_plan
+from cluster.sweeps.columns import ColumnFile
+from cluster.sweeps.plan import Plan, Shard, make_plan
+from cluster.sweeps.stored import store_plan
 from cluster.sweeps.sweep import Sweep
 from jobs.experiments import EXPERIMENTS
 from jobs.mnist_ablation.experiment import ABLATION
@@ -220,6 +222,16 @@ def rewrite(store: Store, key: str, change: Callable[[dict[str, Any]], dict[str,
     """Replaces the sealed object by what `change` makes of it. It is sealed again, so its sha256 is
     right."""
     store.put(key, seal(change(unseal(store.get(key) or b""))))
+
+
+def name_columns(store: Store, keys: SweepKeys, data: bytes) -> str:
+    """Makes the head of a stored plan name a file with these bytes, and returns the file's key. All
+    sha256s are right."""
+    file = ColumnFile.of(data)
+    key = file.key(keys)
+    store.put(key, data)
+    rewrite(store, keys.plan, lambda body: body | {"columns": asdict(file)})
+    return key
 
 
 def flipped(data: bytes, place: int) -> bytes:

@@ -1,17 +1,21 @@
 """A small sweep that goes through the dispatcher, on any pool, and what it leaves in its store."""
 
 import json
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from builders import shard_result
 
+from cluster.driver.budget import Budget, Ledger
 from cluster.driver.dispatch import Dispatcher
 from cluster.driver.drive import Assignment
-from cluster.driver.events import Event
+from cluster.driver.events import Event, Trouble
+from cluster.driver.hangs import HANG_MINUTES, Watch
 from cluster.driver.pools.pool import Pool
+from cluster.nodes.prices import Prices
 from cluster.nodes.resources import Resources
 from cluster.sweeps.plan import Plan, Shard, make_plan
 from jobs.mnist_ablation.experiment import ABLATION
@@ -20,6 +24,8 @@ from pcworker.store.local import LocalStore
 from pcworker.training.results import ShardResult
 from pcworker.trials.trial import Trial
 
+NO_LIMIT = Budget()
+ONE_CORE = Resources(workers=1, cpus=1, gpus=0, device="cpu")
 RULES = ("BP", "IL", "Z-IL", "Fa-Z-IL")
 
 
@@ -48,9 +54,15 @@ def small_plan(*networks: str, epochs: int = 1, name: str = "small") -> Plan:
         rules=RULES,
         epochs=epochs,
     )
-    plan = make_plan(ABLATION, sweep, name)
+    plan = make_plan(replace(ABLATION, pack=_by_network), sweep, name)
     assert len(plan.shards) == len(networks)
     return plan
+
+
+def _by_network(trials: Sequence[Trial]) -> list[list[Trial]]:
+    """Packs the trials of each network into one shard."""
+    networks = dict.fromkeys(trial.configuration.network for trial in trials)
+    return [[t for t in trials if t.configuration.network == network] for network in networks]
 
 
 def assignment(
@@ -65,10 +77,29 @@ def assignment(
         data=None,
         resources=resources,
         checkpoint_every=1,
+        hang_minutes=HANG_MINUTES,
+        budget=NO_LIMIT,
+        prices=Prices(),
         preflight=False,
         expected="a moment",
         environment={},
     )
+
+
+def dispatcher(pool: Pool, tell: Callable[[Any], None], budget: Budget = NO_LIMIT) -> Dispatcher:
+    """A dispatcher with the usual patience, which no test exhausts."""
+    ledger = Ledger(budget, Prices(core=3600.0), ONE_CORE, time.monotonic())
+    return Dispatcher(pool, Watch({}, HANG_MINUTES * 60), ledger, tell)
+
+
+class Known:
+    """What the dispatcher is told of the store, where nothing changes."""
+
+    def __init__(self, elsewhere: Collection[str] = ()) -> None:
+        self.elsewhere, self.store_answers = elsewhere, True
+
+    def told(self) -> list[Trouble]:
+        return []
 
 
 def dispatched(
@@ -91,8 +122,7 @@ def dispatched(
 
     for event in pool.start(len(plan.shards) - len(done)):
         tell(event)
-    committed = lambda shard_id: done if shard_id in done else ()  # noqa: E731
-    return Dispatcher(pool).run(plan.shards, committed, tell), events
+    return len(dispatcher(pool, tell).run(plan.shards, Known(done)).quarantined), events
 
 
 def of(kind: type, events: list[Any]) -> list[Any]:
@@ -101,6 +131,11 @@ def of(kind: type, events: list[Any]) -> list[Any]:
 
 def files(store: Path) -> list[str]:
     return sorted(path.name for path in store.rglob("*") if path.is_file())
+
+
+def only_a_plan(store: Path) -> bool:
+    """True if the store holds a plan and nothing else."""
+    return [Path(name).suffix for name in files(store)] == [".parquet", ".json"]
 
 
 def commit_path(store: Path, plan: Plan, shard: Shard) -> Path:

@@ -67,6 +67,8 @@ class FaultyProxy:
         assert parts.hostname is not None and parts.port is not None
         self.upstream = parts.hostname, parts.port
         self.down = False
+        self.delay_s = 0.0
+        """The time that is added to every request."""
         self.injected: Counter[str] = Counter()
         self.passed: Counter[str] = Counter()
         """The number of requests that got the server's own answer, by method."""
@@ -142,6 +144,7 @@ def _handler(proxy: FaultyProxy) -> type[BaseHTTPRequestHandler]:
 
         def handle_any(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            time.sleep(proxy.delay_s)
             if proxy.down:
                 proxy.count(proxy.injected, "down")
                 self.hang_up()

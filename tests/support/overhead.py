@@ -1,7 +1,7 @@
 """Measures what a shard costs besides its training. 2,000 shards go through plan, dispatch, actor,
 commit and collector; their engine makes up its results at once.
 
-    python tests/support/overhead.py [--shards N] [--store DIRECTORY]
+    python tests/support/overhead.py [--shards N] [--store DIRECTORY] [--dispatch-only]
 """
 
 import argparse
@@ -11,23 +11,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from builders import shard_result
+from dispatching import Known, dispatcher
 
-from cluster.driver.dispatch import Dispatcher
 from cluster.driver.events import Event, Finished
 from cluster.nodes.resources import Resources, ray_environment
-from cluster.sweeps.plan import Plan, make_plan, store_plan
+from cluster.sweeps.plan import Plan, make_plan
+from cluster.sweeps.stored import store_plan
 from cluster.sweeps.sweep import Cell, declare
 from jobs.mnist_ablation.experiment import ABLATION
-from pcworker.store.commit import read_commit
-from pcworker.store.keys import SweepKeys
 from pcworker.store.local import LocalStore
 from pcworker.store.store import Store
 from pcworker.store.tables import SHARD_TABLES
@@ -39,6 +38,14 @@ SHARDS = 2000
 EARLY = 500
 """After this number of shards everything that is made only once exists, and the driver's memory
 should not grow any more."""
+PROCESSES = {
+    "gcs/gcs_server": "GCS",
+    "dashboard/dashboard.py": "dashboard",
+    "ray::DashboardAgent": "dashboard agent",
+    "raylet/raylet": "raylet",
+    "ray::WorkerActor": "worker",
+}
+"""The names of Ray's processes, by a part of their command lines."""
 ONE_WORKER = Resources(workers=1, cpus=1, gpus=0, device="cpu")
 
 
@@ -61,21 +68,27 @@ class Overhead:
     """The times from the end of one shard to the end of the next."""
     driver_ms: tuple[float, ...]
     """The driver's CPU times between the same moments."""
-    early_bytes: int
-    """The driver's memory after EARLY shards, or after half of them if there are fewer than twice
+    memory: Mapping[int, Mapping[str, int]]
+    """The bytes in memory of the driver and of Ray's own processes, by the number of shards that
+    were done. The first number is EARLY, or half of the shards if they are fewer than twice
     EARLY."""
-    final_bytes: int
+
+    @property
+    def growth(self) -> int:
+        """The bytes by which the driver's memory has grown between the first and the last time."""
+        return self.memory[max(self.memory)]["driver"] - self.memory[min(self.memory)]["driver"]
 
     def __str__(self) -> str:
-        growth = (self.final_bytes - self.early_bytes) / 2**20
-        return (
+        lines = [
             f"{self.shards} shards by one worker, each with its files on the disk: "
             f"{statistics.mean(self.wall_ms):.1f} ms a shard in all "
             f"(median {statistics.median(self.wall_ms):.1f}), of which the driver computes "
-            f"{statistics.median(self.driver_ms):.1f} ms (median); driver's memory "
-            f"{self.final_bytes / 2**20:.0f} MiB, {growth:+.1f} MiB since shard "
-            f"{min(EARLY, self.shards // 2)}"
-        )
+            f"{statistics.median(self.driver_ms):.1f} ms (median); MiB in memory:"
+        ]
+        for shards, found in self.memory.items():
+            each = ", ".join(f"{name} {size / 2**20:.1f}" for name, size in found.items())
+            lines.append(f"  after {shards:6} shards: {each}")
+        return "\n".join(lines)
 
 
 def plan_of(shards: int) -> Plan:
@@ -93,31 +106,26 @@ def measured(on_ray: Any, store: Store, shards: int) -> Overhead:
     """
     from pcworker.worker import Work
 
-    plan, early = plan_of(shards), min(EARLY, shards // 2)
+    plan, points = plan_of(shards), points_of(shards)
     store_plan(store, plan, {})
-    keys = SweepKeys(plan.name)
     work = Work(
         sweep=plan.name, store=store, device="cpu", cpus=1, make_engine=MakesUp, tables=SHARD_TABLES
     )
     pool = on_ray.RayPool(work, None, ONE_WORKER)
     pool.start(shards)
     clocks = [(time.perf_counter(), time.process_time())]
-    memory = [0]
+    memory: dict[int, dict[str, int]] = {}
 
     def tell(event: Event) -> None:
         if isinstance(event, Finished):
             assert event.outcome == "committed"
             clocks.append((time.perf_counter(), time.process_time()))
-            if len(clocks) - 1 in (early, shards):
-                memory.append(resident_bytes())
+            if (done := len(clocks) - 1) in points:
+                memory[done] = resident_bytes()
 
-    def committed(shard_id: str) -> set[str]:
-        return set() if read_commit(store, keys, shard_id) is None else {shard_id}
-
-    quarantined = Dispatcher(pool).run(plan.shards, committed, tell)
-    assert quarantined == 0
+    assert not dispatcher(pool, tell).run(plan.shards, Known()).quarantined
     (walls, cpus) = zip(*clocks, strict=True)
-    return Overhead(shards, _steps(walls), _steps(cpus), memory[1], memory[2])
+    return Overhead(shards, _steps(walls), _steps(cpus), memory)
 
 
 def collected(store: Path) -> str:
@@ -131,9 +139,37 @@ def collected(store: Path) -> str:
     return f"Collected in {seconds:.1f} s, {used.ru_maxrss / 1024:.0f} MiB at most"
 
 
-def resident_bytes() -> int:
-    """The bytes that this process has in memory."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+def points_of(shards: int) -> set[int]:
+    """The numbers of shards after which memory is looked at."""
+    return {
+        min(EARLY, shards // 2),
+        *(max(EARLY, shards * part // 5) for part in range(1, 5)),
+        shards,
+    }
+
+
+def resident_bytes() -> dict[str, int]:
+    """The bytes in memory of this process and of its worker, and of Ray's processes beside them."""
+    found = {"driver": _resident("self")}
+    for pid in _below("self"):
+        with suppress(OSError):  # it has just ended
+            title = Path(f"/proc/{pid}/cmdline").read_text()
+            if name := next((name for word, name in PROCESSES.items() if word in title), None):
+                found[name] = found.get(name, 0) + _resident(pid)
+    return found
+
+
+def _below(pid: str) -> Iterator[str]:
+    """The ids of all processes that a process has started, and of those that these have started."""
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in task.read_text().split():
+                yield child
+                yield from _below(child)
+
+
+def _resident(pid: str) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -146,6 +182,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What a shard costs beside its training.")
     parser.add_argument("--shards", type=int, default=SHARDS)
     parser.add_argument("--store", type=Path, help="An empty directory.  [default: a temporary]")
+    parser.add_argument("--dispatch-only", action="store_true", help="Do not collect.")
     options = parser.parse_args()
     ray_environment(None)  # before ray is imported
     from cluster.driver.pools import on_ray
@@ -159,7 +196,8 @@ def main() -> None:
     with folder as path:
         with connect.connected(None):
             print(measured(on_ray, LocalStore(Path(path)), options.shards))
-        print(collected(Path(path)))
+        if not options.dispatch_only:
+            print(collected(Path(path)))
 
 
 if __name__ == "__main__":

@@ -74,13 +74,16 @@ class RayCluster:
 
     def start(self) -> None:
         """Starts the head, without CPUs and GPUs."""
+        self._start_head()
+
+    def _start_head(self, *options: str, extra: Mapping[str, str] | None = None) -> None:
         host, gcs = self.address.split(":")
         _, dashboard = self.dashboard.rsplit(":", 1)
         [client] = free_ports(1)
         self._head = self._started(
             host, "--head", "--port", gcs, "--dashboard-host", self.dashboard_host,
             "--dashboard-port", dashboard, "--ray-client-server-port", str(client),
-            "--num-cpus", "0", "--num-gpus", "0",
+            "--num-cpus", "0", "--num-gpus", "0", *options, extra=extra,
         )  # fmt: skip
 
     def add(self, cpus: int = 1, gpus: int = 0, extra: Mapping[str, str] | None = None) -> Node:
@@ -110,6 +113,20 @@ class RayCluster:
         request = urllib.request.Request(self.dashboard + path, headers=token)
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
+
+    def drain(self, node_id: str, seconds: int) -> None:
+        """Tells Ray that the node of this id will be taken away in so many seconds. It does not
+        take it away: Ray ends the node by itself when nothing runs there any more."""
+        command = [
+            *(sys.executable, "-m", "ray.scripts.scripts", "drain-node"),
+            *("--address", self.address, "--node-id", node_id),
+            *("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "a test"),
+            *("--deadline-remaining-seconds", str(seconds)),
+        ]
+        subprocess.run(
+            command, env=self.environment(), cwd=self.folder, stdin=subprocess.DEVNULL,
+            capture_output=True, check=True, timeout=PATIENCE_S,
+        )  # fmt: skip
 
     def kill(self, node: Node) -> None:
         """Kills every process of the node at once, as if its machine were switched off."""

@@ -1,11 +1,11 @@
 """Keeps the books of a pool: which worker has which attempts, and where there is a free place."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from cluster.driver.events import WorkerInfo
-from cluster.driver.pools.pool import Vacancy
+from cluster.driver.pools.pool import Progress, Vacancy
 
 
 @dataclass
@@ -15,8 +15,8 @@ class Try:
     attempt_id: str
     alone: bool
     """True if nothing else may run beside it on its worker."""
-    share: float = 0.0
-    """The share of it that was done when its worker answered last."""
+    progress: Progress = field(default_factory=Progress)
+    """What its worker said of it when it answered last."""
 
 
 @dataclass(eq=False)
@@ -30,9 +30,11 @@ class Hand:
     slow: bool = False
     """True for a CPU worker beside GPU workers."""
     runs: list[Try] = field(default_factory=list)
+    asked: Any = None
+    """The reference to its next answer. None: it has not been asked since its last answer."""
     leaving: bool = False
-    """True if an attempt has failed here, so that the worker gets no more work: whatever went wrong
-    may have left its process in a bad state."""
+    """True if the worker gets no more work, because it was halted, or because an attempt has failed
+    here: whatever went wrong may have left its process in a bad state."""
 
     @property
     def vacant(self) -> bool:
@@ -47,3 +49,12 @@ def vacancies_of(hands: Iterable[Hand]) -> list[Vacancy]:
     vacant = [hand for hand in hands if hand.vacant]
     vacant.sort(key=lambda hand: (hand.slow, len(hand.runs)))
     return [Vacancy(hand.info, not hand.runs, hand.slow) for hand in vacant]
+
+
+def to_end(hands: Collection[Hand], to_start: int) -> list[Hand]:
+    """Returns the idle workers that are too many for so many shards that are still to be started.
+    Workers beside a busy one are kept rather than those on other nodes, so that nodes get free."""
+    busy = {hand.info.node_id for hand in hands if hand.runs}
+    idle = [hand for hand in hands if not hand.runs]
+    idle.sort(key=lambda hand: hand.info.node_id not in busy)
+    return idle[max(0, to_start) :]

@@ -12,8 +12,8 @@ from typing import Any
 from cluster.driver.decide import Start
 from cluster.driver.events import Joined, WorkerInfo
 from cluster.driver.failures import Failure, failure_of
-from cluster.driver.pools.pool import Ended, Vacancy
-from pcworker.worker import Place, Report, Work, Worker
+from cluster.driver.pools.pool import Ended, Progress, Vacancy
+from pcworker.worker import Doing, Halted, Place, Report, Work, Worker
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,9 @@ class InProcessPool:
         self._work, self._data = work, data
         self._worker: Worker | None = None
         self._task: _Task | None = None
+        self._answers = 0
+        self._leaving = False
+        """True if the worker was halted while it trains, so that it gets no more work."""
 
     @property
     def workers(self) -> list[WorkerInfo]:
@@ -70,7 +73,7 @@ class InProcessPool:
         if self._task is None or self._worker is None:
             return []
         task, worker, [info] = self._task, self._worker, self.workers
-        result: Report | Failure
+        result: Report | Halted | Failure
         try:
             result = _train(worker, task, meanwhile)
         except BdbQuit:
@@ -81,20 +84,38 @@ class InProcessPool:
             self._worker = None
         finally:
             self._task = None
+        if self._leaving:
+            self._worker, self._leaving = None, False
         return [Ended(task.attempt_id, info, result, _share(worker, task))]
 
-    def shares(self) -> dict[str, float]:
-        """Returns the progress of the shard that is trained."""
+    def progress(self) -> dict[str, Progress]:
+        """Returns the progress of the shard that is trained. The worker itself asks for it, so each
+        time is an answer."""
         if self._worker is None or self._task is None:
             return {}
-        return {self._task.attempt_id: _share(self._worker, self._task)}
+        self._answers += 1
+        share = _share(self._worker, self._task)
+        return {self._task.attempt_id: Progress(share, answers=self._answers)}
+
+    def give_up(self, attempt_id: str, trouble: str) -> None:
+        """Ends nothing: a debugger may have stopped there for hours."""
+
+    def halt(self, workers: Collection[WorkerInfo]) -> None:
+        """Halts the one worker. While it trains, `meanwhile` is when this can be called."""
+        if self._worker is None or not set(self.workers) & set(workers):
+            return
+        if self._task is None:
+            self._worker = None
+        else:
+            self._worker.halt()
+            self._leaving = True
 
     def avoid(self, suspects: Collection[str]) -> set[str]:
         """Avoids nothing, as there is no other node."""
         return set()
 
 
-def _train(worker: Worker, task: _Task, meanwhile: Callable[[], None]) -> Report:
+def _train(worker: Worker, task: _Task, meanwhile: Callable[[], None]) -> Report | Halted:
     shard = task.start.shard
     return worker.run(
         shard.shard_id, task.attempt_id, shard.trials, task.start.max_width, meanwhile
@@ -103,4 +124,4 @@ def _train(worker: Worker, task: _Task, meanwhile: Callable[[], None]) -> Report
 
 def _share(worker: Worker, task: _Task) -> float:
     """The share of a task that its worker has done."""
-    return worker.progress.get(task.attempt_id, 0.0)
+    return worker.progress.get(task.attempt_id, Doing()).share

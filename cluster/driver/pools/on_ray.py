@@ -2,7 +2,9 @@
 
 Ray itself restarts no actor and retries no task. The driver replaces lost workers instead, so that
 every attempt is visible and counted in one place. The pool grows when nodes join, and survives the
-loss of nodes.
+loss of nodes. A worker without room is an actor that Ray has not placed yet: Ray's autoscaler, if
+there is one, sees what it needs and starts nodes. Workers that no shard is left for are ended, so
+that the autoscaler takes their nodes away.
 """
 
 import math
@@ -10,7 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -23,73 +25,63 @@ from ray.exceptions import (
 )
 
 from cluster.driver.decide import Start
-from cluster.driver.events import Joined, Trouble, WorkerInfo
+from cluster.driver.events import Joined, Trouble, Waiting, WorkerInfo
 from cluster.driver.failures import Failure, FailureKind, kind_of
-from cluster.driver.pools.hands import Hand, Try, vacancies_of
-from cluster.driver.pools.pool import POLL_S, Ended, Vacancy
-from cluster.nodes.connect import nodes
+from cluster.driver.pools.hands import Hand, Try, to_end, vacancies_of
+from cluster.driver.pools.kinds import WorkerKind, kind_of_workers
+from cluster.driver.pools.pool import POLL_S, Ended, Progress, Vacancy
+from cluster.driver.pools.shortage import STARVED_S, RoomSeen
+from cluster.nodes.autoscaler import is_refused
+from cluster.nodes.connect import draining, nodes
 from cluster.nodes.errors import cause_of, environment_error
-from cluster.nodes.resources import Resources, require_room, workers_that_fit
-from pcworker.actor import WorkerActor
+from cluster.nodes.resources import Growth, Resources, require_room, workers_that_fit
 from pcworker.errors import InputError
-from pcworker.machine.places import MOST_PLACES
-from pcworker.worker import Report, Work
+from pcworker.worker import Halted, Report, Work
 
 START_TIMEOUT_S = 120.0
-"""The longest time from the start of a sweep to its first worker."""
+"""The longest time from the start of a sweep to its first worker, if the cluster has room for it.
+With an autoscaler the sweep goes on waiting, because new nodes may take longer."""
 OTHERS_S = 10.0
 """The time from the first worker to the first shard. Other workers may join later."""
 LOOK_S = 5.0
 """The time between two looks for nodes that have joined or gone."""
 LONGEST_LOOK_S = 300.0
 """The same while workers fail to start: each failure doubles the time, up to this one."""
-STARVED_S = 1800.0
-"""If there is no worker for so long, the driver gives up. Everything committed is kept."""
 START_FAILURES = 3
 """A driver without any worker gives up when workers have failed to start so many times."""
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """One kind of workers: those that the user asked for, or CPU workers beside GPU workers."""
-
-    needs: Resources
-    work: Work
-    actor: Any
-    """The class of its actors, as Ray knows it."""
-    slow: bool
-
-
-@dataclass(frozen=True)
-class _Starting:
-    """An actor that starts."""
-
-    actor: Any
-    kind: _Kind
 
 
 class RayPool:
     """See `cluster.driver.pools.pool.Pool`. It has as many workers of each kind as the user asked
     for, or as fit, but no more than there are shards."""
 
-    def __init__(self, work: Work, data: Any, needs: Resources) -> None:
-        """`data` is given to every worker's engine. InputError if too few workers fit."""
-        require_room(nodes(), needs)
-        self._needs = needs
+    def __init__(self, work: Work, data: Any, needs: Resources, growth: Growth = "never") -> None:
+        """`data` is given to every worker's engine. InputError if the workers will never fit.
+
+        growth  how the cluster gets more nodes
+        """
+        require_room(nodes(), needs, growth)
+        self._needs, self._growth = needs, growth
         self._data = ray.put(data)  # All workers share this one copy.
-        self._kinds = [_kind(work, needs, slow=False)]
+        self._kinds = [kind_of_workers(work, needs, slow=False)]
         if needs.beside is not None:
             on_cpu = replace(work, device="cpu", places=1)
-            self._kinds.append(_kind(on_cpu, needs.beside, slow=True))
-        self._starting: dict[Any, _Starting] = {}
-        """By the reference to the worker's description."""
+            self._kinds.append(kind_of_workers(on_cpu, needs.beside, slow=True))
+        self._starting: dict[Any, tuple[Any, WorkerKind]] = {}
+        """By the reference to the worker's description: the actors that start."""
         self._hands: list[Hand] = []
         self._runs: dict[Any, tuple[Hand, Try]] = {}
         """By the reference to the attempt's report."""
         self._avoided = frozenset[str]()
+        self._draining = frozenset[str]()
+        """The nodes that were to be taken away soon, at the last look."""
+        self._asked = -math.inf
+        """The time, on the monotonic clock, when Ray was asked for them."""
         self._failed_starts, self._failed_since_look = 0, False
         self._looked = -math.inf
         self._last_ready = time.monotonic()
+        self._news: list[Waiting | Trouble] = []
+        """What `start` or `wait` is to return next."""
 
     @property
     def workers(self) -> list[WorkerInfo]:
@@ -101,18 +93,23 @@ class RayPool:
         """The ready workers with a free place."""
         return vacancies_of(self._hands)
 
-    def start(self, shards: int, beat: Callable[[], None] = lambda: None) -> list[Joined | Trouble]:
-        """Starts the workers and waits for them. Returns which are ready and which cannot start.
+    def start(
+        self, shards: int, beat: Callable[[], None] = lambda: None
+    ) -> list[Joined | Waiting | Trouble]:
+        """Starts the workers and waits for those that have room. Returns which are ready, which
+        cannot start, and for how many there is no room.
 
-        InputError if none can start, or none does within START_TIMEOUT_S. CPU workers beside GPU
-        workers do not count: they never take the place of a GPU that does not work.
+        InputError if none can start, or none does within START_TIMEOUT_S although there is room and
+        no autoscaler. CPU workers beside GPU workers do not count: they never take the place of a
+        GPU that does not work.
         """
         if not shards:  # Another driver has just finished the last one.
             return []
         self.resize(shards)
         deadline = time.monotonic() + START_TIMEOUT_S
+        without_room = sum(kind.shortage.missing for kind in self._kinds)
         troubles: list[Trouble] = []
-        while self._starting and (left := deadline - time.monotonic()) > 0:
+        while len(self._starting) > without_room and (left := deadline - time.monotonic()) > 0:
             beat()
             ready, _ = ray.wait(list(self._starting), timeout=min(left, LOOK_S))
             events = [self._settle(ref) for ref in ready]
@@ -120,31 +117,72 @@ class RayPool:
             if self._has_main():
                 deadline = min(deadline, time.monotonic() + OTHERS_S)
         if not self._has_main():
-            raise InputError(
-                troubles[0].message
-                if troubles
-                else f"no worker of {self._needs} started within {START_TIMEOUT_S:.0f} s; other "
-                "jobs may hold the cluster: try smaller workers, or later"
-            )
-        return [*(Joined(hand.info, hand.trouble) for hand in self._hands), *troubles]
+            troubles += self._late(troubles)
+        joined = [Joined(hand.info, hand.trouble) for hand in self._hands]
+        return [*joined, *troubles, *self._told()]
+
+    def _late(self, troubles: list[Trouble]) -> list[Trouble]:
+        """Returns what to tell if no worker has started in time. InputError if none will."""
+        if troubles:
+            raise InputError(troubles[0].message)
+        if self._kinds[0].shortage.missing:  # Its nodes are still to come.
+            return []
+        late = f"no worker of {self._needs} started within {START_TIMEOUT_S:.0f} s; other jobs may "
+        if self._growth != "on demand":
+            raise InputError(f"{late}hold the cluster: try smaller workers, or later")
+        return [
+            Trouble(f"{late}hold the cluster; the sweep waits for {STARVED_S / 60:.0f} minutes")
+        ]
 
     def resize(self, shards: int) -> None:
-        """Starts workers until there are as many as are wanted for so many shards.
+        """Ends the idle workers, and those that start, that no shard is left for. Starts workers
+        until there are as many as are wanted for so many shards.
 
         If there is no room for a worker now, Ray starts it as soon as there is.
         """
+        to_start = shards - len(self._runs)
+        for kind in self._kinds:
+            self._end_surplus(kind, to_start)
         pause = min(LOOK_S * 2**self._failed_starts, LONGEST_LOOK_S)
         if time.monotonic() - self._looked < pause:
             return
         self._looked, self._failed_since_look = time.monotonic(), False
         for kind in self._kinds:
-            fit = workers_that_fit(nodes(self._avoided), kind.needs)
-            wanted = min(kind.needs.workers or max(1, fit), shards)
-            present = sum(hand.slow == kind.slow for hand in self._hands)
-            present += sum(starting.kind is kind for starting in self._starting.values())
-            for _ in range(wanted - present):
+            fit = workers_that_fit(nodes(self._avoided | self._draining), kind.needs)
+            hands, starting = self._of(kind)
+            present, idle = len(hands) + len(starting), sum(not hand.runs for hand in hands)
+            free = (kind.needs.workers or max(1, fit)) - present
+            more = max(0, min(free, to_start - idle - len(starting)))
+            for _ in range(more):
                 actor = self._new(kind)
-                self._starting[actor.describe.remote()] = _Starting(actor, kind)
+                self._starting[actor.describe.remote()] = (actor, kind)
+            self._see(kind, present + more, fit)
+
+    def _end_surplus(self, kind: WorkerKind, to_start: int) -> None:
+        """Ends the workers that are too many for the shards that are still to be started."""
+        hands, starting = self._of(kind)
+        idle = sum(not hand.runs for hand in hands)
+        for hand in to_end(hands, to_start):
+            self._dismiss(hand)
+        for ref in starting[max(0, to_start - idle) :]:  # The last ones are the least far.
+            actor, _ = self._starting.pop(ref)
+            ray.kill(actor)
+
+    def _of(self, kind: WorkerKind) -> tuple[list[Hand], list[Any]]:
+        """The workers of a kind that are ready, and the references of those that start."""
+        hands = [hand for hand in self._hands if hand.slow == kind.slow]
+        return hands, [ref for ref, (_, of) in self._starting.items() if of is kind]
+
+    def _see(self, kind: WorkerKind, wanted: int, room: int) -> None:
+        """Notes whether there is room for all workers of a kind."""
+        if self._growth != "never":
+            refused = self._growth == "on demand" and wanted > room and is_refused(kind.needs)
+            self._news += kind.shortage.see(RoomSeen(time.monotonic(), wanted, room, refused))
+
+    def _told(self) -> list[Waiting | Trouble]:
+        """Returns the news, once."""
+        news, self._news = self._news, []
+        return news
 
     def submit(self, worker: WorkerInfo, attempt_id: str, start: Start) -> None:
         """Gives a shard to a worker that has a vacancy."""
@@ -154,11 +192,11 @@ class RayPool:
         hand.runs.append(run)
         self._runs[ref] = (hand, run)
 
-    def wait(self, meanwhile: Callable[[], None]) -> list[Ended | Joined | Trouble]:
+    def wait(self, meanwhile: Callable[[], None]) -> list[Ended | Joined | Waiting | Trouble]:
         """Waits for POLL_S seconds at most.
 
-        InputError if there has been no worker for STARVED_S, if workers cannot start at all, or if
-        an attempt failed for a reason that no other attempt can avoid.
+        InputError if there has been no worker for STARVED_S, if workers cannot start at all or will
+        never have room, or if an attempt failed for a reason that no other attempt can avoid.
         """
         self._require_life()
         refs = [*self._runs, *self._starting]
@@ -167,39 +205,96 @@ class RayPool:
         ready, _ = ray.wait(refs, timeout=POLL_S) if refs else ([], [])
         events = [self._ended(ref) if ref in self._runs else self._settle(ref) for ref in ready]
         meanwhile()
-        return events
+        return [*events, *self._leave_draining_nodes(), *self._told()]
 
-    def shares(self) -> dict[str, float]:
-        """Asks all workers that are at work, for POLL_S seconds at most."""
-        asked = {hand.actor.progress.remote(): hand for hand in self._hands if hand.runs}
+    def progress(self) -> dict[str, Progress]:
+        """Takes in the answers that have come, and asks each worker that has answered again."""
+        self._hear_answers()
+        for hand in self._hands:
+            if hand.runs and hand.asked is None:
+                hand.asked = hand.actor.progress.remote()
+        return {run.attempt_id: run.progress for _, run in self._runs.values()}
+
+    def _hear_answers(self) -> None:
+        asked = {hand.asked: hand for hand in self._hands if hand.asked is not None}
         ready: list[Any] = []
         if asked:
-            ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=POLL_S)
+            ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=0)
         for ref in ready:
+            hand = asked[ref]
+            hand.asked, told = None, {}
             with suppress(RayError):  # The worker is lost, which its runs will say.
                 told = ray.get(ref)
-                for run in asked[ref].runs:
-                    run.share = told.get(run.attempt_id, run.share)
-        return {run.attempt_id: run.share for _, run in self._runs.values()}
+            for run in hand.runs:
+                doing = told.get(run.attempt_id, run.progress)
+                run.progress = Progress(doing.share, doing.storing, run.progress.answers + 1)
+
+    def give_up(self, attempt_id: str, trouble: str) -> Ended | None:
+        """Kills the worker of an attempt that hangs. What else runs on it is lost."""
+        found = [
+            (ref, *which) for ref, which in self._runs.items() if which[1].attempt_id == attempt_id
+        ]
+        if not found:
+            return None
+        [(ref, hand, run)] = found
+        del self._runs[ref]
+        hand.runs.remove(run)
+        self._dismiss(hand)
+        who = f"worker {hand.info.pid} on {hand.info.hostname}"
+        return Ended(
+            attempt_id, hand.info, Failure("hung", f"{who}: {trouble}", ""), run.progress.share
+        )
+
+    def halt(self, workers: Collection[WorkerInfo]) -> None:
+        """See `cluster.driver.pools.pool.Pool.halt`. A worker without an attempt ends at once."""
+        for hand in [hand for hand in self._hands if hand.info in workers]:
+            hand.leaving = True
+            if hand.runs:
+                hand.actor.halt.remote()
+            else:
+                self._dismiss(hand)
 
     def avoid(self, suspects: Collection[str]) -> set[str]:
         """Dismisses the workers on these nodes, where another node has room for a worker."""
         fresh = set(suspects) - self._avoided
-        if not fresh or not workers_that_fit(nodes(self._avoided | fresh), self._needs):
+        others = nodes(self._avoided | self._draining | fresh)
+        if not fresh or not workers_that_fit(others, self._needs):
             return set()
         self._avoided |= fresh
-        for starting in self._starting.values():  # One of them might be starting there.
-            ray.kill(starting.actor)
+        for actor, _ in self._starting.values():  # One of them might be starting there.
+            ray.kill(actor)
         self._starting = {}
         for hand in [hand for hand in self._hands if hand.info.node_id in fresh]:
             self._dismiss(hand)
         return fresh
 
+    def _leave_draining_nodes(self) -> list[Trouble]:
+        """Halts the workers on nodes that are to be taken away soon. It looks for such nodes every
+        LOOK_S seconds, and Ray itself starts no more workers there."""
+        if time.monotonic() - self._asked < LOOK_S:
+            return []
+        self._asked, seconds_left = time.monotonic(), draining()
+        self._draining = frozenset(seconds_left)
+        troubles = []
+        for node_id, seconds in seconds_left.items():
+            there = [hand for hand in self._hands if hand.info.node_id == node_id]
+            fresh = [hand.info.hostname for hand in there if not hand.leaving]
+            self.halt([hand.info for hand in there])
+            if fresh:
+                left = "" if math.isinf(seconds) else f", {max(0.0, seconds):.0f} s left"
+                troubles.append(
+                    Trouble(
+                        f"node {node_id[:8]} ({fresh[0]}) is being drained{left}: its shards go "
+                        "elsewhere, each with a checkpoint"
+                    )
+                )
+        return troubles
+
     def _has_main(self) -> bool:
         """True if a worker is ready that is not a CPU worker beside GPU workers."""
         return any(not hand.slow for hand in self._hands)
 
-    def _new(self, kind: _Kind) -> Any:
+    def _new(self, kind: WorkerKind) -> Any:
         elsewhere = {"ray.io/node-id": f"!in({', '.join(sorted(self._avoided))})"}
         options = {"label_selector": elsewhere} if self._avoided else {}
         return kind.actor.options(**options).remote(kind.work, self._data)
@@ -214,7 +309,7 @@ class RayPool:
         """Takes in an attempt that has ended, with a report or with an exception."""
         hand, run = self._runs.pop(ref)
         hand.runs.remove(run)
-        result: Report | Failure
+        result: Report | Halted | Failure
         try:
             result = ray.get(ref)
         except RayError as error:
@@ -225,7 +320,7 @@ class RayPool:
         lost = isinstance(result, Failure) and result.kind == "lost"
         if lost or (hand.leaving and not hand.runs):
             self._dismiss(hand)
-        return Ended(run.attempt_id, hand.info, result, run.share)
+        return Ended(run.attempt_id, hand.info, result, run.progress.share)
 
     def _settle(self, ref: Any) -> Joined | Trouble:
         """Takes in a worker that has started, or has failed to.
@@ -233,14 +328,14 @@ class RayPool:
         InputError if the workers' environment cannot be set up, or if workers fail to start again
         and again and there is no other worker.
         """
-        starting = self._starting.pop(ref)
+        actor, kind = self._starting.pop(ref)
         try:
             who, trouble = ray.get(ref)
-            hand = Hand(starting.actor, WorkerInfo(**who), trouble, starting.kind.slow)
+            hand = Hand(actor, WorkerInfo(**who), trouble, kind.slow)
         except RuntimeEnvSetupError as error:
             raise environment_error(error) from error
         except RayError as error:
-            ray.kill(starting.actor)
+            ray.kill(actor)
             return self._failed_to_start(error)
         self._failed_starts = 0
         self._hands.append(hand)
@@ -258,26 +353,11 @@ class RayPool:
         return Trouble(message)
 
     def _require_life(self) -> None:
-        """InputError if there has been no worker for STARVED_S."""
+        """InputError if there has been no worker for too long, or will be none."""
         if self._hands:
             self._last_ready = time.monotonic()
-        elif time.monotonic() - self._last_ready > STARVED_S:
-            raise InputError(
-                f"for {STARVED_S / 60:.0f} minutes the cluster had no room for a worker of "
-                f"{self._needs}; what is committed is kept: when there is room, the same command "
-                "goes on from there"
-            )
-
-
-def _kind(work: Work, needs: Resources, *, slow: bool) -> _Kind:
-    options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0}
-    options["concurrency_groups"] = {"control": 1}
-    # Only the worker itself knows its GPU, so Ray allows for as many shards as there may ever be.
-    options["max_concurrency"] = work.places or MOST_PLACES
-    options |= {"num_cpus": needs.cpus, "num_gpus": needs.gpus}
-    if work.environment:  # A runtime environment costs Ray time, even an empty one.
-        options["runtime_env"] = {"env_vars": dict(work.environment)}
-    return _Kind(needs, work, ray.remote(**options)(WorkerActor), slow)
+        else:
+            self._kinds[0].shortage.require_hope(time.monotonic(), self._last_ready)
 
 
 def kind_of_ray(error: RayError) -> FailureKind:

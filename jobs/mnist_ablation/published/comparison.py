@@ -9,7 +9,8 @@ sha256 of the data: with other data nothing is compared.
 """
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from itertools import zip_longest
@@ -17,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from cluster.results.audit import Published
-from jobs.mnist_ablation.divergence import epochs_of_trials, parameter_shas
+from cluster.results.committed import Portion
 from pcworker.data.mnist import PARTS
 from pcworker.equations.rules import label
 from pcworker.fingerprint import fingerprint
@@ -57,28 +59,54 @@ def published_digests() -> dict[str, TrialDigests]:
         }
 
 
-def compared_with_published(tables: Mapping[str, pa.Table]) -> Published:
-    """Compares the trials of collected tables that are published."""
-    known = published_digests()
-    rows = {row["trial_id"]: row for row in tables["trials"].to_pylist() if row["updates"]}
-    ours = found_digests_of(tables, [trial_id for trial_id in rows if trial_id in known])
-    return Published(
-        len(ours),
-        tuple(
-            _difference(rows[trial_id], bits, known[trial_id])
+def compared_with_published(portions: Iterable[Portion]) -> Published:
+    """Compares the trials that are published."""
+    compared, differing = 0, []
+    for portion in portions:
+        if not any(trial.trial_id in published_digests() for trial in portion.trials):
+            continue
+        tables = {name: _known(portion.rows(name)) for name in ("trials", "epochs", "weights")}
+        rows = {row["trial_id"]: row for row in tables["trials"].to_pylist() if row["updates"]}
+        ours = found_digests_of(tables, list(rows))
+        compared += len(ours)
+        differing += [
+            _difference(rows[trial_id], bits, published_digests()[trial_id])
             for trial_id, bits in ours.items()
-            if bits != known[trial_id]
-        ),
-    )
+            if bits != published_digests()[trial_id]
+        ]
+    return Published(compared, tuple(differing))
 
 
 def found_digests_of(
     tables: Mapping[str, pa.Table], trial_ids: Sequence[str]
 ) -> dict[str, TrialDigests]:
     """The digests of these trials, by trial id."""
-    shas, epochs = parameter_shas(tables), epochs_of_trials(tables)
+    shas, epochs = _parameter_shas(tables["weights"]), _by_trial(tables["epochs"])
     trials = {row["trial_id"]: row for row in tables["trials"].to_pylist()}
     return {each: _bits(trials[each], epochs[each], shas[each]) for each in trial_ids}
+
+
+def _known(rows: pa.Table) -> pa.Table:
+    """The rows of the trials that are published."""
+    known = pa.array(published_digests(), pa.string())
+    return rows.filter(pc.is_in(rows["trial_id"], value_set=known))
+
+
+def _parameter_shas(weights: pa.Table) -> Mapping[str, list[str]]:
+    """The sha256 of the final parameters, layer by layer, weight before bias, by trial id."""
+    shas: Mapping[str, list[str]] = defaultdict(list)
+    rows = weights.select(["trial_id", "layer", "parameter", "sha256"]).to_pylist()
+    for row in sorted(rows, key=lambda row: (row["layer"], row["parameter"] != "weight")):
+        shas[row["trial_id"]].append(row["sha256"])
+    return shas
+
+
+def _by_trial(epochs: pa.Table) -> Mapping[str, list[Row]]:
+    """The rows of the table `epochs`, from the first epoch on, by trial id."""
+    found: Mapping[str, list[Row]] = defaultdict(list)
+    for row in sorted(epochs.to_pylist(), key=lambda row: row["epoch"]):
+        found[row["trial_id"]].append(row)
+    return found
 
 
 def _bits(trial: Row, epochs: Sequence[Row], shas: Sequence[str]) -> TrialDigests:

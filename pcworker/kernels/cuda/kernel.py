@@ -1,13 +1,13 @@
 """The kernel of a GPU: it trains all trials of a task at once, a block each."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from itertools import accumulate
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from pcworker.data.batches import weights_are_checked
+from pcworker.data.batches import updates_of_epoch, weights_are_checked
 from pcworker.kernels.cuda.distances import distances
 from pcworker.kernels.cuda.gpu import Gpu
 from pcworker.kernels.cuda.launch import Launcher, Prepared
@@ -68,18 +68,23 @@ class CudaKernel:
         members = {t: _Member(self._memory, self._memory.places[t]) for t in self._programs}
         return {**members, **(self._backprop.networks if self._backprop else {})}
 
-    def train_epoch(self, epoch: int) -> Iterator[Look]:
+    def train_epoch(
+        self, epoch: int, done: int = 0, enough: Callable[[], bool] = lambda: False
+    ) -> Iterator[Look]:
         """See `Kernel.train_epoch`. A look is told when the next updates are already started, so
         that the GPU does not wait."""
         self._measured = None
         samples, batch_size = self._task.data.samples, self._task.config.batch_size
-        with self._gpu.stream():
-            self._memory.squares.zero_()
-        if self._backprop:
-            self._backprop.forget_squares()
+        if not done:
+            with self._gpu.stream():
+                self._memory.squares.zero_()
+            if self._backprop:
+                self._backprop.forget_squares()
         started: _Started | None = None
         try:
-            for stretch in stretches(samples, batch_size):
+            for stretch in stretches(samples, batch_size, done):
+                if started and enough():
+                    break
                 now = self._start(epoch, stretch)
                 if started:
                     yield self._look(started)
@@ -205,17 +210,13 @@ class Stretch(NamedTuple):
         return sorted({made for made in checked if weights_are_checked(self.done + made)} | {*ends})
 
 
-def stretches(samples: int, batch_size: int) -> list[Stretch]:
-    """The stretches of an epoch, of at most MOST_UPDATES updates."""
-    whole, rest = divmod(samples, batch_size)
-    sizes = [
-        (min(MOST_UPDATES, whole - done), batch_size) for done in range(0, whole, MOST_UPDATES)
-    ]
-    sizes += [(1, rest)] if rest else []
-    starts = accumulate([0, *(updates for updates, _ in sizes)])
+def stretches(samples: int, batch_size: int, done: int = 0) -> list[Stretch]:
+    """The stretches of an epoch after its first `done` updates, of at most MOST_UPDATES updates."""
+    total, (whole, rest) = updates_of_epoch(samples, batch_size), divmod(samples, batch_size)
+    ends = sorted({*range(done + MOST_UPDATES, whole, MOST_UPDATES), whole, total})
     return [
-        Stretch(done, updates, batch, place == len(sizes) - 1)
-        for place, (done, (updates, batch)) in enumerate(zip(starts, sizes, strict=False))
+        Stretch(start, end - start, batch_size if end <= whole else rest, end == total)
+        for start, end in pairwise([done, *(end for end in ends if end > done)])
     ]
 
 

@@ -48,24 +48,27 @@ class FixedKernel(ChunkKernel[ListedBatches]):
     def networks(self) -> dict[Trial, Network]:
         return {**self._inferring, **self._autograd}
 
-    def minibatches(self, epoch: int) -> Iterator[ListedBatches]:
+    def minibatches(self, epoch: int, done: int = 0) -> Iterator[ListedBatches]:
         data, config = self._task.data, self._task.config
         in_c = {trial.seed for trial in self._inferring}
         by_torch = {twin.seed for twin in self._autograd}
-        streams = {seed: self._lists(seed, epoch) for seed in self._task.seeds if seed in in_c}
-        chunks = {seed: data.chunks(config, seed, epoch, False) for seed in by_torch}
-        for _ in chunk_sizes(data.samples, config.batch_size):
+        streams = {
+            seed: self._lists(seed, epoch, done) for seed in self._task.seeds if seed in in_c
+        }
+        chunks = {seed: data.chunks(config, seed, epoch, False, done) for seed in by_torch}
+        for _ in chunk_sizes(data.samples, config.batch_size, done):
             yield ListedBatches(
                 {seed: next(stream) for seed, stream in streams.items()},
                 {seed: next(stream) for seed, stream in chunks.items()},
             )
 
-    def _lists(self, seed: int, epoch: int) -> Iterator[PixelLists]:
+    def _lists(self, seed: int, epoch: int, done: int) -> Iterator[PixelLists]:
         """The minibatches of a seed for `phases.c`, which are those of `DataSet.chunks`."""
         data, config = self._task.data, self._task.config
         images = training_lists(data, config.dtype)
         noise = Noise(seed, epoch, config.widths[-2:0:-1], CompiledStream)
-        for order in epoch_orders(data.samples, config.batch_size, seed, epoch):
+        noise.skip(done * config.batch_size)
+        for order in epoch_orders(data.samples, config.batch_size, seed, epoch, done):
             targets = target_values(data.train_labels[order.reshape(-1)], config)
             drawn = noise.draw(*order.shape) if self._task.noisy else []
             normals = [part.to(targets.dtype).contiguous() for part in reversed(drawn)]

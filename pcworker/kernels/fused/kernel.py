@@ -39,8 +39,8 @@ class FusedKernel(ChunkKernel[Mapping[int, Chunk]]):
     def networks(self) -> dict[Trial, Network]:
         return {**self._fused, **self._autograd}
 
-    def minibatches(self, epoch: int) -> Iterator[Mapping[int, Chunk]]:
-        return self._task.chunks(epoch)
+    def minibatches(self, epoch: int, done: int = 0) -> Iterator[Mapping[int, Chunk]]:
+        return self._task.chunks(epoch, done)
 
     def train(self, chunks: Mapping[int, Chunk], rate: float) -> None:
         gathered = {seed: Gathered(chunk, self._block) for seed, chunk in chunks.items()}

@@ -1,18 +1,14 @@
-"""Signs of life: by them drivers tell each other, and `jobs.status`, what they are doing.
+"""Reads signs of life: by them drivers tell each other, and `jobs.status`, what they are doing.
 
 They are advice only, since the commits alone say what is done. Two drivers on one sweep are always
 safe. If they know of each other, they begin at opposite ends of the plan, and few shards run twice.
 """
 
-import json
-import socket
 import time
-import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
-from cluster.driver.events import AtWork, Running, WorkerInfo
-from pcworker.errors import StoreError
+from cluster.driver.events import AtWork, WorkerInfo
 from pcworker.plain import from_json, parsed
 from pcworker.store.keys import SweepKeys
 from pcworker.store.store import Store
@@ -90,69 +86,6 @@ class Signs:
         self._told = told
         self._changed |= dict.fromkeys(new, time.time())
         return [replace(d, time=self._changed.get(who, d.time)) for who, d in found.items()]
-
-
-class Heartbeat:
-    """This driver's signs of life in the store."""
-
-    def __init__(
-        self, store: Store, sweep: str, say: Callable[[str], None] = lambda message: None
-    ) -> None:
-        """`say` is called with a message when the store cannot be written, and when it can be
-        written again."""
-        self._store, self._sweep, self._say = store, sweep, say
-        self._in_trouble = False
-        self._key = SweepKeys(sweep).driver(uuid.uuid4().hex[:12])
-        self._signs = Signs(store, sweep, but=self._key)
-        self._started, self._last = time.time(), -EVERY_S
-        self._at_work = Running({}, ())
-
-    def beat(self, at_work: Running | None = None) -> None:
-        """Gives a sign of life, unless the last one is less than EVERY_S old.
-
-        at_work  what is at work now; None: what was told last
-        """
-        self._at_work = at_work or self._at_work
-        if time.monotonic() - self._last >= EVERY_S:
-            if self._last < 0:
-                self.others()  # A sign that has changed when this is asked again is alive.
-            self._last = time.monotonic()
-            self._write(ended=False)
-
-    def end(self) -> None:
-        """Gives a last sign of life, which says that this driver has ended."""
-        self._at_work = Running({}, ())
-        if not self._in_trouble:  # A user who interrupts the driver should not wait for a store.
-            self._write(ended=True)
-
-    def others(self) -> list[Driver]:
-        """Returns the other drivers that seem alive and began before this one."""
-        try:
-            drivers = self._signs.look()
-        except StoreError:
-            return []
-        earlier = (driver for driver in drivers if driver.started < self._started)
-        return [driver for driver in earlier if driver.alive(time.time())]
-
-    def _write(self, ended: bool) -> None:
-        sign = {
-            "hostname": socket.gethostname(),
-            "time": time.time(),
-            "ended": ended,
-            "workers": [asdict(worker) for worker in self._at_work.workers],
-            "running": {shard: asdict(at) for shard, at in self._at_work.shards.items()},
-            "started": self._started,
-        }
-        try:
-            self._store.put(self._key, json.dumps(sign).encode())
-        except StoreError as error:  # Advice is not worth a sweep.
-            if not self._in_trouble:
-                self._say(f"{error}; waiting for the store: workers keep their results till then")
-            self._in_trouble = True
-            return
-        if self._in_trouble:
-            self._say(f"store {self._store.url} answers again")
-        self._in_trouble = False
 
 
 def driver_of(data: bytes) -> Driver | None:

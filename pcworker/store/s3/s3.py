@@ -24,7 +24,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 
 from pcworker.errors import OverwritingError, StoreError, UnavailableError
 from pcworker.store.keys import is_key, key_parts
-from pcworker.store.s3_errors import S3_ERRORS, error_code, explained, http_status, may_pass
+from pcworker.store.s3.errors import S3_ERRORS, error_code, explained, http_status, may_pass
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -36,7 +36,7 @@ ATTEMPTS = 10
 a minute if it is busy."""
 CONNECT_SECONDS = 10
 READ_SECONDS = 60
-PART_BYTES = 64 * 2**20
+UPLOAD_BYTES = 64 * 2**20
 """A larger object is uploaded in parts of this size."""
 LONGEST_PAUSE_SECONDS = 20
 """The longest pause between two tries of the requests that we repeat ourselves."""
@@ -97,11 +97,11 @@ class S3Store:
     def put(self, key: str, data: bytes) -> None:
         name = self._name(key)
         with self._trouble(f"write {key}"):
-            if len(data) <= PART_BYTES:
+            if len(data) <= UPLOAD_BYTES:
                 self._client.put_object(Bucket=self._bucket, Key=name, Body=data)
             else:
                 parts = TransferConfig(
-                    multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES
+                    multipart_threshold=UPLOAD_BYTES, multipart_chunksize=UPLOAD_BYTES
                 )
                 self._client.upload_fileobj(io.BytesIO(data), self._bucket, name, Config=parts)
 
