@@ -33,7 +33,9 @@ class Ledger:
         self._budget, self._started = budget, started
         self._price = prices.of(needs)
         self._price_beside = prices.of(needs.beside) if needs.beside else self._price
-        self._cost, self._looked = 0.0, started
+        self._cost = 0.0
+        self._looked: float | None = None
+        """The time of the last look. Before the first one no worker was ready."""
 
     def look(self, now: float, workers: Sequence[WorkerInfo]) -> str | None:
         """Adds what the workers have cost since the last look. Says which limit is reached; None if
@@ -42,7 +44,8 @@ class Ledger:
         now      the time on the monotonic clock
         workers  the workers that are ready now
         """
-        hours, self._looked = (now - self._looked) / 3600, now
+        hours = 0.0 if self._looked is None else (now - self._looked) / 3600
+        self._looked = now
         self._cost += hours * sum(map(self._price_of, workers))
         limits = self._budget
         if limits.hours is not None and now - self._started >= limits.hours * 3600:

@@ -18,8 +18,9 @@ STREAK = 3
 shard."""
 
 COMPANY = 3
-"""After so many losses that were not forgiven, a shard is tried alone on a worker. Whoever was lost
-beside others need not be at fault, and must not be quarantined with the one that is."""
+"""After so many losses that were not forgiven, or once it has hung, a shard is tried alone on a
+worker. Whoever was lost or hung beside others need not be at fault, and must not be quarantined
+with the one that is."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,8 @@ def _another(shard: Shard, history: History) -> Start:
     """The start of a shard that has failed before."""
     halvings = sum(attempt.failure == "memory" for attempt in _failures_of(shard, history))
     width = max(1, len(shard.trials) >> halvings) if halvings else None
-    return Start(shard, width, halvings > 0 or _counted(shard, history)["lost"] >= COMPANY)
+    counts = _counted(shard, history)
+    return Start(shard, width, halvings > 0 or counts["lost"] >= COMPANY or counts["hung"] > 0)
 
 
 def _counted(shard: Shard, history: History) -> Counter[FailureKind | None]:

@@ -191,6 +191,8 @@ class Dispatcher:
     def _ended(self, ended: Ended) -> list[Event]:
         """Takes in an attempt that has ended, and returns what there is to tell of it."""
         attempt = self._running.pop(ended.attempt_id)
+        if not isinstance(ended.result, Report):
+            self._elsewhere = ()  # Another driver may have committed the shard meanwhile.
         if isinstance(ended.result, Failure):
             return self._failed(attempt, ended, ended.result)
         if isinstance(ended.result, Halted):

@@ -193,10 +193,14 @@ def read_committed(store: Store, plans: Sequence[Plan]) -> Committed:
     """Reads everything that the shards of the plans have committed."""
     folder = Path(tempfile.mkdtemp(prefix="zilsweep-"))
     gathered = []
-    for place, plan in enumerate(plans):
-        inner = folder / str(place)
-        inner.mkdir()
-        gathered.append(gather(store, plan, inner))
+    try:
+        for place, plan in enumerate(plans):
+            inner = folder / str(place)
+            inner.mkdir()
+            gathered.append(gather(store, plan, inner))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return Committed(gathered, folder)
 
 

@@ -76,7 +76,11 @@ def store_plan(store: Store, plan: Plan[C], provenance: dict[str, Any]) -> Plan[
         store.put(ColumnFile.of(shards).key(plan.keys), shards)
         if store.put_if_absent(plan.keys.plan, head):
             return plan
-    return adopt_plan(store, plan)
+    adopted = adopt_plan(store, plan)
+    if adopted is plan:  # Its own shards are stored. If their file was lost, it is here again.
+        shards = shards_to_parquet(plan.shards)
+        store.put_if_absent(ColumnFile.of(shards).key(plan.keys), shards)
+    return adopted
 
 
 def read_plan(store: Store, name: str, experiments: Experiments) -> Plan[Any] | None:

@@ -135,7 +135,7 @@ class _Outcomes:
 
     def of(self, trial_ids: Sequence[str]) -> dict[str, Outcome | None]:
         """The outcomes of some trials, by id; None for a trial without a result."""
-        if self._table is None:
+        if self._table is None or not len(self._ids):
             return dict.fromkeys(trial_ids)
         asked = np.asarray(trial_ids, bytes)
         places = np.minimum(np.searchsorted(self._ids, asked), len(self._ids) - 1)

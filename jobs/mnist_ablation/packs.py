@@ -21,8 +21,11 @@ WORTH = 22
 """How many times as long as what its trials share a shard takes."""
 MOST_SHARDS = 20_000
 """The number of shards from which on shards become longer, so that there are not many more."""
-THREE, TWO = (0.5, 0.3, 0.2), (0.6, 0.4)
+LAST = (0.5, 0.3, 0.2)
 """The shares of the last shards of a group in what is left for them."""
+LEAST = 4
+"""How many times as long as what its trials share the shortest shard of a group takes. What is
+shorter joins another shard."""
 
 
 Group = tuple[Configuration, int]
@@ -65,7 +68,7 @@ class _Shard:
         return self.left - seconds if len(self.trials) < MAX_WIDTH else -math.inf
 
 
-def _cut(group: Sequence[Trial], least: float, worth: float) -> Iterator[list[Trial]]:
+def _cut(group: Sequence[Trial], least: float, worth: float) -> list[list[Trial]]:
     """Cuts a group into shards. None but the last ones are to take less than `least` seconds.
 
     Each trial goes to the first shard that has room for it, or to the one that has most. BP comes
@@ -73,7 +76,8 @@ def _cut(group: Sequence[Trial], least: float, worth: float) -> Iterator[list[Tr
     is drawn in few shards, and then the others, the longest first.
     """
     config = max((t.configuration for t in group), key=lambda config: config.last_step)
-    target = max(worth * shared_seconds(config), least)
+    shared = shared_seconds(config)
+    target = max(worth * shared, least)
     timed = sorted(((trial_seconds(t.configuration), t) for t in group), key=_turn)
     lengths = _lengths(sum(seconds for seconds, _ in timed), target)
     shards = [_Shard(length) for length in lengths]
@@ -84,7 +88,21 @@ def _cut(group: Sequence[Trial], least: float, worth: float) -> Iterator[list[Tr
             shards.append(shard := _Shard(target))
         shard.trials.append(trial)
         shard.left -= seconds
-    yield from (shard.trials for shard in shards if shard.trials)
+    return _joined([shard.trials for shard in shards if shard.trials], LEAST * shared)
+
+
+def _joined(shards: list[list[Trial]], least: float) -> list[list[Trial]]:
+    """The shards, of which those that are shorter than `least` have joined the shortest others."""
+    timed = sorted(
+        (sum(trial_seconds(t.configuration) for t in shard), place)
+        for place, shard in enumerate(shards)
+    )
+    (shortest, place), *others = timed
+    fitting = [p for _, p in others if len(shards[p]) + len(shards[place]) <= MAX_WIDTH]
+    if shortest >= least or not fitting:
+        return shards
+    shards[fitting[0]] += shards[place]
+    return _joined(shards[:place] + shards[place + 1 :], least)
 
 
 def _turn(timed: tuple[float, Trial]) -> tuple[bool, bool, float, str]:
@@ -99,5 +117,4 @@ def _lengths(seconds: float, target: float) -> Iterator[float]:
     while seconds > 2 * target:
         yield target
         seconds -= target
-    shares = THREE if seconds > target else TWO if seconds > target / 2 else (1.0,)
-    yield from (share * seconds for share in shares)
+    yield from (share * seconds for share in (LAST if seconds > target else (1.0,)))

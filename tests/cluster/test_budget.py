@@ -26,7 +26,7 @@ def test_hours_count_from_the_start_of_the_run() -> None:
 def test_the_cost_is_that_of_the_workers_that_were_ready() -> None:
     """A GPU worker costs 4 for an hour, and a CPU worker beside it 1."""
     book = ledger(Budget(cost=13.0))
-    assert book.look(1000.0 + 3600.0, []) is None  # nothing was ready
+    assert book.look(1000.0 + 3600.0, [ON_GPU, ON_GPU]) is None  # nothing was ready before
     assert book.look(1000.0 + 2 * 3600.0, [ON_GPU, ON_GPU]) is None  # 8
     assert book.look(1000.0 + 3 * 3600.0, [ON_GPU]) is None  # 12
     assert book.look(1000.0 + 3.5 * 3600.0, [ON_CPU]) is None  # 12.5
@@ -35,6 +35,7 @@ def test_the_cost_is_that_of_the_workers_that_were_ready() -> None:
 
 def test_workers_without_gpus_cost_their_cores() -> None:
     book = ledger(Budget(cost=1.0), Resources(workers=1, cpus=4, gpus=0, device="cpu"))
+    assert book.look(1000.0, [ON_CPU]) is None
     assert book.look(1000.0 + 1799.0, [ON_CPU]) is None
     assert book.look(1000.0 + 1801.0, [ON_CPU]) == "--max-cost 1 is reached"
 

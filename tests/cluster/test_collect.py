@@ -59,7 +59,7 @@ def store(tmp_path: Path) -> LocalStore:
 
 @pytest.fixture
 def plan(store: LocalStore) -> Plan:
-    """A plan of at least two shards: one has BP, and another the trials with t = 16."""
+    """A plan of at least two shards: one has BP and few steps, one the trials with t = 16."""
     made = planned(store, ablation(epochs=2), "a")
     assert len(made.shards) > 1
     return made
@@ -237,7 +237,7 @@ def test_the_trials_of_a_shard_without_a_commit_are_missing(store: LocalStore, p
     absent = [trial for s in plan.shards if s is not owner_of_bp(plan) for trial in s.trials]
     assert ids(made.missing) == ids(absent)
     for row in made.rows("divergence"):
-        assert row["n_seeds"] == (0 if set(row["trial_ids"]) <= ids(absent) else 1)
+        assert row["n_seeds"] == (0 if row["t"] == 16 else 1)
     assert f"{len(absent)} trials are missing" in printed(made)
 
 
@@ -613,11 +613,9 @@ def test_a_quarantined_shards_trials_are_failed_and_its_record_is_a_row(
     made = collected(store, "a")
     failed = [row for row in rows(made, "trials") if row["status"] == "failed"]
     assert {row["trial_id"] for row in failed} == ids(shard.trials)
-    declared = {trial.trial_id: trial.configuration for trial in shard.trials}
     for row in failed:
-        config = declared[row["trial_id"]]
         assert (row["sweep"], row["shard_id"], row["rule"], row["t"]) == (
-            "a", shard.shard_id, config.rule, config.t,
+            "a", shard.shard_id, "IL", 16,
         )  # fmt: skip
         assert row["attempt_id"] is row["final_test_error"] is row["wall_seconds"] is None
     (record,) = rows(made, "failures")

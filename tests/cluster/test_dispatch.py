@@ -500,10 +500,30 @@ def test_what_runs_is_told_with_its_share_and_its_host() -> None:
     assert of(Running, events) == [Running(shards, tuple(pool.workers))]
 
 
-@pytest.mark.parametrize("budget", [Budget(hours=1e-9), Budget(cost=1e-9)], ids=["hours", "cost"])
-def test_when_the_budget_is_used_up_what_runs_is_halted_and_nothing_is_started(
-    budget: Budget,
-) -> None:
+def test_a_shard_that_fails_here_and_is_committed_elsewhere_is_not_tried_again() -> None:
+    plan = small_plan(*NETWORKS[:2])
+    first = plan.shards[0].shard_id
+    pool = ScriptedPool(
+        "a",
+        lambda node, shard, before: ((failure("error") if shard.shard_id == first else END), 1.0),
+    )
+    events: list[Event] = []
+    record = Known()
+
+    def tell(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, Running) and not record.elsewhere:
+            record.elsewhere = frozenset([first])  # while it runs here
+
+    assert dispatcher(pool, tell).run(plan.shards, record) == Ending(())
+    assert [shard_id for _, shard_id in pool.submitted].count(first) == 1
+    assert {event.shard.shard_id: event.outcome for event in of(Finished, events)}[
+        first
+    ] == "elsewhere"
+
+
+def test_when_the_budget_is_used_up_what_runs_is_halted_and_nothing_is_started() -> None:
+    budget = Budget(hours=1e-9)
     plan = small_plan(*NETWORKS[:3])
     pool = ScriptedPool("ab", lambda node, shard, before: (END, 1.0))
     events: list[Event] = []

@@ -52,7 +52,7 @@ def test_twice_as_slow_a_machine_takes_twice_as_long() -> None:
 
 def test_an_estimate_is_of_the_shards_that_are_left() -> None:
     sweep = mnist_ablation(
-        networks=["784-32-10"], seeds=[1, 2], rules=("BP", "IL", "Z-IL"), t=(None, 1, 64),
+        networks=["784-32-10"], seeds=[1, 2, 3], rules=("BP", "IL", "Z-IL"), t=(None, 1, 64),
         gamma=(0.1, 1.0), sigma=(0.0, 1.0), epochs=1,
     )  # fmt: skip
     plan = make_plan(ABLATION, sweep, "any")

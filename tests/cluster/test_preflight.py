@@ -33,12 +33,12 @@ from cluster.preflight.look import demands_token
 from cluster.preflight.node import disk, knock
 from cluster.preflight.store import ahead, look_at_store
 from cluster.preflight.verdicts import failed, summary
-from cluster.sweeps import preview
 from cluster.sweeps.estimate import Estimate
 from cluster.sweeps.preview import cost_line
 from jobs.imagenet_timing.configuration import timing_configuration
 from jobs.imagenet_timing.cost import timing_bytes
 from jobs.mnist_ablation.cost import shard_bytes
+from jobs.mnist_ablation.speed import calibration
 from pcworker.data.mnist import PARTS
 from pcworker.errors import InputError
 from pcworker.kernels.exactness import (
@@ -476,7 +476,7 @@ def test_fault_6_a_disk_too_small_for_the_sweep_stops_the_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The weights need four times the disk's size, so nothing is started and nothing is stored."""
-    monkeypatch.setattr(preview, "WORTH_MEASURING_S", math.inf)  # its minutes are not looked at
+    monkeypatch.setattr(calibration, "WORTH_MEASURING_S", math.inf)  # its minutes are not looked at
     width = str(disk(str(tmp_path))[1] // (16 * 794 * 2) * 4)
     where = ("--store", str(tmp_path / "store"), "--local-debug")
     done = called("--networks", f"784-{width}-10", *SMALL[2:], *where)

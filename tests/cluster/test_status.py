@@ -25,6 +25,7 @@ from builders import (
     record_failure,
     rewrite,
     shard_result,
+    split_plan,
 )
 from rich.console import Console
 from running import PATIENCE_S, ROOT
@@ -66,7 +67,7 @@ def store(tmp_path: Path) -> LocalStore:
 def plan(store: LocalStore) -> Plan:
     """A stored plan of six shards."""
     sweep = ablation(networks=["784-2-10", "784-4-10", "784-8-10"])
-    made = store_plan(store, make_plan(ABLATION, sweep, "a"), {"command": COMMAND})
+    made = store_plan(store, split_plan(sweep, "a"), {"command": COMMAND})
     assert len(made.shards) == 6
     return made
 

@@ -13,7 +13,16 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pytest
-from builders import Counting, ablation, flipped, flipped_digits, name_columns, planned, rewrite
+from builders import (
+    Counting,
+    ablation,
+    flipped,
+    flipped_digits,
+    name_columns,
+    planned,
+    rewrite,
+    split_plan,
+)
 from command_lines import ROOT
 
 from cluster.sweeps.columns import ColumnFile, PlannedTrial, shards_to_parquet
@@ -34,7 +43,7 @@ KEYS = SweepKeys("a")
 
 
 def plan_a(**changes: Any) -> Plan:
-    return make_plan(ABLATION, ablation(**changes), "a")
+    return split_plan(ablation(**changes), "a")
 
 
 def store_whole(store: LocalStore, plan: Plan) -> None:

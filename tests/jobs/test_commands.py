@@ -9,7 +9,7 @@ import pytest
 from builders import ablation, planned
 from command_lines import ABLATION, ROOT, called, files
 
-from cluster.sweeps import preview
+from jobs.mnist_ablation.speed import calibration
 from pcworker.store.local import LocalStore
 
 WORDS = {
@@ -38,7 +38,7 @@ def test_every_job_has_help(module: str) -> None:
 def test_a_plan_says_what_would_be_run_and_starts_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preview, "WORTH_MEASURING_S", math.inf)  # the table's minutes will do
+    monkeypatch.setattr(calibration, "WORTH_MEASURING_S", math.inf)  # the table's minutes will do
     networks = ("--networks", "784-32-10,784-32-32-10")
     done = called("--store", str(tmp_path), *networks, "--seeds", "1,2", "--plan")
     assert (done.code, done.stderr) == (0, "")

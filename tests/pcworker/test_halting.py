@@ -72,7 +72,13 @@ MORE: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", CASES | MORE)
+SLOW = ("float64 with biases", "textbook tanh", "library")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.long] * (name in SLOW)) for name in CASES | MORE],
+)
 def test_halted_inside_epochs_it_is_as_if_it_had_not_been(tiny_engine: Engine, name: str) -> None:
     trials = mixed(epochs=2, **(CASES | MORE)[name])
     undisturbed = tiny_engine.run(trials)

@@ -150,11 +150,33 @@ def paper_drift(trial: Trial) -> float | None:
     return 0.0 if config.rule == "Z-IL" and config.sigma == 0 else 0.125
 
 
+def in_two(trials: Iterable[Trial[Any]]) -> list[list[Trial[Any]]]:
+    """Packs the trials of each network and seed into two shards: with 16 inference steps or more,
+    and the others. Today's packing has one shard for so little work."""
+    groups: dict[Any, list[Trial[Any]]] = {}
+    for trial in trials:
+        config = trial.configuration
+        steps = getattr(config, "last_step", 0)
+        groups.setdefault((config.twin(), trial.seed, steps >= 16), []).append(trial)
+    return list(groups.values())
+
+
+def split_plan(sweep: Sweep, name: str, experiment: Experiment = ABLATION) -> Plan[Any]:
+    """The plan of a sweep of ablations whose shards are `in_two`."""
+    plan = make_plan(replace(experiment, pack=in_two), sweep, name)
+    return replace(plan, experiment=experiment)
+
+
 def planned(store: Store, sweep: Sweep, name: str, experiment: Experiment = ABLATION) -> Plan[Any]:
-    """Makes the plan of a sweep and stores it."""
-    plan = make_plan(experiment, sweep, name)
+    """Makes the plan of a sweep and stores it. Ablations have more shards than they would have."""
+    make = split_plan if experiment.name == ABLATION.name else _whole_plan
+    plan = make(sweep, name, experiment)
     store_plan(store, plan, {})
     return plan
+
+
+def _whole_plan(sweep: Sweep, name: str, experiment: Experiment) -> Plan[Any]:
+    return make_plan(experiment, sweep, name)
 
 
 def commit(

@@ -74,11 +74,22 @@ class InProcessPool:
             return []
         task, worker, [info] = self._task, self._worker, self.workers
         result: Report | Halted | Failure
+        raised: list[Exception] = []
+
+        def look() -> None:
+            try:
+                meanwhile()
+            except Exception as error:
+                raised.append(error)
+                raise
+
         try:
-            result = _train(worker, task, meanwhile)
+            result = _train(worker, task, look)
         except BdbQuit:
             raise KeyboardInterrupt from None
         except Exception as error:
+            if error in raised:  # It is the driver's, and no failure of the shard.
+                raise
             result = failure_of(error)
             # As on Ray, the next attempt gets a fresh worker: this one may be in a bad state.
             self._worker = None

@@ -123,10 +123,10 @@ class RayPool:
 
     def _late(self, troubles: list[Trouble]) -> list[Trouble]:
         """Returns what to tell if no worker has started in time. InputError if none will."""
-        if troubles:
-            raise InputError(troubles[0].message)
         if self._kinds[0].shortage.missing:  # Its nodes are still to come.
             return []
+        if troubles:
+            raise InputError(troubles[0].message)
         late = f"no worker of {self._needs} started within {START_TIMEOUT_S:.0f} s; other jobs may "
         if self._growth != "on demand":
             raise InputError(f"{late}hold the cluster: try smaller workers, or later")
@@ -143,14 +143,15 @@ class RayPool:
         to_start = shards - len(self._runs)
         for kind in self._kinds:
             self._end_surplus(kind, to_start)
-        pause = min(LOOK_S * 2**self._failed_starts, LONGEST_LOOK_S)
+        pause = min(LOOK_S * 2 ** min(self._failed_starts, 10), LONGEST_LOOK_S)
         if time.monotonic() - self._looked < pause:
             return
         self._looked, self._failed_since_look = time.monotonic(), False
         for kind in self._kinds:
             fit = workers_that_fit(nodes(self._avoided | self._draining), kind.needs)
             hands, starting = self._of(kind)
-            present, idle = len(hands) + len(starting), sum(not hand.runs for hand in hands)
+            staying = sum(hand.info.node_id not in self._draining for hand in hands)
+            present, idle = staying + len(starting), sum(not hand.runs for hand in hands)
             free = (kind.needs.workers or max(1, fit)) - present
             more = max(0, min(free, to_start - idle - len(starting)))
             for _ in range(more):

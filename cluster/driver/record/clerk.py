@@ -105,14 +105,15 @@ class Clerk:
 
     def _look(self) -> float:
         """Looks for what other drivers have committed, if there is one."""
-        began = time.monotonic()
+        began, had_company = time.monotonic(), self._company
         if began - self._looked_for_company >= COMPANY_S:
             self._looked_for_company = began
             self._company = bool(self.heartbeat.company())
-        if self._company:
+        if self._company or had_company:  # One that has just ended may have committed more.
             try:
                 self.elsewhere = frozenset(done_shards(self._opened, self._plan))
             except StoreError:  # A shard that runs twice costs time, and nothing else.
+                self._company = True
                 return COMPANY_S
         return max(OTHERS_EVERY_S, OTHERS_TIMES * (time.monotonic() - began))
 
@@ -160,12 +161,13 @@ class _Duty:
 
     def _run(self) -> None:
         while True:
+            last = self._stopped
             try:
                 pause = self._work()
             except Exception as error:  # The thread that dispatches raises it.
                 self.error = error
                 return
-            if self._stopped:
+            if last:
                 return
             self._awake.wait(pause)
             self._awake.clear()

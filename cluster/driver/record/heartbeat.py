@@ -26,6 +26,7 @@ class Heartbeat:
         self._store, self._sweep, self._say = store, sweep, say
         self._in_trouble = False
         self._key = SweepKeys(sweep).driver(uuid.uuid4().hex[:12])
+        self._writing, self._ended = threading.Lock(), False
         self._signs, self._looking = Signs(store, sweep, but=self._key), threading.Lock()
         self._started, self._last = time.time(), -EVERY_S
         self._written = time.monotonic()
@@ -45,7 +46,7 @@ class Heartbeat:
 
     def end(self) -> None:
         """Gives a last sign of life, which says that this driver has ended."""
-        self._at_work = Running({}, ())
+        self._at_work, self._ended = Running({}, ()), True
         if not self._in_trouble:  # A user who interrupts the driver should not wait for a store.
             self._write(ended=True)
 
@@ -68,6 +69,23 @@ class Heartbeat:
         return [driver for driver in drivers if driver.alive(time.time())]
 
     def _write(self, ended: bool) -> None:
+        with self._writing:
+            if self._ended and not ended:  # The last sign must stay the last one.
+                return
+            try:
+                self._store.put(self._key, self._sign(ended))
+            except StoreError as error:  # Advice is not worth a sweep.
+                if not self._in_trouble:
+                    self._say(
+                        f"{error}; waiting for the store: workers keep their results till then"
+                    )
+                self._in_trouble = True
+                return
+            if self._in_trouble:
+                self._say(f"store {self._store.url} answers again")
+            self._in_trouble, self._written = False, time.monotonic()
+
+    def _sign(self, ended: bool) -> bytes:
         at_work = self._at_work
         sign = {
             "hostname": socket.gethostname(),
@@ -77,13 +95,4 @@ class Heartbeat:
             "running": {shard: asdict(at) for shard, at in at_work.shards.items()},
             "started": self._started,
         }
-        try:
-            self._store.put(self._key, json.dumps(sign).encode())
-        except StoreError as error:  # Advice is not worth a sweep.
-            if not self._in_trouble:
-                self._say(f"{error}; waiting for the store: workers keep their results till then")
-            self._in_trouble = True
-            return
-        if self._in_trouble:
-            self._say(f"store {self._store.url} answers again")
-        self._in_trouble, self._written = False, time.monotonic()
+        return json.dumps(sign).encode()
