@@ -192,7 +192,16 @@ def unfinished(store: Store) -> dict[str, int]:
 
 def read_tables(store: Store) -> dict[str, pa.Table]:
     """The tables that the collector wrote to a store."""
-    return {name: from_parquet(store.get(KEYS.table(name)) or b"") for name in (*RESULTS,)}
+    return {name: _table(store, name) for name in (*RESULTS,)}
+
+
+def _table(store: Store, name: str) -> pa.Table:
+    """A table of one file, or of parts if it might have been too large for one."""
+    whole = store.get(KEYS.table(name))
+    if whole is not None:
+        return from_parquet(whole)
+    parts = [key for key in store.list(KEYS.tables) if key.startswith(f"{KEYS.tables}{name}/")]
+    return pa.concat_tables([from_parquet(store.get(key) or b"") for key in parts])
 
 
 def failures(store: Store) -> list[dict[str, object]]:
