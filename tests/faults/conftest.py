@@ -1,13 +1,18 @@
-"""The oracle of the tests of faults: one sweep without any fault, for all of them."""
+"""What tests of faults share: the oracle, which is one sweep without any fault, and a prefix of a
+bucket, which a test reaches directly or through a proxy that fails."""
 
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from faults import SHARDS, arguments, commits, here
+from faulty_proxy import FaultyProxy, faulty_proxy
+from seaweed import Seaweed
 
 from pcworker.store.local import LocalStore
+from pcworker.store.s3.s3 import S3Store
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +31,16 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> LocalStore:
             assert done.code == 0, done.stderr
     assert len(commits(store)) == SHARDS
     return store
+
+
+@pytest.fixture
+def store(server: Seaweed, request: pytest.FixtureRequest) -> S3Store:
+    """The test's own prefix in the bucket, past the proxy."""
+    prefix = request.node.name.removeprefix("test_")
+    return S3Store(f"s3://{server.server.bucket}/{prefix}", server.server.endpoint)
+
+
+@pytest.fixture
+def proxy(server: Seaweed) -> Iterator[FaultyProxy]:
+    with faulty_proxy(server.server.endpoint) as proxy:
+        yield proxy

@@ -3,7 +3,6 @@ are found, named and replaced, and nothing is lost."""
 
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,8 @@ from faults import (
     signalled,
     unfinished,
 )
-from faulty_proxy import FaultyProxy, faulty_proxy
+from faulty_proxy import FaultyProxy
 from running import processes, wait_until, workers
-from seaweed import Seaweed
 
 from pcworker.store.local import LocalStore
 from pcworker.store.s3.s3 import S3Store
@@ -29,19 +27,6 @@ pytestmark = pytest.mark.faults
 
 SOON = ("--workers", "1", "--hang-minutes", "0.4")
 """An attempt is taken to hang after 24 seconds without progress, or 12 without an answer."""
-
-
-@pytest.fixture
-def store(server: Seaweed, request: pytest.FixtureRequest) -> S3Store:
-    """The test's own prefix in the bucket, past the proxy."""
-    prefix = request.node.name.removeprefix("test_")
-    return S3Store(f"s3://{server.server.bucket}/{prefix}", server.server.endpoint)
-
-
-@pytest.fixture
-def proxy(server: Seaweed) -> Iterator[FaultyProxy]:
-    with faulty_proxy(server.server.endpoint) as proxy:
-        yield proxy
 
 
 def the_one_that_hung(run: Run, store: LocalStore | S3Store) -> dict[str, str]:

@@ -6,7 +6,6 @@ The store is SeaweedFS, behind a proxy that fails when it is told to.
 
 import signal
 import threading
-from collections.abc import Iterator
 
 import pytest
 from faults import (
@@ -27,7 +26,7 @@ from faults import (
     running,
     unfinished,
 )
-from faulty_proxy import FaultyProxy, faulty_proxy
+from faulty_proxy import FaultyProxy
 from seaweed import Seaweed
 from tables import RESULTS
 
@@ -42,19 +41,6 @@ SOON_AT_AN_END = {"AWS_MAX_ATTEMPTS": "2"}
 """With this a cycle of retries takes a second or two. By default it takes ten."""
 REFUSED = 12
 """An outage lasts until so many requests, of workers and driver, were left without an answer."""
-
-
-@pytest.fixture
-def store(server: Seaweed, request: pytest.FixtureRequest) -> S3Store:
-    """The test's own prefix in the bucket, past the proxy."""
-    prefix = request.node.name.removeprefix("test_")
-    return S3Store(f"s3://{server.server.bucket}/{prefix}", server.server.endpoint)
-
-
-@pytest.fixture
-def proxy(server: Seaweed) -> Iterator[FaultyProxy]:
-    with faulty_proxy(server.server.endpoint) as proxy:
-        yield proxy
 
 
 def through(proxy: FaultyProxy, store: S3Store) -> tuple[str, ...]:
