@@ -19,7 +19,7 @@ from cluster.driver.site import Site, in_this_process, on_ray
 from cluster.experiment import Experiment
 from cluster.nodes.prices import Prices
 from cluster.nodes.resources import Resources, ray_environment
-from cluster.results.publish import print_next, publish
+from cluster.report.publish import print_next, publish
 from cluster.results.reading import read_commits
 from cluster.sweeps.estimate import Estimate
 from cluster.sweeps.plan import Plan, Shard, make_plan

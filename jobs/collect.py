@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import click
 
+from cluster.report.publish import print_next, publish
 from cluster.results.collect import stored_plans
-from cluster.results.publish import print_next, publish
 from jobs.experiments import EXPERIMENTS
 from jobs.options import console, help_text, main, store_options, sweep_names
 from pcworker.store.store import open_store

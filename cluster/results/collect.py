@@ -5,7 +5,7 @@ invisible to it.
 """
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -95,7 +95,7 @@ def stored_plans(store: Store, names: Iterable[str], experiments: Experiments) -
 
 
 @contextmanager
-def _on_this_disk() -> Iterator[None]:
+def on_this_disk() -> Iterator[None]:
     """Raises InputError in place of the errors of the files that a collector keeps."""
     try:
         yield
@@ -106,7 +106,7 @@ def _on_this_disk() -> Iterator[None]:
         ) from error
 
 
-@_on_this_disk()
+@on_this_disk()
 def collect(store: Store, plans: Sequence[Plan]) -> Collected:
     """Collects sweeps of one experiment into common tables. Equal cells of several sweeps are
     joined: the tables hold the seeds of all of them.
@@ -115,31 +115,16 @@ def collect(store: Store, plans: Sequence[Plan]) -> Collected:
     """
     committed = read_committed(store, plans)
     duplicates = leave_out_duplicates(committed)
-    recorded = [key for plan in plans for key in list_failures(store, plan)]
-    failures, damaged = read_failures(store, recorded)
-    missing = list(_missing(committed))
-    experiment = plans[0].experiment
-    per_trial = experiment.tables.row_types[experiment.tables.per_trial]
-    failed = table(per_trial, _failed_rows(experiment, missing, failures), {})
-    computed = {
-        **{name: _derived(each, committed) for name, each in experiment.derived.items()},
-        "failures": table(FailureRow, failures, {}),
-    }
-    metadata = {
-        **_metadata(committed),
-        "trials": str(_declared(plans)),
-        "missing": str(len(missing)),
-        "commits": str(len(committed)),
-    }
-    compare = experiment.published
+    made = make_tables(store, committed, plans[0].experiment.derived)
+    compare = plans[0].experiment.published
     return Collected(
         plans=tuple(plans),
-        tables=CollectedTables(committed, failed, computed, metadata),
-        missing=tuple(trial for _, trial in missing),
-        failed=len(failed),
-        damaged=(*(line for each in committed.gathered for line in each.damaged), *damaged),
+        tables=made.tables,
+        missing=made.missing,
+        failed=made.failed,
+        damaged=made.damaged,
         unread=tuple(shard for each in committed.gathered for shard in each.unread),
-        listed=frozenset((*committed.listed, *recorded)),
+        listed=frozenset((*committed.listed, *made.failures)),
         audit=audit(
             committed,
             read_repeated(store, list(committed.beside)),
@@ -151,7 +136,51 @@ def collect(store: Store, plans: Sequence[Plan]) -> Collected:
     )
 
 
-@_on_this_disk()
+@dataclass(frozen=True)
+class Made:
+    """Tables that were made from commits, and what is not in them."""
+
+    tables: CollectedTables
+    missing: tuple[Trial[Any], ...]
+    """The trials without a result."""
+    failed: int
+    """How many of the missing trials are missing because their shard has failed."""
+    damaged: tuple[str, ...]
+    """A line for each damaged object: its place, and what is wrong with it."""
+    failures: tuple[str, ...]
+    """The keys of all records of failures."""
+
+
+def make_tables(store: Store, committed: Committed, derived: Mapping[str, Derived]) -> Made:
+    """Makes the tables from what was committed: those that the shards have written, as far as they
+    were read, `failures`, and the derived ones."""
+    plans = committed.plans
+    recorded = [key for plan in plans for key in list_failures(store, plan)]
+    failures, damaged = read_failures(store, recorded)
+    missing = list(_missing(committed))
+    experiment = plans[0].experiment
+    per_trial = experiment.tables.row_types[experiment.tables.per_trial]
+    failed = table(per_trial, _failed_rows(experiment, missing, failures), {})
+    computed = {
+        **{name: _derived(each, committed) for name, each in derived.items()},
+        "failures": table(FailureRow, failures, {}),
+    }
+    metadata = {
+        **_metadata(committed),
+        "trials": str(declared_trials(plans)),
+        "missing": str(len(missing)),
+        "commits": str(len(committed)),
+    }
+    return Made(
+        tables=CollectedTables(committed, failed, computed, metadata),
+        missing=tuple(trial for _, trial in missing),
+        failed=len(failed),
+        damaged=(*(line for each in committed.gathered for line in each.damaged), *damaged),
+        failures=tuple(recorded),
+    )
+
+
+@on_this_disk()
 def write_tables(store: Store, collected: Collected) -> None:
     """Writes the tables into the store, as Parquet."""
     collected.tables.write(store, collected.keys)
@@ -164,7 +193,7 @@ def _plan(store: Store, name: str, experiments: Experiments) -> Plan:
     return plan
 
 
-def _declared(plans: Sequence[Plan]) -> int:
+def declared_trials(plans: Sequence[Plan]) -> int:
     """The number of trials of the plans. One that several plans hold counts once if it has the same
     result in every sweep."""
     if len(plans) > 1 and plans[0].experiment.same_everywhere:

@@ -20,6 +20,7 @@ from cluster.results.compaction.source import attempts_of, read_row_group
 from cluster.sweeps.plan import Plan
 from pcworker.row import Row
 from pcworker.store.parquet import schema_of
+from pcworker.store.result import Tables
 from pcworker.store.store import Store
 from pcworker.trials.trial import Trial
 
@@ -189,15 +190,16 @@ class Portion:
         return pa.concat_tables([wanted.empty_table(), *parts])
 
 
-def read_committed(store: Store, plans: Sequence[Plan]) -> Committed:
-    """Reads everything that the shards of the plans have committed."""
+def read_committed(store: Store, plans: Sequence[Plan], tables: Tables | None = None) -> Committed:
+    """Reads what the shards of the plans have committed: the rows of these tables. Without
+    `tables` it reads all, and compacts them in the store: see `gather`."""
     folder = Path(tempfile.mkdtemp(prefix="zilsweep-"))
     gathered = []
     try:
         for place, plan in enumerate(plans):
             inner = folder / str(place)
             inner.mkdir()
-            gathered.append(gather(store, plan, inner))
+            gathered.append(gather(store, plan, inner, tables))
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

@@ -32,18 +32,22 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
-def read_shard(store: Store, plan: Plan, shard: Shard) -> tuple[Commit, dict[str, pa.Table]] | None:
-    """Reads a shard's commit and its tables; None if it has no commit."""
+def read_shard(
+    store: Store, plan: Plan, shard: Shard, tables: Tables | None = None
+) -> tuple[Commit, dict[str, pa.Table]] | None:
+    """Reads a shard's commit and these tables of it, or all; None if it has no commit."""
+    tables = tables or plan.experiment.tables
     commit = read_shard_commit(store, plan, shard)
     if commit is None:
         return None
     key = plan.keys.commit(shard.shard_id)
-    rows, version = plan.experiment.tables.row_types, plan.engine_version
+    rows, version = tables.row_types, plan.engine_version
     parts = {
         file.table: _with_todays_columns(read_file(store, file, key), rows[file.table], version)
         for file in commit.files
+        if file.table in rows
     }
-    if not _are_rows_of(parts, commit, plan.experiment.tables):
+    if not _are_rows_of(parts, commit, tables):
         raise DamagedError(
             f"{store.describe(key)} names tables with other columns, or with rows of other trials, "
             "than the plan's shard; delete it and submit the sweep again to run its shard anew"

@@ -49,17 +49,20 @@ class CollectedTables(Mapping[str, pa.Table]):
         self._experiment = committed.plans[0].experiment
 
     def __getitem__(self, name: str) -> pa.Table:
-        if name in self._computed:
-            return with_metadata(self._computed[name], self._metadata)
-        schema = schema_of(self._committed.tables[name])
-        rows = [each.replace_schema_metadata(None) for each in self._rows(name)]
-        return with_metadata(pa.concat_tables([schema.empty_table(), *rows]), self._metadata)
+        return with_metadata(pa.concat_tables(self.parts(name)), self._metadata)
 
     def __iter__(self) -> Iterator[str]:
         return iter((*self._committed.tables, *self._computed))
 
     def __len__(self) -> int:
         return len(self._committed.tables) + len(self._computed)
+
+    def parts(self, name: str) -> Iterator[pa.Table]:
+        """Yields the rows of a table without metadata, one part after the other. The first part is
+        empty."""
+        rows = self._rows(name)
+        yield self._schema(name).empty_table()
+        yield from (each.replace_schema_metadata(None) for each in rows)
 
     def is_large(self, name: str) -> bool:
         """True if the table is a folder of parts."""
@@ -97,16 +100,17 @@ class CollectedTables(Mapping[str, pa.Table]):
 
     def _fill(self, path: Path, name: str, first: int, last: int, is_part: bool) -> None:
         """Writes the rows of a range of commits into a file. Those of a part are sorted."""
-        schema = (
-            self._computed[name].schema
-            if name in self._computed
-            else schema_of(self._committed.tables[name])
-        )
+        schema = self._schema(name)
         writer = RowWriter(path, with_metadata(schema.empty_table(), self._metadata).schema)
         rows = self._rows(name, first, last)
         for each in _sorted(rows, schema) if is_part else rows:
             writer.add(each)
         writer.close()
+
+    def _schema(self, name: str) -> pa.Schema:
+        if name in self._computed:
+            return self._computed[name].schema.remove_metadata()
+        return schema_of(self._committed.tables[name])
 
     def _rows(self, name: str, first: int = 0, last: int | None = None) -> Iterator[pa.Table]:
         if name in self._computed:

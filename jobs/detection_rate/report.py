@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from cluster.report.remarks import print_remarks
+from cluster.report.terminal import numbers_table, print_whole
 from cluster.results.collect import Collected
-from cluster.results.remarks import print_remarks
-from cluster.results.terminal import numbers_table, print_whole
 from jobs.detection_rate.configuration import T_D
 from jobs.detection_rate.views import PAPER, Rates, by_factor, by_network, without_failed
 

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
-from cluster.results.drawing import saved
+from cluster.report.drawing import saved
 from jobs.imagenet_timing.views import (
     Run,
     by_steps,

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cluster.report.remarks import print_remarks
+from cluster.report.terminal import number, numbers_table, print_whole
 from cluster.results.collect import Collected
-from cluster.results.remarks import print_remarks
-from cluster.results.terminal import number, numbers_table, print_whole
 from jobs.imagenet_timing.views import (
     Run,
     by_steps,

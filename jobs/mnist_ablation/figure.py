@@ -14,7 +14,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.patches import Patch, Rectangle
 
-from cluster.results.drawing import saved
+from cluster.report.drawing import saved
 from jobs.mnist_ablation.panels import (
     MEASURES,
     Grid,

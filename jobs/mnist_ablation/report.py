@@ -5,9 +5,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cluster.report.remarks import print_remarks
+from cluster.report.terminal import number, print_whole
 from cluster.results.collect import Collected
-from cluster.results.remarks import print_remarks
-from cluster.results.terminal import number, print_whole
 from jobs.mnist_ablation.panels import (
     MEASURES,
     Grid,

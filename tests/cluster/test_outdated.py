@@ -15,9 +15,9 @@ from meanwhile import Meanwhile, Moment
 from rich.console import Console
 from tables import equal_tables
 
+from cluster.report.publish import publish
 from cluster.results.collect import Collected
 from cluster.results.outdated import PASSES
-from cluster.results.publish import publish
 from cluster.sweeps.plan import Plan
 from jobs.mnist_ablation.experiment import ABLATION
 from pcworker.store.keys import SweepKeys

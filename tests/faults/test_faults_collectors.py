@@ -35,10 +35,10 @@ from meanwhile import Meanwhile, Moment
 from rich.console import Console
 from tables import RESULTS
 
+from cluster.report.publish import publish
 from cluster.results.collect import collect, write_tables
 from cluster.results.compaction.choice import FEWEST
 from cluster.results.compaction.entries import COMMITS
-from cluster.results.publish import publish
 from cluster.sweeps.plan import Plan
 from cluster.sweeps.stored import read_plan, store_plan
 from jobs.experiments import EXPERIMENTS

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from cluster.driver.events import AtWork, Running, WorkerInfo
 from cluster.driver.record.heartbeat import Heartbeat
-from cluster.results.publish import require_complete
+from cluster.report.publish import require_complete
 from cluster.status.lookout import Lookout
 from cluster.status.view import StatusView
 from cluster.sweeps.plan import Plan

@@ -25,9 +25,9 @@ from tables import equal_tables
 from cluster.deletion import delete, doomed
 from cluster.experiment import Derived, Experiment, Question, Trials
 from cluster.nodes.resources import Resources
+from cluster.report.publish import publish
 from cluster.results.collect import Collected, stored_plans
 from cluster.results.committed import Portion
-from cluster.results.publish import publish
 from cluster.run import RunOptions, run_sweep
 from cluster.sweeps.plan import Plan, make_plan
 from cluster.sweeps.stored import read_plan, store_plan

@@ -10,8 +10,8 @@ import pytest
 from builders import planned, record_failure, where
 from rich.console import Console
 
+from cluster.report.publish import print_next, publish, require_complete
 from cluster.results.collect import Collected, collect
-from cluster.results.publish import print_next, publish, require_complete
 from cluster.sweeps.plan import Plan
 from jobs.detection_rate.configuration import T_D
 from jobs.detection_rate.counts import Counts

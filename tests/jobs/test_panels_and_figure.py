@@ -9,7 +9,7 @@ import matplotlib.image
 import pytest
 from builders import ablation
 
-from cluster.results.terminal import number
+from cluster.report.terminal import number
 from cluster.sweeps.sweep import Cell
 from jobs.mnist_ablation.divergence import Outcome, divergence_row
 from jobs.mnist_ablation.figure import draw_figure3

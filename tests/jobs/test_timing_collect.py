@@ -16,8 +16,8 @@ import pytest
 from builders import ablation, commit_all, planned, record_failure, rewrite, where
 from rich.console import Console
 
+from cluster.report.publish import print_next, publish, require_complete
 from cluster.results.collect import Collected, collect, stored_plans, write_tables
-from cluster.results.publish import print_next, publish, require_complete
 from cluster.sweeps.plan import Plan, Shard
 from jobs.experiments import EXPERIMENTS
 from jobs.imagenet_timing.experiment import TIMING

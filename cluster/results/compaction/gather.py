@@ -30,6 +30,7 @@ from cluster.results.compaction.spool import Spool
 from cluster.results.reading import Unread, read_all, read_shard, read_shard_commit
 from cluster.sweeps.plan import Plan, Shard
 from pcworker.errors import DamagedError
+from pcworker.store.result import Tables
 from pcworker.store.store import Store
 
 
@@ -55,12 +56,20 @@ class Holdings:
     """The shards to which the damaged objects belong."""
 
 
-def gather(store: Store, plan: Plan, folder: Path) -> Holdings:
+def gather(store: Store, plan: Plan, folder: Path, tables: Tables | None = None) -> Holdings:
     """Gathers what the plan's shards have committed in files below `folder`, which is the plan's
-    alone. Compacts it, if many shards are not compacted yet."""
+    alone.
+
+    tables  the tables whose rows are wanted. If it is None, these are all, and they are compacted
+            in the store, if many shards are not compacted yet. Otherwise nothing is written there.
+    """
     made = Holdings(plan, listing_of(plan.keys, store.list(plan.keys.shards)))
+    wanted = tables or plan.experiment.tables
     places = {shard.shard_id: place for place, shard in enumerate(plan.shards)}
-    sources = list(_compactions(store, plan, places, folder))
+    stored = store.list(plan.keys.compactions)
+    for key in litter(plan.keys, stored, datetime.now(UTC)) if tables is None else ():
+        store.delete(key)  # A collector that was killed has left it.
+    sources = list(_compactions(store, plan, wanted, places, stored, folder))
     compacted = [attempts_of(source.entries) for source in sources]
     counts = counting(compacted, _current(store, plan, places, made.listing, compacted))
     for source, commits, entries in zip(sources, compacted, counts, strict=True):
@@ -71,25 +80,29 @@ def gather(store: Store, plan: Plan, folder: Path) -> Holdings:
         for place, shard in enumerate(plan.shards)
         if place not in taken and shard.shard_id in made.listing.committed
     ]
-    for spool in _spooled(store, made, left, folder):
-        if len(left) >= FEWEST:
-            _store(store, plan, spool)
-        source = Source(spool.folder, plan.experiment.tables)
+    for spool in _spooled(store, made, wanted, left, folder):
+        if len(left) >= FEWEST and tables is None:
+            store_compaction(store, plan.keys, spool.folder.name, spool.files)
+        source = Source(spool.folder, wanted, tuple(wanted.row_types))
         shards = [places[shard] for shard, _ in attempts_of(source.entries)]
         made.chosen.append(Chosen(source, range(len(shards)), shards))
     return made
 
 
 def _compactions(
-    store: Store, plan: Plan, places: Mapping[str, int], folder: Path
+    store: Store,
+    plan: Plan,
+    tables: Tables,
+    places: Mapping[str, int],
+    stored: Sequence[str],
+    folder: Path,
 ) -> Iterator[Source]:
-    """Yields the stored compactions that are whole, the oldest first, and deletes what killed
-    collectors have left."""
-    keys, tables = plan.keys, plan.experiment.tables
-    listed = store.list(keys.compactions)
-    for key in litter(keys, listed, datetime.now(UTC)):
-        store.delete(key)
-    for key in listed:
+    """Yields the compactions that are whole, the oldest first.
+
+    stored  the keys of all their files and records
+    """
+    keys, counted = plan.keys, tuple(plan.experiment.tables.row_types)
+    for key in stored:
         of = keys.parse(key)
         if of is None or of.kind != "compaction":
             continue
@@ -97,7 +110,7 @@ def _compactions(
         if not fetch_compaction(store, keys, of.compaction, (*tables.row_types, COMMITS), inner):
             continue
         try:
-            source = Source(inner, tables)
+            source = Source(inner, tables, counted)
         except (ValueError, pa.ArrowException, OSError):
             continue
         if _are_of(plan, places, source):
@@ -133,16 +146,18 @@ def _current(
     return current
 
 
-def _spooled(store: Store, made: Holdings, left: Sequence[Shard], folder: Path) -> Iterator[Spool]:
+def _spooled(
+    store: Store, made: Holdings, tables: Tables, left: Sequence[Shard], folder: Path
+) -> Iterator[Spool]:
     """Reads the shards `left`, and yields each spool of them that is full, or the last one."""
     plan, spool = made.plan, None
-    row_types = plan.experiment.tables.row_types
-    for shard, found in zip(left, read_all(partial(read_shard, store, plan), left), strict=True):
+    read = partial(read_shard, store, plan, tables=tables)
+    for shard, found in zip(left, read_all(read, left), strict=True):
         if isinstance(found, DamagedError):
             made.damaged.append(str(found))
             made.unread.append((plan, shard))
         elif found is not None:
-            spool = spool or Spool(folder / _new_id(), row_types)
+            spool = spool or Spool(folder / _new_id(), tables.row_types)
             spool.add(*found)
             if spool.full:
                 spool.close()
@@ -151,10 +166,6 @@ def _spooled(store: Store, made: Holdings, left: Sequence[Shard], folder: Path) 
     if spool is not None:
         spool.close()
         yield spool
-
-
-def _store(store: Store, plan: Plan, spool: Spool) -> None:
-    store_compaction(store, plan.keys, spool.folder.name, spool.files)
 
 
 def _new_id() -> str:

@@ -25,21 +25,26 @@ def read_row_group(path: Path, group: int, columns: tuple[str, ...] | None) -> p
 class Source:
     """The files of one spool or compaction."""
 
-    def __init__(self, folder: Path, tables: Tables) -> None:
-        """Raises ValueError if the files are not what a spool of these tables has written, or
-        their entries do not fit the rows."""
+    def __init__(self, folder: Path, tables: Tables, counted: Sequence[str]) -> None:
+        """
+        tables   the tables whose files are there
+        counted  the names of the tables whose rows the entries count, in their order
+
+        Raises ValueError if the files are not what a spool of these tables has written, or their
+        entries do not fit the rows.
+        """
         self.entries = pq.read_table(folder / f"{COMMITS}.parquet").replace_schema_metadata(None)
         if self.entries.schema != ENTRY_COLUMNS:
             raise ValueError("its entries have other columns")
         counts = np.array(self.entries["rows"].to_pylist(), np.int64)
-        if counts.shape != (len(self.entries), len(tables.row_types)) or (counts < 0).any():
+        if counts.shape != (len(self.entries), len(counted)) or (counts < 0).any():
             raise ValueError("its entries are of other tables")
         self._files: dict[str, Path] = {}
         self._starts: dict[str, np.ndarray] = {}
         self._groups: dict[str, np.ndarray] = {}
-        for (name, kind), mine in zip(tables.row_types.items(), counts.T, strict=True):
+        for name, kind in tables.row_types.items():
             self._files[name] = folder / f"{name}.parquet"
-            self._starts[name] = _sums(mine)
+            self._starts[name] = _sums(counts[:, counted.index(name)])
             with pq.ParquetFile(self._files[name]) as file:
                 groups = [file.metadata.row_group(k) for k in range(file.num_row_groups)]
                 self._groups[name] = _sums([group.num_rows for group in groups])

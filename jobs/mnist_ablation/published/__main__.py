@@ -11,8 +11,8 @@ from dataclasses import astuple, fields
 
 import click
 
+from cluster.report.publish import require_complete
 from cluster.results.collect import collect, stored_plans
-from cluster.results.publish import require_complete
 from jobs.mnist_ablation.experiment import ABLATION
 from jobs.mnist_ablation.published.comparison import DATA_LINE, TrialDigests, found_digests_of
 from jobs.options import help_text, main, store_options, sweep_names

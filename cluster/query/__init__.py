@@ -1,0 +1,1 @@
+"""Answers questions about a sweep in SQL, also while it runs."""

@@ -1,0 +1,130 @@
+"""Answers SQL with the tables of sweeps. It reads nothing else, and writes nothing.
+
+DuckDB is locked: it opens no file, loads no extension and sees no variable of Python, and no
+statement can unlock it. It gets the rows as Arrow's datasets, under the names of the tables.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from cluster.query.views import Asked, Views
+from pcworker.errors import InputError
+from pcworker.store.store import Store
+
+_LOCKED: dict[str, str | bool | int | float | list[str]] = {
+    "enable_external_access": "false",
+    "python_enable_replacements": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "allow_community_extensions": "false",
+    "temp_directory": "",  # It would be a folder that statements may read and write.
+    "lock_configuration": "true",
+}
+
+
+class Session:
+    """The tables of one or more sweeps as views. In each, a column `sweep` says whose a row is."""
+
+    def __init__(self, store: Store, asked: Sequence[Asked]) -> None:
+        self._views = [Views(store, each) for each in asked]
+        self._connection = locked()
+        self.remarks: tuple[str, ...] = ()
+        """Lines that say what was missing when the last statement ran."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of the views."""
+        return tuple(dict.fromkeys(name for views in self._views for name in views.names))
+
+    def ask(self, sql: str, parameters: Sequence[Any] = ()) -> pa.Table:
+        """The result of a statement, with the rows that are committed now. A statement without a
+        result gives a table without columns.
+
+        parameters  the values of the question marks in the statement
+
+        Raises InputError if DuckDB refuses the statement.
+        """
+        self._bring(_mentioned(sql, self.names) or self.names)
+        with _explained():
+            relation = self._connection.sql(sql, params=list(parameters) or None)
+            return pa.table({}) if relation is None else relation.to_arrow_table()
+
+    def weights(self, trial_id: str) -> dict[int, dict[str, np.ndarray]]:
+        """The final parameters of a trial, in their own dtype and shape: by layer, where 1 is the
+        output layer, and by "weight" and "bias".
+
+        Raises InputError if the trial has no weights, because there is no such trial, it has no
+        result yet, or its weights are not finite.
+        """
+        rows = self.ask(
+            "SELECT DISTINCT layer, parameter, dtype, shape, value FROM weights "
+            "WHERE trial_id = ? ORDER BY layer",
+            [trial_id],
+        ).to_pylist()
+        if not rows:
+            raise InputError(
+                f"trial {trial_id!r} has no final weights here: no trial has this id, or it has no "
+                "result yet, or its weights are not finite; the table trials has the ids"
+            )
+        found: dict[int, dict[str, np.ndarray]] = {}
+        for row in rows:
+            values = np.array(row["value"], row["dtype"]).reshape(row["shape"])
+            found.setdefault(row["layer"], {})[row["parameter"]] = values
+        return found
+
+    def _bring(self, names: Collection[str]) -> None:
+        """Makes the views of these names show what is committed now."""
+        found = [(views.asked.name, views.rows(names)) for views in self._views]
+        self.remarks = tuple(line for views in self._views for line in views.remarks)
+        for name in names:
+            show(self._connection, name, {of: rows[name] for of, rows in found if name in rows})
+
+
+def locked() -> duckdb.DuckDBPyConnection:
+    """A DuckDB that can reach nothing but the rows that it is given."""
+    return duckdb.connect(":memory:", config=_LOCKED)
+
+
+def show(connection: duckdb.DuckDBPyConnection, name: str, rows: Mapping[str, Any]) -> None:
+    """Makes a view of rows.
+
+    rows  Arrow's tables or datasets, each by the sweep that the view's column `sweep` names, if the
+          rows have no such column of their own
+    """
+    parts = []
+    for sweep, each in rows.items():
+        own = f"{name} of {sweep}"
+        connection.register(own, each)
+        column = "" if "sweep" in each.schema.names else f"{_text(sweep)} AS sweep, "
+        parts.append(f"SELECT {column}* FROM {_quoted(own)}")
+    together = " UNION ALL BY NAME ".join(parts)
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW {_quoted(name)} AS {together}")
+
+
+def _mentioned(sql: str, names: Sequence[str]) -> Sequence[str]:
+    """The names that occur in a statement as words. The others need not be read."""
+    words = set(re.findall(r"\w+", sql.lower()))
+    return [name for name in names if name in words]
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Raises InputError in place of DuckDB's errors."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise InputError(f"this query cannot be answered: {error}") from error
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

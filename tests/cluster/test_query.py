@@ -1,0 +1,162 @@
+"""Tests of the views over a sweep's tables, and of the locked DuckDB that answers with them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from builders import ablation, commit, commit_all, paper_drift, planned, weights
+
+from cluster.query.session import Session
+from cluster.query.views import Asked
+from cluster.results.collect import collect, write_tables
+from cluster.sweeps.plan import Plan
+from pcworker.errors import InputError
+from pcworker.store.local import LocalStore
+
+EVERY = ("trials", "epochs", "weights", "divergence", "failures")
+
+
+def session(store: LocalStore, *plans: Plan | Sequence[Plan]) -> Session:
+    of = (plan if isinstance(plan, Sequence) else [plan] for plan in plans)
+    return Session(store, [Asked(tuple(each)) for each in of])
+
+
+def files(store: LocalStore) -> dict[str, bytes]:
+    return {key: store.get(key) or b"" for key in store.list("sweeps/")}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path)
+
+
+@pytest.mark.parametrize("is_collected", [False, True])
+@pytest.mark.parametrize("name", EVERY)
+def test_a_view_has_the_rows_of_the_collectors_table(
+    store: LocalStore, name: str, is_collected: bool
+) -> None:
+    plan = planned(store, ablation(), "a")
+    commit_all(store, plan)
+    made = collect(store, [plan])
+    if is_collected:
+        write_tables(store, made)
+    before = files(store)
+    asking = session(store, plan)
+    rows = asking.ask(f"SELECT * FROM {name}")
+    expected = made.tables[name]
+    assert rows.select(expected.column_names).to_pylist() == expected.to_pylist()
+    if "sweep" not in expected.column_names:
+        assert set(rows["sweep"].to_pylist()) == {"a"}
+    assert files(store) == before
+    assert asking.remarks == ()
+
+
+def test_a_collected_table_is_read_instead_of_commits(store: LocalStore) -> None:
+    plan = planned(store, ablation(), "a")
+    commit_all(store, plan)
+    write_tables(store, collect(store, [plan]))
+    for key in store.list(plan.keys.shards):
+        store.delete(key)
+    assert session(store, plan).ask("SELECT count(*) n FROM trials")["n"].to_pylist() == [8]
+
+
+def test_a_table_with_holes_is_not_believed(store: LocalStore) -> None:
+    plan = planned(store, ablation(), "a")
+    first, *others = plan.shards
+    commit(store, plan, first)
+    write_tables(store, collect(store, [plan]))
+    asking = session(store, plan)
+    assert count(asking) == len(first.trials)
+    assert asking.remarks == (f"a: {8 - len(first.trials)} of 8 trials have no result",)
+    for shard in others:
+        commit(store, plan, shard)
+    assert count(asking) == 8
+    assert asking.remarks == ()
+
+
+def count(asking: Session) -> int:
+    (n,) = asking.ask("SELECT count(*) AS n FROM trials")["n"].to_pylist()
+    return int(n)
+
+
+def test_two_sweeps_are_told_apart_and_together_they_are_one(store: LocalStore) -> None:
+    plans = [
+        planned(store, ablation(seeds=seeds), name) for name, seeds in (("a", [1]), ("b", [1, 2]))
+    ]
+    for plan in plans:
+        commit_all(store, plan)
+    sql = "SELECT sweep, count(*) AS n FROM epochs GROUP BY ALL ORDER BY ALL"
+    assert session(store, *plans).ask(sql).to_pylist() == [
+        {"sweep": "a", "n": 8},
+        {"sweep": "b", "n": 16},
+    ]
+    assert session(store, plans).ask(sql).to_pylist() == [{"sweep": "a+b", "n": 16}]
+
+
+def test_weights_have_their_own_shape_and_dtype(store: LocalStore) -> None:
+    plan = planned(store, ablation(), "a")
+    commit_all(store, plan)
+    trial = next(t for t in plan.trials if t.configuration.rule == "Z-IL")
+    drift = paper_drift(trial)
+    assert drift is not None
+    for l, layer in session(store, plan).weights(trial.trial_id).items():
+        assert layer["weight"].dtype == np.dtype(trial.configuration.dtype)
+        assert np.array_equal(layer["weight"], weights(trial, drift)[l - 1][0])
+
+
+def test_a_trial_without_weights_is_named(store: LocalStore) -> None:
+    plan = planned(store, ablation(), "a")
+    with pytest.raises(InputError, match="'nobody' has no final weights"):
+        session(store, plan).weights("nobody")
+
+
+ATTACKS = [
+    "COPY trials TO '{out}/x.csv'",
+    "COPY (SELECT 1) TO '.tmp/x.csv'",
+    "EXPORT DATABASE '{out}'",
+    "ATTACH '{out}/x.db'",
+    "SELECT * FROM read_csv('{secret}')",
+    "SELECT * FROM read_text('{secret}')",
+    "SELECT * FROM read_blob('{secret}')",
+    "SELECT * FROM '{secret}'",
+    "SELECT * FROM glob('/*')",
+    "SELECT * FROM read_parquet('{parquet}')",
+    "SELECT * FROM parquet_metadata('{parquet}')",
+    "IMPORT DATABASE '{out}'",
+    "INSTALL httpfs",
+    "LOAD httpfs",
+    "LOAD '{out}/x.duckdb_extension'",
+    "SET enable_external_access = true",
+    "SET temp_directory = '{out}'",
+    "SET lock_configuration = false",
+    "RESET enable_external_access",
+    "PRAGMA enable_logging",
+    "SELECT * FROM secret_variable",
+    "SELECT getenv('HOME')",
+    "CREATE SECRET s (TYPE s3)",
+    "SELECT 1; COPY (SELECT 1) TO '{out}/x.csv'",
+    "SELECT * FROM query('SELECT * FROM read_text(''{secret}'')')",
+    "SELECT * FROM query_table('{secret}')",
+]
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_no_statement_reaches_anything_but_the_tables(tmp_path: Path, attack: str) -> None:
+    secret_variable = pa.table({"a": [1]})  # Python variables are out of reach, too
+    store = LocalStore(tmp_path / "store")
+    plan = planned(store, ablation(), "a")
+    commit_all(store, plan)
+    out, secret, parquet = (tmp_path / name for name in ("out", "secret.txt", "secret.parquet"))
+    out.mkdir()
+    secret.write_text("secret")
+    pq.write_table(secret_variable, parquet)
+    before = files(store)
+    asking = session(store, plan)
+    with pytest.raises(InputError, match="cannot be answered"):
+        asking.ask(attack.format(out=out, secret=secret, parquet=parquet))
+    assert not list(out.iterdir())
+    assert files(store) == before
+    assert count(asking) == 8
