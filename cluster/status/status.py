@@ -112,6 +112,10 @@ class Status:
     failures: Mapping[str, int]
     """The number of failed attempts, by kind of failure."""
     first_error: FirstError | None
+    share: float
+    """The share of the sweep's work that is done, from 0 to 1, by the cost table."""
+    elapsed_seconds: float | None
+    """Seconds since the first of the living drivers has started; None if none is alive."""
     updates_per_second: float | None
     """Weight updates per second of all workers that are at work; None if it is not known yet."""
     eta_seconds: float | None
@@ -161,6 +165,8 @@ def status_of(plan: Plan, found: StoredSweep, now: float) -> Status:
         ),
         failures=Counter(row.kind for row in found.failures),
         first_error=_first_error(plan, found.failures, states),
+        share=_share(plan, found.commits, states, alive),
+        elapsed_seconds=max((now - driver.started for driver in alive), default=None),
         updates_per_second=_updates_per_second(found.commits, alive),
         eta_seconds=_eta_seconds(plan, found.commits, states, alive),
         calibrated=bool(found.commits),
@@ -205,6 +211,23 @@ def _first_error(
     row = min(failures, key=lambda row: (states.get(row.shard_id) != "failed", row.time))
     key = plan.keys.failure(row.shard_id, row.attempt_id)
     return FirstError(row.shard_id, row.kind, row.error, key)
+
+
+def _share(
+    plan: Plan,
+    commits: Mapping[str, DoneShard],
+    states: Mapping[str, ShardState],
+    alive: Sequence[Driver],
+) -> float:
+    """The share of the work that is committed, or done in shards that run."""
+    shares = dict.fromkeys(commits, 1.0) | {
+        shard: at.share
+        for driver in alive
+        for shard, at in driver.running.items()
+        if states.get(shard) == "running"
+    }
+    done = sum(plan.seconds[shard] * share for shard, share in shares.items())
+    return done / sum(plan.seconds.values())
 
 
 def _updates_per_second(commits: Mapping[str, DoneShard], alive: Sequence[Driver]) -> float | None:

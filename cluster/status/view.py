@@ -84,6 +84,7 @@ class StatusView:
         yield _labelled("Shards", _counts(status))
         yield _labelled("Attempts", Text(_failures(status)))
         if not status.done:
+            yield _progress(status)
             yield _labelled("Updates", Text(_throughput(status)))
             yield _labelled("ETA", Text(_eta(status)))
         yield _labelled("Drivers", Text(_drivers(status)))
@@ -114,6 +115,18 @@ class StatusView:
 
 def _labelled(label: str, text: Text) -> Text:
     return Text(f"  {label:<{LABEL}}").append_text(text)
+
+
+def _progress(status: Status) -> Text:
+    """A bar, and how long the drivers that are alive have been at work."""
+    elapsed = status.elapsed_seconds
+    since = "" if elapsed is None else f" in {_duration(max(0.0, elapsed))}"
+    return _labelled("Progress", _bar(status.share, 30).append(f" {status.share:.0%}{since}"))
+
+
+def _bar(share: float, width: int) -> Text:
+    full = int(share * width)
+    return Text("━" * full, STYLES["running"]).append("─" * (width - full), "dim")
 
 
 def _counts(status: Status) -> Text:
@@ -169,11 +182,12 @@ def _machines(status: Status) -> Table:
 
 
 def _running(status: Status) -> Table:
-    table = Table("running shard", box=box.SIMPLE_HEAD)
+    table = Table("running shard", "", box=box.SIMPLE_HEAD)
     table.add_column("done", justify="right")
-    table.add_column("host")
+    table.add_column("worker on")
     for shard in status.running:
-        table.add_row(shard.shard_id, f"{shard.share:.0%}", in_a_line(shard.hostname))
+        bar, done = _bar(shard.share, 20), f"{shard.share:.0%}"
+        table.add_row(shard.shard_id, bar, done, in_a_line(shard.hostname))
     return table
 
 

@@ -22,6 +22,8 @@ class Value:
     """True if every final weight of every seed equals the twin's, bit for bit."""
     partial: bool = False
     """True if some seeds are left out, because they are missing or not finite."""
+    sd: float | None = None
+    """The standard deviation over the finite seeds; None for one."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def cell_value(row: Row, measure: str) -> Value:
     if mean is None:
         return Value("nonfinite")
     partial = row["n_nonfinite"] > 0 or row["n_seeds"] < len(row["trial_ids"])
-    return Value("value", mean, bool(row["exact"]), partial)
+    return Value("value", mean, bool(row["exact"]), partial, row[f"{measure}_sd"])
 
 
 def n_seeds(rows: Sequence[Row]) -> int:

@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.report.remarks import print_remarks
-from cluster.report.terminal import number, print_whole
+from cluster.report.terminal import print_whole, with_spread
 from cluster.results.collect import Collected
 from jobs.mnist_ablation.panels import (
     MEASURES,
@@ -19,6 +19,9 @@ from jobs.mnist_ablation.panels import (
     variants,
 )
 
+OTHER_ZERO = "0†"
+"""Stands in a table for a mean of 0 where the weights differ. Only an exact cell shows "0.0"."""
+
 
 def print_report(console: Console, collected: Collected) -> None:
     """Prints every panel for both measures, the table by rule, and remarks about the results."""
@@ -29,10 +32,13 @@ def print_report(console: Console, collected: Collected) -> None:
         sigma = sigma_grid(rows, measure)
         if not grids and sigma is None:
             continue
-        heading = f"\n{caption[0].upper()}{caption[1:]}, mean over {seeds} seed(s)"
-        console.print(heading, style="bold")
-        for grid in [*grids, *([sigma] if sigma else [])]:
+        shown = "mean over 1 seed" if seeds == 1 else f"mean ± sd over {seeds} seeds"
+        console.print(f"\n{caption[0].upper()}{caption[1:]}, {shown}", style="bold")
+        every = [*grids, *([sigma] if sigma else [])]
+        for grid in every:
             print_whole(console, _table(grid))
+        if any(_is_other_zero(value) for grid in every for line in grid.values for value in line):
+            console.print(f"{OTHER_ZERO}: no difference was measured, but the weights differ")
     print_whole(console, _rules(collected))
     print_remarks(console, collected)
 
@@ -52,8 +58,14 @@ def _cell(value: Value) -> Text:
         return Text("missing", style="yellow")
     if value.state == "nonfinite":
         return Text("non-finite", style="red")
-    text = number(value.value) + ("*" if value.partial else "")
+    shown = OTHER_ZERO if _is_other_zero(value) else with_spread(value.value, value.sd)
+    text = shown + ("*" if value.partial else "")
     return Text(text, style="bold green" if value.exact else "")
+
+
+def _is_other_zero(value: Value) -> bool:
+    """True for a mean of exactly 0 of trials whose weights are not their twins'."""
+    return value.state == "value" and value.value == 0 and not value.exact
 
 
 def _rules(collected: Collected) -> Table:

@@ -467,6 +467,10 @@ def test_what_others_wrote_moves_no_cursor_and_makes_no_line(store: LocalStore, 
 # The command
 
 
+def bar(share: float) -> str:
+    return "━" * int(30 * share) + "─" * (30 - int(30 * share))
+
+
 def asked(*options: str) -> int:
     code: int = command(["--sweep", "a", *options], standalone_mode=False)
     return code
@@ -481,6 +485,8 @@ def test_a_running_sweep_is_shown_with_all_that_is_known(
     beat(store, {running.shard_id: 0.25})
     assert asked("--store", store.url) == 0
     text = " ".join(capsys.readouterr().out.split())
+    costs = [plan.seconds[shard.shard_id] for shard in plan.shards]
+    share = (costs[0] + 0.25 * costs[1]) / sum(costs)
     for part in (
         "Sweep a: 24 trials in 6 shard(s)",
         "1/6 done, 1 running, 0 failed, 4 missing",
@@ -489,7 +495,8 @@ def test_a_running_sweep_is_shown_with_all_that_is_known(
         "ETA about",
         "with 1 worker(s)",
         "1 alive (on head), 0 ended, 0 silent",
-        f"{running.shard_id} 25% node",
+        f"{running.shard_id} ━━━━━─────────────── 25% node",
+        f"Progress {bar(share)} {share:.0%} in ",
         "node-7 gpu 0 1",
         "node cpu 1 0",
     ):

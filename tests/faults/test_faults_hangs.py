@@ -85,3 +85,17 @@ def test_a_store_that_never_answers_the_driver_delays_no_shard(
     assert done.code == 0, done.stderr
     assert not done.events("failed")
     assert_nothing_lost(store, {}, undisturbed)
+
+
+@pytest.mark.long  # three attempts, each of which is waited for
+def test_a_shard_that_hangs_everywhere_is_given_up(store: S3Store, proxy: FaultyProxy) -> None:
+    """No worker's request for this one shard is ever answered. The others are done."""
+    proxy.inject("hang", "PUT", r"/shards/0000-\w+/.*/weights\.parquet", times=1000)
+    with running(*arguments(store, *SOON, "--s3-endpoint", proxy.endpoint)) as job:
+        done = job.end()
+    assert done.code == 1, done.stdout + done.stderr
+    failed = done.events("failed")
+    assert {each["kind"] for each in failed} == {"hung"}
+    assert [each["quarantined"] for each in failed] == ["False", "False", "True"]
+    assert len({each["shard"] for each in failed}) == 1
+    assert len(commits(store)) == 2

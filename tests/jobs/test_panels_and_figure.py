@@ -3,13 +3,15 @@
 import io
 import math
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 from typing import Any
 
 import matplotlib.image
 import pytest
-from builders import ablation
+from builders import ablation, collected, commit, planned
+from rich.console import Console
 
-from cluster.report.terminal import number
+from cluster.report.terminal import number, numbers_table, print_whole, with_spread
 from cluster.sweeps.sweep import Cell
 from jobs.mnist_ablation.divergence import Outcome, divergence_row
 from jobs.mnist_ablation.figure import draw_figure3
@@ -22,7 +24,9 @@ from jobs.mnist_ablation.panels import (
     sigma_grid,
     t_gamma_grids,
 )
+from jobs.mnist_ablation.report import print_report
 from pcworker.row import values
+from pcworker.store.local import LocalStore
 from pcworker.trials.trial import Trial
 
 ERROR, WEIGHTS = MEASURES
@@ -169,19 +173,19 @@ def test_a_cell_of_which_no_seed_is_finite_is_non_finite() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcomes", "partial"),
+    ("outcomes", "partial", "sd"),
     [
-        ((of(1.0), of(3.0)), False),
-        ((of(2.0), None), True),  # a seed is missing
-        ((None, of(1.0), of(3.0)), True),
-        ((of(2.0), NONFINITE), True),
-        ((of(2.0),), False),  # it was declared for one seed
+        ((of(1.0), of(3.0)), False, math.sqrt(2)),
+        ((of(2.0), None), True, None),  # a seed is missing
+        ((None, of(1.0), of(3.0)), True, math.sqrt(2)),
+        ((of(2.0), NONFINITE), True, None),
+        ((of(2.0),), False, None),  # it was declared for one seed
     ],
 )
 def test_a_mean_over_not_all_of_the_seeds_is_partial(
-    outcomes: tuple[Outcome | None, ...], partial: bool
+    outcomes: tuple[Outcome | None, ...], partial: bool, sd: float | None
 ) -> None:
-    assert one_cell(*outcomes) == Value("value", 2.0, partial=partial)
+    assert one_cell(*outcomes) == Value("value", 2.0, partial=partial, sd=sd)
 
 
 def test_zero_divergence_of_the_test_error_is_not_called_exact_unless_the_weights_are() -> None:
@@ -220,6 +224,63 @@ def test_infinity_is_printed_as_inf() -> None:
 
 def test_zero_is_printed_as_0_0() -> None:
     assert number(0.0) == "0.0"
+
+
+@pytest.mark.parametrize(
+    ("mean", "sd", "shown"),
+    [
+        (5.97, 0.2, "5.97 ± 0.20"),
+        (24.12, 2.04, "24.1 ± 2.0"),
+        (0.3291, 0.0789, "0.329 ± 0.079"),
+        (8.2, 12.3, "8 ± 12"),
+        (403.2, 151.0, "403 ± 151"),
+        (4.0e8, 1.2e8, "4.0e+08 ± 1.2e+08"),
+        (0.0008, 0.00144, "8.0e-04 ± 1.4e-03"),
+        (0.0025, 4e-16, "0.0025 ± 4.0e-16"),
+        (4.82, 0.0, "4.82 ± 0"),
+        (4.82, None, "4.82"),
+        (0.0, 0.0, "0.0"),
+        (math.inf, None, "inf"),
+    ],
+)
+def test_a_mean_has_the_digits_that_its_spread_allows(
+    mean: float, sd: float | None, shown: str
+) -> None:
+    assert with_spread(mean, sd) == shown
+
+
+@pytest.mark.parametrize("width", [20, 40, 1000])
+def test_a_table_that_is_too_wide_goes_on_below_and_no_number_is_cut(width: int) -> None:
+    table = numbers_table("name", [f"column {k}" for k in range(9)])
+    table.add_row("first", *(f"1234.{k}" for k in range(9)))
+    table.add_row("other", *(f"5678.{k}" for k in range(9)))
+    sink = io.StringIO()
+    print_whole(Console(width=width, file=sink), table)
+    lines = sink.getvalue().splitlines()
+    assert max(map(len, lines)) <= max(width, 22)
+    words = " ".join(lines).split()
+    assert [word for word in words if word.startswith("1234.")] == [f"1234.{k}" for k in range(9)]
+    assert [word for word in words if word.startswith("5678.")] == [f"5678.{k}" for k in range(9)]
+    assert words.count("first") == words.count("other") == {20: 9, 40: 5, 1000: 1}[width]
+
+
+@pytest.mark.parametrize("drift", [0.0, 2.0**-60])
+def test_only_an_exact_cell_shows_0_0(tmp_path: Path, drift: float) -> None:
+    """The second drift changes a weight that is 0, and no test error."""
+    store = LocalStore(tmp_path)
+    plan = planned(store, ablation(sigma=[0.0, 0.5]), "a")
+    for shard in plan.shards:
+        commit(store, plan, shard, lambda trial: drift if trial.configuration.sigma else 0.0)
+    sink = io.StringIO()
+    print_report(Console(width=200, file=sink), collected(store, "a"))
+    errors, weights = (
+        line
+        for line in sink.getvalue().splitlines()
+        if line.startswith("    ") and line.split()[:1] == ["0.5"]
+    )
+    assert errors.split()[1] == ("0†" if drift else "0.0")
+    assert (weights.split()[1] == "0.0") == (not drift)
+    assert ("0†: no difference was measured" in sink.getvalue()) == bool(drift)
 
 
 @pytest.mark.parametrize(
