@@ -98,7 +98,7 @@ def choice(name: str, default: str | None, text: str) -> Callable[[Any], Any]:
     )
 
 
-_WHERE = [
+_PLACE = [
     click.option("--data", type=click.Path(path_type=Path), help="Directory of the data set."),
     click.option(
         "--workers", type=click.IntRange(1), help="Number of workers.  [default: as many as fit]"
@@ -126,9 +126,6 @@ _WHERE = [
     ),
 ]  # fmt: skip
 _RUN = [
-    *_STORE,
-    click.option("--sweep", help="Name of the sweep.  [default: made from the set of trials]"),
-    *_WHERE,
     click.option(
         "--hang-minutes", type=float, default=HANG_MINUTES, show_default=True,
         help="A worker whose shard makes no progress for so long (or for 3 times the shard's "
@@ -138,6 +135,18 @@ _RUN = [
         "--no-preflight", is_flag=True,
         help="Start without first making the checks of python -m jobs.preflight.",
     ),
+    click.option(
+        "--same-everywhere", is_flag=True,
+        help="With --sums library: start workers so that torch's own sums are meant to have the "
+        "same bits on all x86 processors with AVX2.",
+    ),
+    click.option(
+        "--local-debug", is_flag=True,
+        help="Train in this process, one shard at a time, without Ray, so that a debugger can "
+        "stop in a trial.",
+    ),
+]  # fmt: skip
+_HOW_MUCH = [
     click.option(
         "--plan", "plan_only", is_flag=True,
         help="Check everything and print the plan, but start nothing.",
@@ -155,21 +164,8 @@ _RUN = [
         help="For --max-cost, and for the estimate of --plan. The currency does not matter.",
     ),
     click.option("--price-per-core-hour", type=float, metavar="X", help="The same for a CPU core."),
-    click.option(
-        "--same-everywhere", is_flag=True,
-        help="With --sums library: start workers so that torch's own sums are meant to have the "
-        "same bits on all x86 processors with AVX2.",
-    ),
-    click.option(
-        "--local-debug", is_flag=True,
-        help="Train in this process, one shard at a time, without Ray, so that a debugger can "
-        "stop in a trial.",
-    ),
 ]  # fmt: skip
-checkpoint_option = click.option(
-    "--checkpoint-every", type=click.IntRange(0), default=1, show_default=True,
-    help="Epochs between two checkpoints of a shard, in long epochs a minute; 0: no checkpoints.",
-)  # fmt: skip
+_NAME = click.option("--sweep", help="Name of the sweep.  [default: made from the set of trials]")
 
 
 sums_option = click.option(
@@ -186,6 +182,32 @@ rules_option = click.option(
 )  # fmt: skip
 
 
+_KEEP = "Where to keep the results"
+_GROUPS = {
+    _KEEP: [*_STORE, _NAME],
+    "Where to run": [*_PLACE, *_RUN],
+    "How much to spend": _HOW_MUCH,
+}
+_HEADING = "heading"
+"""The attribute of an option that holds the heading of its group."""
+
+
+class SweepCommand(click.Command):
+    """A command whose --help shows its options in groups: those of `run_options` under the headings
+    that they have there, and its own first."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes each group's heading and options."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for option in self.get_params(ctx):
+            heading = getattr(option, _HEADING, "What to train")
+            if (record := option.get_help_record(ctx)) is not None:
+                groups.setdefault(heading, []).append(record)
+        for heading, records in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
 def store_options(command: Any) -> Any:
     """Adds the options that say where results are kept. `open_store` takes their values."""
     return _with(_STORE, command)
@@ -193,17 +215,30 @@ def store_options(command: Any) -> Any:
 
 def run_options(command: Any) -> Any:
     """Adds the options of every job that runs a sweep. `split` turns them into `RunOptions`."""
-    return _with(_RUN, command)
+    for heading, options in reversed(_GROUPS.items()):
+        command = _with(options, command, heading)
+    return command
+
+
+def checkpoint_option(command: Any) -> Any:
+    """Adds the option of jobs that have checkpoints."""
+    every = click.option(
+        "--checkpoint-every", type=click.IntRange(0), default=1, show_default=True,
+        help="Epochs between two checkpoints of a shard, in long epochs a minute; 0: none.",
+    )  # fmt: skip
+    return _with([every], command, _KEEP)
 
 
 def preflight_options(command: Any) -> Any:
     """Adds the options of `jobs.preflight`. `resources_from` takes some of their values."""
-    return _with([*_STORE, *_WHERE], command)
+    return _with([*_STORE, *_PLACE], command)
 
 
-def _with(options: Sequence[Any], command: Any) -> Any:
+def _with(options: Sequence[Any], command: Any, heading: str | None = None) -> Any:
     for option in reversed(options):
         command = option(command)
+        if heading is not None:
+            setattr(command.__click_params__[-1], _HEADING, heading)
     return command
 
 

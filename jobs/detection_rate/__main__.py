@@ -24,6 +24,7 @@ from jobs.options import (
     NUMBERS,
     TEXTS,
     Listed,
+    SweepCommand,
     console,
     help_text,
     main,
@@ -35,7 +36,9 @@ from jobs.options import (
 HORIZONS = Listed(lambda text: None if text == "l_max-1" else int(text), "HORIZONS")
 
 
-@click.command(help=help_text(__doc__), context_settings={"max_content_width": 100})
+@click.command(
+    cls=SweepCommand, help=help_text(__doc__), context_settings={"max_content_width": 100}
+)
 @click.option("--networks", type=TEXTS, default=MNIST_NETWORKS, show_default=True)
 @click.option("--activations", type=TEXTS, default="sigmoid,tanh,relu", show_default=True)
 @click.option("--dtypes", type=TEXTS, default="float32,float64", show_default=True)

@@ -24,6 +24,7 @@ from jobs.imagenet_timing.sweep import device_of, imagenet_timing
 from jobs.options import (
     INTEGERS,
     TEXTS,
+    SweepCommand,
     choice,
     console,
     help_text,
@@ -39,6 +40,7 @@ SYNTHETIC = "No --data: the images are synthetic, normals of the shape of normal
 
 
 @click.command(
+    cls=SweepCommand,
     help=help_text(__doc__),
     # a shard on a CPU gets all cores, so that one shard runs at a time
     context_settings={

@@ -27,6 +27,7 @@ from jobs.options import (
     NUMBERS,
     STEPS,
     TEXTS,
+    SweepCommand,
     checkpoint_option,
     choice,
     console,
@@ -39,7 +40,9 @@ from jobs.options import (
 )
 
 
-@click.command(help=help_text(__doc__), context_settings={"max_content_width": 100})
+@click.command(
+    cls=SweepCommand, help=help_text(__doc__), context_settings={"max_content_width": 100}
+)
 @click.option(
     "--seeds",
     type=INTEGERS,

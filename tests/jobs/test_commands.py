@@ -13,7 +13,7 @@ from jobs.mnist_ablation.speed import calibration
 from pcworker.store.local import LocalStore
 
 WORDS = {
-    ABLATION: ("Figure 3", "--store", "--seeds", "--plan"),
+    ABLATION: ("Figure 3", "What to train:", "--seeds", "Where to run:", "How much to spend:"),
     "jobs.imagenet_timing": ("Table 4", "--networks", "vgg16", "--with-loading", "--plan"),
     "jobs.detection_rate": ("Table 3", "--horizons", "l_max-1", "--tolerances", "--plan"),
     "jobs.collect": ("--store", "--partial"),
