@@ -178,6 +178,16 @@ def test_a_folder_that_was_deleted_and_made_again_is_synced_again(
     assert disk.after_power_loss(store.root).get("a/b/c.bin") == b"2"
 
 
+def test_folders_are_synced_also_where_more_are_made_than_remembered(
+    disk: Disk, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pcworker.machine.disk.REMEMBERED", 2)
+    keys = [f"{outer}/{inner}/c.bin" for outer in "abc" for inner in "def"]
+    for key in keys:
+        store.put(key, key.encode())
+    assert disk.after_power_loss(store.root) == {key: key.encode() for key in keys}
+
+
 def test_no_commit_outlives_its_data(
     disk: Disk, store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
