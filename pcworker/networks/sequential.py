@@ -44,7 +44,7 @@ def predictive(
             f"cut {unknown[0]!r}: the network has no such child; allowed: {', '.join(names)}"
         )
     for name, module in children:
-        _require_repeatable(name, module)
+        require_repeatable(name, module)
     layers: list[nn.Sequential] = []
     begun: list[nn.Module] = []
     for place, (name, module) in enumerate(children):
@@ -87,7 +87,8 @@ def _not_in_place(module: nn.Module) -> nn.Module:
     return copied
 
 
-def _require_repeatable(name: str, module: nn.Module) -> None:
+def require_repeatable(name: str, module: nn.Module) -> None:
+    """Raises InputError if a module would not give the same prediction twice."""
     for part in module.modules():
         if not part.training:
             continue

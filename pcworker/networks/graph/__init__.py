@@ -1,0 +1,1 @@
+"""Predictive coding networks that are graphs: residual, recurrent and attention networks."""

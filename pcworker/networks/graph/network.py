@@ -1,0 +1,225 @@
+"""Trains a graph of vertices by Eq. 5-9, with identity vertices or without them.
+
+There are two ways, with the same bits. *Literal* is the text: every vertex at every step, and an
+identity vertex for each step by which a path to the output is shorter than the longest one.
+*Layerwise* is a sweep from the output to the inputs: each vertex is computed once, at the step at
+which its weights move, because its error is exactly 0 until then. There an identity vertex only
+delays what it brings, so there are none, and a sweep costs what backpropagation costs.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pcworker.equations.rules import RULES
+from pcworker.errors import InputError
+from pcworker.networks.graph.state import DelayLine, GraphState
+from pcworker.networks.graph.structure import Use
+from pcworker.networks.graph.trace import Traced, traced
+from pcworker.networks.graph.vertex import Change
+from pcworker.networks.method import Method
+
+
+def predictive_graph(
+    network: nn.Module, cuts: Sequence[str] | None = None, *, levelled: bool = True
+) -> "GraphNetwork":
+    """Makes a predictive coding network of a module, whose parameters it shares.
+
+    cuts      the names of the operations after which a vertex ends: see `traced`
+    levelled  False: without identity vertices, and each vertex learns at its shortest distance. If
+              paths differ in length, this is not backpropagation
+
+    Raises InputError if the network cannot be traced or divided.
+    """
+    return GraphNetwork(traced(network, cuts), levelled)
+
+
+class GraphNetwork:
+    """A network of vertices that learns by Eq. 5-9. It is one trial."""
+
+    def __init__(self, network: Traced, levelled: bool = True) -> None:
+        """`levelled` is False for a graph that is to be run without identity vertices."""
+        self.graph = network.graph
+        self.levels = self.graph.levels if levelled else self.graph.shortest
+        """The step at which the weights of each vertex move, by Z-IL."""
+        self._network, self._levelled = network, levelled
+        self._reads = {
+            name: vertex.reads for name, vertex in network.vertices.items() if vertex.reads
+        }
+        self._checked = False
+
+    @property
+    def l_max(self) -> int:
+        """The number of levels."""
+        return max(self.levels.values()) + 1
+
+    @torch.no_grad()
+    def update(
+        self,
+        inputs: Tensor | Sequence[Tensor],
+        targets: Tensor,
+        rate: float,
+        method: Method,
+        noise: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Makes one weight update on one minibatch.
+
+        inputs   the network's arguments
+        targets  s_out, in the shape of the network's output. E = 1/2 sum (s_out - mu)^2 is summed
+                 over the batch and over the outputs (Eq. 2, 6)
+        rate     alpha, for that sum; for a mean over the batch, divide it by B
+        noise    for sigma > 0: standard normals in the shape of each hidden vertex's activity
+
+        Returns the output errors s_out - mu at t = 0. Raises InputError if the targets have another
+        shape than the output, if noise is missing, or if an operation inside a vertex reads an
+        activity or a parameter so that its gradient cannot be added in autograd's order.
+        """
+        given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+        if len(given) != len(self._network.inputs):
+            raise InputError(
+                f"{len(given)} inputs for a network of {len(self._network.inputs)}: "
+                f"{', '.join(self._network.inputs)}"
+            )
+        named = dict(zip(self._network.inputs, given, strict=True))
+        state = GraphState(self._network, named, method)
+        if method.sigma:
+            self._require_noise(noise or {})
+        shifts = {name: method.sigma * normal for name, normal in (noise or {}).items()}
+        errors = state.start(targets, shifts if method.sigma else {})
+        if not self._checked:
+            self._require_autograds_order()
+            self._checked = True
+        if self._may_sweep(method):
+            self._sweep(state, rate)
+        else:
+            self._literal(state, method, rate)
+        return errors
+
+    def _may_sweep(self, method: Method) -> bool:
+        """True if the bits of the literal schedule come out of a sweep, too: every vertex learns at
+        its level, until then its error is exactly 0, and a delay rounds nothing."""
+        exact = method.arithmetic == "displacement" and not method.sigma and self._levelled
+        return exact and method.schedule == "layerwise" and RULES[method.rule].layer_by_layer
+
+    def _sweep(self, state: GraphState, rate: float) -> None:
+        """From the output to the inputs. Each vertex at the one step at which it learns."""
+        changes: list[Change] = []
+        held: dict[Use, Tensor] = {}
+        for name in reversed(self.graph.vertices):
+            if name != self.graph.output:
+                mine = [use for use in self.graph.used[name] if use in held]
+                state.eps[name] = None  # exactly 0 until now (Lemma A3 of the paper)
+                state.move(name, [self._delayed(state, use, held.pop(use)) for use in mine])
+            state.compare(name)
+            eps = state.error(name)
+            pulled = self._network.vertices[name].pull(eps, eps)
+            held |= pulled.activities
+            changes += pulled.changes
+        self._learn(changes, rate)
+
+    def _delayed(self, state: GraphState, use: Use, pulled: Tensor) -> Tensor:
+        """What the identity vertices before a use would make of an error: each multiplies it by
+        gamma."""
+        for _ in range(self.graph.delay(use)):
+            pulled = pulled * state.gamma
+        return pulled
+
+    def _literal(self, state: GraphState, method: Method, rate: float) -> None:
+        """Every vertex at every step."""
+        rule, last = RULES[method.rule], method.last_step(self.l_max)
+        state.lines = {
+            use: DelayLine(self.graph.delay(use) if self._levelled else 0, method, state, use)
+            for use in self.graph.uses
+        }
+        held: list[Change] = []
+        for t in range(last + 1):
+            if t > 0:
+                for name in self.graph.vertices:
+                    state.predict(name)
+            state.compare_all()
+            firing = {
+                name
+                for name, level in self.levels.items()
+                if rule.fires(level, t, last, every_step=method.schedule == "literal")
+            }
+            held += self._move_activities(state, firing, rule.gated)
+            held = self._learn_what_is_known(held, t, last, rule.gated, rate)
+
+    def _move_activities(
+        self, state: GraphState, firing: Collection[str], gated: bool
+    ) -> list[Change]:
+        """Moves all activities at once. Returns the changes of the weights of `firing`."""
+        pulled: dict[Use, Tensor] = {}
+        changes: list[Change] = []
+        for name, vertex in self._network.vertices.items():
+            taught = state.taught(name, gated)
+            found = vertex.pull(state.error(name), taught if name in firing else None)
+            pulled |= found.activities
+            changes += found.changes
+        arrived = {use: line.move(pulled.get(use)) for use, line in state.lines.items()}
+        for name in self.graph.vertices[:-1]:
+            mine = (arrived[use] for use in self.graph.used[name])
+            state.move(name, [each for each in mine if each is not None])
+        return changes
+
+    def _learn_what_is_known(
+        self, held: list[Change], t: int, last: int, gated: bool, rate: float
+    ) -> list[Change]:
+        """Moves the parameters whose changes from all operations are known. Returns the others."""
+        places = {k: [p for j, p in self._every_read if j == k] for k, _ in self._every_read}
+        known = {
+            k
+            for k, of in places.items()
+            if t == last or (len(of) == 1 if gated else t >= self._last_level(k))
+        }
+        self._learn([change for change in held if change.parameter in known], rate)
+        return [change for change in held if change.parameter not in known]
+
+    @property
+    def _every_read(self) -> list[tuple[int, int]]:
+        return [read for reads in self._reads.values() for read in reads]
+
+    def _last_level(self, parameter: int) -> int:
+        """The largest level of a vertex that reads the parameter."""
+        return max(
+            self.levels[name]
+            for name, reads in self._reads.items()
+            if any(k == parameter for k, _ in reads)
+        )
+
+    def _learn(self, changes: Sequence[Change], rate: float) -> None:
+        """theta += rate * the sum of its changes, from the last operation to the first   (Eq. 9)"""
+        total: dict[int, Tensor] = {}
+        for change in sorted(changes, key=lambda change: change.place, reverse=True):
+            before = total.get(change.parameter)
+            total[change.parameter] = change.value if before is None else before + change.value
+        for k, value in total.items():
+            self._network.parameters[k].add_(value, alpha=rate)
+
+    def _require_autograds_order(self) -> None:
+        """Raises InputError if an operation reads a leaf several times inside, unless it is the
+        first whose gradient is added: autograd would add one by one what comes as a sum here."""
+        first = {k: max(p for j, p in self._every_read if j == k) for k, _ in self._every_read}
+        for name, vertex in self._network.vertices.items():
+            for key in vertex.repeated():
+                if isinstance(key, Use):
+                    bad = self.graph.used[key.parent][0] != key
+                    what = f"the activity {key.parent}"
+                else:
+                    bad = first[key[0]] != key[1]
+                    what = "a parameter that other operations read as well"
+                if bad:
+                    raise InputError(
+                        f"an operation of {name} reads {what} several times, and autograd would "
+                        "add these gradients in another order; write the operation out, so that "
+                        "each of its parts is traced"
+                    )
+
+    def _require_noise(self, noise: Mapping[str, Tensor]) -> None:
+        hidden = self.graph.vertices[:-1]
+        if set(noise) != set(hidden):
+            raise InputError(
+                f"noise for {', '.join(sorted(noise)) or 'no vertex'}: with sigma > 0 give "
+                f"standard normals for each hidden vertex: {', '.join(hidden)}"
+            )

@@ -1,0 +1,247 @@
+"""Makes vertices of a torch.nn.Module: torch.fx traces its operations, and cuts divide them.
+
+A vertex ends at each operation after which the user cuts, and wherever an activity is needed,
+because the operations of several vertices read it.
+"""
+
+import copy
+import difflib
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.fx.proxy import TraceError
+
+from pcworker.errors import InputError
+from pcworker.networks.graph.structure import Graph, Use
+from pcworker.networks.graph.vertex import Vertex
+from pcworker.networks.sequential import require_repeatable
+
+_READS = ("placeholder", "get_attr")
+_VIEWS = {"view", "reshape", "flatten", "transpose", "permute", "squeeze", "unsqueeze", "expand",
+          "narrow", "select", "t", "getitem", "chunk", "split", "unbind"}  # fmt: skip
+"""Operations whose result may share the memory of what they read."""
+_OUT_OF_PLACE = {
+    getattr(operator, f"i{name}"): getattr(operator, name)
+    for name in ("add", "sub", "mul", "truediv", "matmul", "pow")
+}
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A traced network, divided into vertices."""
+
+    graph: Graph
+    vertices: Mapping[str, Vertex]
+    inputs: tuple[str, ...]
+    """The names of the network's inputs, in the order of its arguments."""
+    parameters: tuple[nn.Parameter, ...]
+    """The parameters that learn."""
+
+
+def traced(network: nn.Module, cuts: Sequence[str] | None) -> Traced:
+    """Traces a network and divides it.
+
+    cuts  the names of the operations after which a vertex ends, as torch.fx names them. None: after
+          every operation that has parameters, but the last.
+
+    The vertices share the network's parameters. Operations that work in place are run out of place.
+    Raises InputError if the network cannot be traced or divided: see the messages.
+    """
+    root = _symbolic(network)
+    nodes = [node for node in root.graph.nodes if node.op not in (*_READS, "output")]
+    result = _result(root.graph)
+    _run_out_of_place(root, nodes)
+    _require_used(nodes)
+    for node in nodes:
+        if node.op == "call_module":
+            require_repeatable(str(node.target), root.get_submodule(str(node.target)))
+    parameters = tuple(p for p in network.parameters() if p.requires_grad)
+    if not parameters:
+        raise InputError(
+            "the network has no parameters, and nothing to learn: give at least one module that has"
+        )
+    ends = _ends(root, nodes, result, cuts)
+    return _divided(root, nodes, ends, parameters)
+
+
+class _Proxy(fx.Proxy):
+    """Records `a += b` as what it is. torch.fx itself would record `a = a + b`, whose result is
+    another one where `a` has views."""
+
+
+def _recorded(in_place: Any) -> Any:
+    def record(self: _Proxy, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", in_place, (self, other), {})
+
+    return record
+
+
+for _function in _OUT_OF_PLACE:
+    setattr(_Proxy, f"__{_function.__name__}__", _recorded(_function))
+
+
+class _Tracer(fx.Tracer):
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """The stand-in for the value of a node while the module's forward runs."""
+        return _Proxy(node, self)
+
+
+def _symbolic(network: nn.Module) -> fx.GraphModule:
+    """A trace of the network. Modules are copied, and share their parameters with the network."""
+    shared = {id(t): t for t in (*network.parameters(), *network.buffers())}
+    copied = copy.deepcopy(network, shared)
+    try:
+        return fx.GraphModule(copied, _Tracer().trace(copied))
+    except (TraceError, TypeError, RuntimeError, NameError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"{type(network).__name__} cannot be traced by torch.fx ({error}); its forward must be "
+            "made of operations on tensors, without branches that depend on their values"
+        ) from error
+
+
+def _result(graph: fx.Graph) -> fx.Node:
+    (output,) = (node for node in graph.nodes if node.op == "output")
+    value = output.args[0]
+    if not isinstance(value, fx.Node) or value.op in _READS:
+        what = "no computed tensor" if isinstance(value, fx.Node) else f"a {type(value).__name__}"
+        raise InputError(
+            f"the network returns {what}; it must return one tensor that it has computed, because "
+            "there is one target"
+        )
+    return value
+
+
+def _run_out_of_place(root: fx.GraphModule, nodes: Sequence[fx.Node]) -> None:
+    """Replaces operations that write into what they read by ones that do not. Both have the same
+    bits, unless the old value, or a view of it, is read later: that is an InputError."""
+    order = {node: place for place, node in enumerate(nodes)}
+    for node in [node for node in nodes if _works_in_place(root, node)]:
+        written = node.all_input_nodes[0]
+        later = [n for n in _readers(written) if order.get(n, -1) > order[node]]
+        if later:
+            raise InputError(
+                f"{node.name} writes into {written.name}, which {later[0].name} reads later; write "
+                "it without working in place"
+            )
+        _change(node)
+    for module in root.modules():
+        if getattr(module, "inplace", False):
+            module.inplace = False  # type: ignore[assignment]
+
+
+def _works_in_place(root: fx.GraphModule, node: fx.Node) -> bool:
+    if node.op == "call_module":
+        parts = root.get_submodule(str(node.target)).modules()
+        return any(getattr(part, "inplace", False) for part in parts)
+    name = _name(node)
+    named_so = name.endswith("_") and not name.endswith("__")
+    return node.target in _OUT_OF_PLACE or named_so or bool(node.kwargs.get("inplace"))
+
+
+def _change(node: fx.Node) -> None:
+    """Makes an operation that is no module work out of place."""
+    if node.kwargs.get("inplace"):
+        node.kwargs = {**node.kwargs, "inplace": False}
+    elif node.target in _OUT_OF_PLACE:
+        node.target = _OUT_OF_PLACE[node.target]
+    elif node.op == "call_method":
+        node.target = _name(node)[:-1]
+    elif node.op == "call_function":
+        node.target = getattr(torch, _name(node)[:-1])
+
+
+def _readers(node: fx.Node) -> Iterator[fx.Node]:
+    """The operations that read the value of a node, or a view of the same memory."""
+    top = node
+    while _is_view(top) and top.all_input_nodes:
+        top = top.all_input_nodes[0]
+    waiting = [top]
+    while waiting:
+        each = waiting.pop()
+        for user in each.users:
+            yield user
+            if _is_view(user):
+                waiting.append(user)
+
+
+def _is_view(node: fx.Node) -> bool:
+    return node.op in ("call_method", "call_function") and _name(node) in _VIEWS
+
+
+def _name(node: fx.Node) -> str:
+    """The name of a method or of a function."""
+    target = node.target
+    return target if isinstance(target, str) else str(getattr(target, "__name__", ""))
+
+
+def _require_used(nodes: Sequence[fx.Node]) -> None:
+    unused = [node.name for node in nodes if not node.users]
+    if unused:
+        raise InputError(
+            f"{unused[0]} is computed and not used: its error would always be 0; leave it out"
+        )
+
+
+def _ends(
+    root: nn.Module, nodes: Sequence[fx.Node], result: fx.Node, cuts: Sequence[str] | None
+) -> dict[fx.Node, fx.Node]:
+    """The last operation of the vertex to which each operation belongs."""
+    named = {node.name: node for node in nodes}
+    for cut in cuts or ():
+        if cut not in named:
+            near = difflib.get_close_matches(cut, named, n=5, cutoff=0) or list(named)[:5]
+            raise InputError(
+                f"cut {cut!r}: the network has no such operation; near ones: {', '.join(near)}"
+            )
+    last = {named[cut] for cut in cuts} if cuts is not None else set(_default(root, nodes))
+    last.add(result)
+    ends: dict[fx.Node, fx.Node] = {}
+    for node in reversed(nodes):
+        of = {ends[user] for user in node.users if user in ends}
+        ends[node] = node if node in last or len(of) != 1 else of.pop()
+    return ends
+
+
+def _default(root: nn.Module, nodes: Sequence[fx.Node]) -> list[fx.Node]:
+    return [
+        node
+        for node in nodes
+        if node.op == "call_module"
+        and next(root.get_submodule(str(node.target)).parameters(), None) is not None
+    ]
+
+
+def _divided(
+    root: fx.GraphModule,
+    nodes: Sequence[fx.Node],
+    ends: Mapping[fx.Node, fx.Node],
+    parameters: Sequence[nn.Parameter],
+) -> Traced:
+    places = {node: place for place, node in enumerate(nodes)}
+    inputs = [node for node in root.graph.nodes if node.op == "placeholder"]
+    owners = {node: node.name for node in (*inputs, *ends.values())}
+    own: dict[fx.Node, list[fx.Node]] = {}
+    for node in nodes:
+        own.setdefault(ends[node], []).append(node)
+    last = sorted(own, key=lambda node: places[node])
+    uses = {
+        Use(other.name, end.name, places[node])
+        for end in last
+        for node in own[end]
+        for other in node.all_input_nodes
+        if other in own and other is not end and other not in own[end][:-1]
+    }
+    vertices = {
+        end.name: Vertex(end.name, own[end], places, owners, root, parameters) for end in last
+    }
+    graph = Graph(tuple(end.name for end in last), tuple(sorted(uses)))
+    return Traced(graph, vertices, tuple(node.name for node in inputs), tuple(parameters))
+
+
+def operations(network: nn.Module) -> list[tuple[str, Any]]:
+    """The names of a network's operations, for `cuts`, and what each one does."""
+    return [(node.name, node.target) for node in _symbolic(network).graph.nodes]
