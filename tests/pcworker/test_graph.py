@@ -125,6 +125,25 @@ class Bridged(nn.Module):
         return self.last(torch.relu(self.d(torch.cat([top, up], 1))).flatten(1))  # type: ignore[no-any-return]
 
 
+class Shaped(nn.Module):
+    """A network that reads shapes, slices its input once for several vertices, and has a weight
+    that is no module's and a constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.last = nn.Linear(4, 6), nn.Linear(4, 6), nn.Linear(6, CLASSES)
+        self.scale = nn.Parameter(torch.linspace(0.5, 1.5, 6))
+        self.register_buffer("shift", torch.linspace(-1, 1, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        head = x[:, :, :4] * 2.0
+        h = torch.tanh(self.a(head)) * self.scale + self.shift
+        size, time, width = h.shape
+        h = h + torch.sigmoid(self.b(head)).view(size, time, width)
+        h = self.scale * h.reshape(size * time, width).view(size, time, -1)
+        return self.last(h.sum(1) / time)  # type: ignore[no-any-return]
+
+
 def resnet() -> nn.Module:
     """torchvision's ResNet-18, whose ReLUs and sums work in place."""
     return torchvision.models.resnet18(weights=None, num_classes=CLASSES)
@@ -136,6 +155,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "gated": (Gated, (4, 4)),
     "encoder": (Encoder, (7, 4)),
     "bridged": (Bridged, (1, 8, 8)),
+    "shaped": (Shaped, (3, 5)),
 }
 
 
@@ -522,6 +542,20 @@ def test_what_works_in_place_is_run_out_of_place(cpu: torch.device) -> None:
     theirs = by_backprop(network, (8,), updates=3)
     for method in (SWEEP, LITERAL):
         assert equal(by(network, (8,), 3, method), theirs)
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda self, x: self.b(nn.functional.dropout(self.a(x), 0.5)),
+        lambda self, x: self.b(self.a(x) + torch.rand(8)),
+        lambda self, x: self.b(torch.bernoulli(torch.sigmoid(self.a(x)))),
+        lambda self, x: self.b(torch.randn_like(x) * self.a(x)),
+    ],
+)
+def test_an_operation_that_draws_is_refused(forward: Callable[[Any, Tensor], Tensor]) -> None:
+    with pytest.raises(InputError, match="draws anew at each prediction"):
+        predictive_graph(network_of(forward))
 
 
 @pytest.mark.parametrize(

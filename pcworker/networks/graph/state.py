@@ -67,7 +67,7 @@ class GraphState:
             use: lines[use].value if use in lines else self.value(use.parent)
             for use in self._read[name]
         }
-        self.mu[name] = self._network.vertices[name].predict(values, self._inputs)
+        self.mu[name] = self._network.vertices[name].predict(values, {**self.mu, **self._inputs})
 
     def compare(self, name: str) -> None:
         """eps_i = x_i - mu_i                                                         (Eq. 5, 8)"""

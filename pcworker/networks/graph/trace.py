@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.fx.proxy import TraceError
 
 from pcworker.errors import InputError
@@ -24,6 +24,7 @@ _READS = ("placeholder", "get_attr")
 _VIEWS = {"view", "reshape", "flatten", "transpose", "permute", "squeeze", "unsqueeze", "expand",
           "narrow", "select", "t", "getitem", "chunk", "split", "unbind"}  # fmt: skip
 """Operations whose result may share the memory of what they read."""
+_DRAWS = {"bernoulli", "multinomial", "normal", "poisson"}
 _OUT_OF_PLACE = {
     getattr(operator, f"i{name}"): getattr(operator, name)
     for name in ("add", "sub", "mul", "truediv", "matmul", "pow")
@@ -57,14 +58,14 @@ def traced(network: nn.Module, cuts: Sequence[str] | None) -> Traced:
     _run_out_of_place(root, nodes)
     _require_used(nodes)
     for node in nodes:
-        if node.op == "call_module":
-            require_repeatable(str(node.target), root.get_submodule(str(node.target)))
+        _require_repeatable(root, node)
     parameters = tuple(p for p in network.parameters() if p.requires_grad)
     if not parameters:
         raise InputError(
             "the network has no parameters, and nothing to learn: give at least one module that has"
         )
-    ends = _ends(root, nodes, result, cuts)
+    given = _given(root, nodes)
+    ends = _ends(root, [node for node in nodes if node not in given], result, cuts)
     return _divided(root, nodes, ends, parameters)
 
 
@@ -95,12 +96,27 @@ def _symbolic(network: nn.Module) -> fx.GraphModule:
     shared = {id(t): t for t in (*network.parameters(), *network.buffers())}
     copied = copy.deepcopy(network, shared)
     try:
-        return fx.GraphModule(copied, _Tracer().trace(copied))
+        made = fx.GraphModule(copied, _Tracer().trace(copied))
+        again = fx.GraphModule(copied, _Tracer().trace(copied))
     except (TraceError, TypeError, RuntimeError, NameError, AttributeError, ValueError) as error:
         raise InputError(
             f"{type(network).__name__} cannot be traced by torch.fx ({error}); its forward must be "
             "made of operations on tensors, without branches that depend on their values"
         ) from error
+    # A tensor that forward makes without reading one is a constant of the trace.
+    pairs = zip(_constants(made), _constants(again), strict=True)
+    if not all(torch.equal(first, second) for first, second in pairs):
+        raise InputError(
+            f"{type(network).__name__} draws anew at each prediction, and x - mu would not be 0 "
+            "where nothing has changed; leave it out"
+        )
+    return made
+
+
+def _constants(traced_module: fx.GraphModule) -> list[Tensor]:
+    names = [node.target for node in traced_module.graph.nodes if node.op == "get_attr"]
+    own = [getattr(traced_module, str(name)) for name in names if "_tensor_constant" in str(name)]
+    return [value for value in own if isinstance(value, Tensor)]
 
 
 def _result(graph: fx.Graph) -> fx.Node:
@@ -186,6 +202,46 @@ def _require_used(nodes: Sequence[fx.Node]) -> None:
         )
 
 
+def _require_repeatable(root: fx.GraphModule, node: fx.Node) -> None:
+    """Raises InputError if an operation would not give the same prediction twice."""
+    if node.op == "call_module":
+        require_repeatable(str(node.target), root.get_submodule(str(node.target)))
+        return
+    draws = "rand" in _name(node) or _name(node) in _DRAWS
+    trains = bool(node.kwargs.get("training")) or bool(node.kwargs.get("dropout_p"))
+    if draws or trains:
+        raise InputError(
+            f"{node.name} draws anew at each prediction, or changes with it, and x - mu would not "
+            "be 0 where nothing has changed; call network.eval() first, or leave it out"
+        )
+
+
+def _given(root: fx.GraphModule, nodes: Sequence[fx.Node]) -> set[fx.Node]:
+    """The operations that no error reaches: they read shapes, inputs and constants alone. They are
+    no part of a vertex of their own; each vertex makes them anew."""
+    found: set[fx.Node] = set()
+    for node in nodes:
+        reads = [n for n in node.all_input_nodes if n.op != "placeholder" and n not in found]
+        learns = node.op == "call_module" and any(
+            p.requires_grad for p in root.get_submodule(str(node.target)).parameters()
+        )
+        constant = all(n.op == "get_attr" and not _is_parameter(root, n) for n in reads)
+        if _is_shape(node) or (constant and not learns):
+            found.add(node)
+    return found
+
+
+def _is_shape(node: fx.Node) -> bool:
+    if node.op == "call_method":
+        return _name(node) in ("size", "dim", "numel")
+    return node.target is getattr and node.args[1] in ("shape", "ndim", "dtype", "device")
+
+
+def _is_parameter(root: nn.Module, node: fx.Node) -> bool:
+    owner, _, name = str(node.target).rpartition(".")
+    return isinstance(getattr(root.get_submodule(owner), name), nn.Parameter)
+
+
 def _ends(
     root: nn.Module, nodes: Sequence[fx.Node], result: fx.Node, cuts: Sequence[str] | None
 ) -> dict[fx.Node, fx.Node]:
@@ -223,23 +279,35 @@ def _divided(
 ) -> Traced:
     places = {node: place for place, node in enumerate(nodes)}
     inputs = [node for node in root.graph.nodes if node.op == "placeholder"]
-    owners = {node: node.name for node in (*inputs, *ends.values())}
-    own: dict[fx.Node, list[fx.Node]] = {}
-    for node in nodes:
-        own.setdefault(ends[node], []).append(node)
-    last = sorted(own, key=lambda node: places[node])
+    last = sorted(set(ends.values()), key=lambda node: places[node])
+    owners = {node: node.name for node in (*inputs, *last)}
+    own = {end: _operations_of(end, ends, places) for end in last}
     uses = {
         Use(other.name, end.name, places[node])
         for end in last
         for node in own[end]
         for other in node.all_input_nodes
-        if other in own and other is not end and other not in own[end][:-1]
+        if other in own and other not in own[end] and not _is_shape(node)
     }
     vertices = {
         end.name: Vertex(end.name, own[end], places, owners, root, parameters) for end in last
     }
     graph = Graph(tuple(end.name for end in last), tuple(sorted(uses)))
     return Traced(graph, vertices, tuple(node.name for node in inputs), tuple(parameters))
+
+
+def _operations_of(
+    end: fx.Node, ends: Mapping[fx.Node, fx.Node], places: Mapping[fx.Node, int]
+) -> list[fx.Node]:
+    """The operations of a vertex, and those that are given and that it needs, in their order."""
+    found = {node for node, of in ends.items() if of is end}
+    waiting = list(found)
+    while waiting:
+        for node in waiting.pop().all_input_nodes:
+            if node in places and node not in ends and node not in found:
+                found.add(node)
+                waiting.append(node)
+    return sorted(found, key=lambda node: places[node])
 
 
 def operations(network: nn.Module) -> list[tuple[str, Any]]:

@@ -85,8 +85,10 @@ class Vertex:
         counts = Counter(k for k, _ in self.reads)
         return frozenset(k for k, count in counts.items() if count == 1)
 
-    def predict(self, values: Mapping[Use, Tensor], inputs: Mapping[str, Tensor]) -> Tensor:
-        """mu for the activities that the operations read, by use, and the network's inputs (Eq. 5).
+    def predict(self, values: Mapping[Use, Tensor], known: Mapping[str, Tensor]) -> Tensor:
+        """mu for the activities that the operations read, by use (Eq. 5).
+
+        known  the network's inputs, and tensors in the shapes of the activities, by name
 
         Raises InputError if the prediction is not a tensor of floating-point numbers.
         """
@@ -94,7 +96,7 @@ class Vertex:
         env: dict[fx.Node, Any] = {}
         with torch.enable_grad():
             for node in self._operations:
-                env[node] = self._run(node, env, values, inputs)
+                env[node] = self._run(node, env, values, known)
         mu = env[self._operations[-1]]
         if not isinstance(mu, Tensor) or not mu.is_floating_point():
             kind = mu.dtype if isinstance(mu, Tensor) else type(mu).__name__
@@ -154,7 +156,7 @@ class Vertex:
         node: fx.Node,
         env: Mapping[fx.Node, Any],
         values: Mapping[Use, Tensor],
-        inputs: Mapping[str, Tensor],
+        known: Mapping[str, Tensor],
     ) -> Any:
         place = self._places[node]
 
@@ -163,9 +165,9 @@ class Vertex:
                 return env[other]
             if other.op == "get_attr":
                 return self._attribute(other, place)
-            if (owner := self._owners[other]) in inputs:
-                return inputs[owner]
-            use = Use(owner, self.name, place)
+            use = Use(self._owners[other], self.name, place)
+            if use not in values:  # It is an input of the network, or only its shape is read.
+                return known[use.parent]
             if use not in self._leaves:
                 self._leaves[use] = values[use].detach().requires_grad_()
             return self._leaves[use]
