@@ -18,6 +18,7 @@ WORDS = {
     "jobs.detection_rate": ("Table 3", "--horizons", "l_max-1", "--tolerances", "--plan"),
     "jobs.collect": ("--store", "--partial"),
     "jobs.status": ("--store", "--watch"),
+    "jobs.compare": ("--other-store", "--page", "exit code"),
     "jobs.delete": ("--store", "--yes"),
     "jobs.preflight": ("--store", "--experiment"),
     "jobs.submit": ("--",),

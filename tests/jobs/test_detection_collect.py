@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import planned, record_failure, where
+from builders import ablation, planned, record_failure, where
+from command_lines import called, refusal
 from rich.console import Console
 
 from cluster.report.publish import print_next, publish, require_complete
@@ -135,3 +136,32 @@ def test_what_is_missing_is_said_and_what_has_failed_is_a_row(store: LocalStore)
 )
 def test_a_hundred_percent_is_printed_for_nothing_else(value: float, text: str) -> None:
     assert percent(value) == text
+
+
+def test_counts_are_compared_as_means_over_the_rows_of_a_trial(
+    store: LocalStore, tmp_path: Path
+) -> None:
+    plan, other = detection_plan(store), LocalStore(tmp_path / "other")
+    commit(store, plan)
+    commit(other, detection_plan(other))
+    at = ("--store", store.url, "--other-store", other.url)
+    assert called("a", "a", *at, module="jobs.compare").code == 0
+    shard = next(s for s in plan.shards if s.trials[0].configuration.activation == "relu")
+    other.delete(plan.keys.commit(shard.shard_id))
+    made = result(shard.trials[0])
+    fewer = [replace(d, counts=replace(d.counts, late=d.counts.late - 5)) for d in made.detected]
+    told = replace(made, detected=fewer)
+    commit_shard(
+        other, plan.keys, shard.shard_id, "again", told, DETECTION_TABLES, where(plan.name)
+    )
+    done = called("a", "a", *at, module="jobs.compare")
+    assert done.code == 1
+    [line] = [line.split() for line in done.stdout.splitlines() if "detection.late" in line]
+    assert line[-8:-5] == ["20", "15", "-5"]
+
+
+def test_sweeps_of_two_experiments_are_not_compared(store: LocalStore) -> None:
+    detection_plan(store)
+    planned(store, ablation(), "b")
+    said = refusal("a", "b", "--store", store.url, module="jobs.compare")
+    assert "only sweeps of one experiment" in said

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from builders import ablation, commit_all, planned, record_failure, rewrite, where
+from command_lines import called
 from rich.console import Console
 
 from cluster.report.publish import print_next, publish, require_complete
@@ -403,3 +404,23 @@ def test_the_figure_is_drawn_and_the_same_rows_give_the_same_file(store: LocalSt
         assert text in svg or text == "by depth", text
     assert draw_table4(rows) == files
     assert draw_table4([]) == {}
+
+
+def test_equal_weights_are_equal_whatever_the_times_are(store: LocalStore) -> None:
+    """`jobs.compare` shows times as ratios, and they decide nothing."""
+    changes = {"networks": ["mlp"], "schedules": ["layerwise"], "t": [20]}
+    one, two = timing_plan(store, "a", **changes), timing_plan(store, "b", **changes)
+    commit(store, one, one.shards[0])
+    [shard] = two.shards
+    made = result(shard.trials)
+    slower = [
+        replace(each, milliseconds=[2 * ms for ms in each.milliseconds]) for each in made.trials
+    ]
+    told = replace(made, trials=slower)
+    keys = SweepKeys("b")
+    commit_shard(store, keys, shard.shard_id, "first", told, TIMING_TABLES, where("b"))
+    done = called("a", "b", "--store", store.url, module="jobs.compare")
+    assert (done.code, done.stderr) == (0, "")
+    assert "4 equal bit for bit" in done.stdout
+    assert "Measured timings.ms_per_update_median" in done.stdout
+    assert done.stdout.count("2.000") == 4
