@@ -58,6 +58,8 @@ class Experiment:
     """The name that every stored plan holds."""
     prefix: str
     """The first part of a sweep's name, if the user gives no name."""
+    package: str = ""
+    """The package whose README.md explains its own tables. "": it has none."""
 
     # what planning knows
     configuration: type[Any]

@@ -2,8 +2,9 @@
 
 A field is a column that has the field's name and type. A field whose type is itself a dataclass
 stands for all columns of that dataclass, so that a configuration, counts or metrics are not spelled
-a second time; where its value is None, these columns are null. The marks `After`, `Without` and
-`Prefix` say what is different about a field: `hidden_layers: Annotated[int, After("network")]`.
+a second time; where its value is None, these columns are null. The marks `After`, `Without`,
+`Prefix` and `Axis` say what is different about a field: `hidden_layers: Annotated[int,
+After("network")]`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,10 @@ class Prefix(str):
     """The text before the names of all columns of the field's dataclass."""
 
 
+class Axis:
+    """Marks a column that says, beside the configuration, what a row is about, such as `epoch`."""
+
+
 Row = Mapping[str, Any]
 """The values of a row by column, as they are read from a table."""
 Int64 = Annotated[int, Bits(64)]
@@ -44,6 +49,8 @@ class Column(NamedTuple):
     after: After | None
     optional: bool
     """Whether a row may have no value in it."""
+    is_axis: bool
+    """Whether it has the mark `Axis`."""
 
 
 class _Field(NamedTuple):
@@ -57,6 +64,7 @@ class _Field(NamedTuple):
     after: After | None
     without: Without
     prefix: Prefix
+    is_axis: bool
 
 
 @cache
@@ -94,7 +102,7 @@ def _columns(row: type) -> Iterator[Column]:
     """The columns of a row's dataclass, each where its field stands."""
     for field in _fields(row):
         if not field.nested:
-            yield Column(field.name, field.kind, field.after, field.optional)
+            yield Column(field.name, field.kind, field.after, field.optional, field.is_axis)
             continue
         inner = list(_columns(field.kind))
         if field.after or field.without - {column.name for column in inner}:
@@ -124,6 +132,7 @@ def _field(name: str, hint: Any) -> _Field:
         after=marks.get(After),
         without=marks.get(Without, Without()),
         prefix=marks.get(Prefix, Prefix()),
+        is_axis=Axis in marks,
     )
 
 

@@ -240,7 +240,7 @@ def options() -> frozenset[str]:
     """All options of all jobs."""
     modules = {*(ROOT / "jobs").glob("*.py"), *(ROOT / "jobs").glob("*/__main__.py")}
     names = {path.parent.name if path.stem == "__main__" else path.stem for path in modules}
-    jobs = {f"jobs.{name}" for name in names - {"__init__", "options", "experiments"}}
+    jobs = {f"jobs.{name}" for name in names - {"__init__", "options", "experiments", "notebook"}}
     every = [option for job in jobs - {WITHOUT_OPTIONS} for option in command_of(job).params]
     return frozenset(name for option in every for name in (*option.opts, *option.secondary_opts))
 

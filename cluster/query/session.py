@@ -6,13 +6,15 @@ statement can unlock it. It gets the rows as Arrow's datasets, under the names o
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from typing import Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 
+from cluster.experiment import Experiment
 from cluster.query.views import Asked, Views
 from pcworker.errors import InputError
 from pcworker.store.store import Store
@@ -42,18 +44,29 @@ class Session:
         """The names of the views."""
         return tuple(dict.fromkeys(name for views in self._views for name in views.names))
 
+    @property
+    def experiments(self) -> Sequence[Experiment]:
+        """The experiment of each of the sweeps that the column `sweep` tells apart."""
+        return tuple(views.asked.experiment for views in self._views)
+
     def ask(self, sql: str, parameters: Sequence[Any] = ()) -> pa.Table:
         """The result of a statement, with the rows that are committed now. A statement without a
-        result gives a table without columns.
+        result gives a table without columns. Decimals, such as sums of whole numbers, are given as
+        64-bit integers if they are whole and not too large, and otherwise as doubles.
 
         parameters  the values of the question marks in the statement
 
         Raises InputError if DuckDB refuses the statement.
         """
-        self._bring(_mentioned(sql, self.names) or self.names)
+        self.look(_mentioned(sql, self.names) or self.names)
+        return self.again(sql, parameters)
+
+    def again(self, sql: str, parameters: Sequence[Any] = ()) -> pa.Table:
+        """Does the same as `ask`, with the rows that were there at the last look."""
         with _explained():
             relation = self._connection.sql(sql, params=list(parameters) or None)
-            return pa.table({}) if relation is None else relation.to_arrow_table()
+            found = pa.table({}) if relation is None else relation.to_arrow_table()
+        return _plain_columns(found)
 
     def weights(self, trial_id: str) -> dict[int, dict[str, np.ndarray]]:
         """The final parameters of a trial, in their own dtype and shape: by layer, where 1 is the
@@ -78,7 +91,7 @@ class Session:
             found.setdefault(row["layer"], {})[row["parameter"]] = values
         return found
 
-    def _bring(self, names: Collection[str]) -> None:
+    def look(self, names: Collection[str]) -> None:
         """Makes the views of these names show what is committed now."""
         found = [(views.asked.name, views.rows(names)) for views in self._views]
         self.remarks = tuple(line for views in self._views for line in views.remarks)
@@ -113,13 +126,34 @@ def _mentioned(sql: str, names: Sequence[str]) -> Sequence[str]:
     return [name for name in names if name in words]
 
 
+def _plain_columns(rows: pa.Table) -> pa.Table:
+    """The table without decimals, and with a name of its own for each column."""
+    names: list[str] = []
+    columns = []
+    for name, column in zip(rows.column_names, rows.columns, strict=True):
+        others = (f"{name}_{k}" for k in count(1))
+        names.append(name if name not in names else next(n for n in others if n not in names))
+        columns.append(_without_decimals(column))
+    return pa.table(columns, names)
+
+
+def _without_decimals(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if not pa.types.is_decimal(column.type):
+        return column
+    if column.type.scale == 0:
+        with suppress(pa.ArrowInvalid):  # It does not fit.
+            return column.cast(pa.int64())
+    return column.cast(pa.float64())
+
+
 @contextmanager
 def _explained() -> Iterator[None]:
     """Raises InputError in place of DuckDB's errors."""
     try:
         yield
     except duckdb.Error as error:
-        raise InputError(f"this query cannot be answered: {error}") from error
+        said = str(error).partition("\n\nLINE ")[0]  # A copy of the statement follows.
+        raise InputError(f"this query cannot be answered: {said}") from error
 
 
 def _quoted(name: str) -> str:

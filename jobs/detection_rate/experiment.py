@@ -30,6 +30,7 @@ def _no_bytes(trials: Trials) -> float:
 DETECTION = Experiment(
     name="detection",
     prefix="detection",
+    package="jobs.detection_rate",
     configuration=DetectionConfiguration,
     pack=detection_packs,
     seconds=detection_seconds,

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from jobs.detection_rate.configuration import DetectionConfiguration
 from jobs.detection_rate.counts import Counts
-from pcworker.row import Int64
+from pcworker.row import Axis, Int64
 from pcworker.trials.trial import Trial
 
 
@@ -13,14 +14,14 @@ from pcworker.trials.trial import Trial
 class Detected:
     """The counts of one layer in one stage, for one t_d, horizon and tolerance."""
 
-    stage: Int64
+    stage: Annotated[Int64, Axis()]
     """The number of weight updates before inference is watched."""
-    layer: int
+    layer: Annotated[int, Axis()]
     """l: 0 is the output layer."""
     neurons: int
-    t_d: int
-    horizon: int
-    tolerance: float
+    t_d: Annotated[int, Axis()]
+    horizon: Annotated[int, Axis()]
+    tolerance: Annotated[float, Axis()]
     counts: Counts
 
 

@@ -76,6 +76,7 @@ def _figures(tables: Mapping[str, pa.Table]) -> Mapping[str, bytes]:
 TIMING = Experiment(
     name="timing",
     prefix="imagenet",
+    package="jobs.imagenet_timing",
     configuration=TimingConfiguration,
     pack=timing_packs,
     seconds=timing_seconds,

@@ -41,6 +41,7 @@ def _figures(tables: Mapping[str, pa.Table]) -> Mapping[str, bytes]:
 ABLATION = Experiment(
     name="ablation",
     prefix="mnist",
+    package="jobs.mnist_ablation",
     configuration=Configuration,
     pack=packs,
     seconds=shard_seconds,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from pcworker.row import Prefix
+from pcworker.row import Axis, Prefix
 from pcworker.store.tables import HiddenLayers
 from pcworker.trials.configuration import Configuration
 
@@ -28,7 +28,7 @@ class Statistics:
 class DivergenceRow:
     """The divergence of the trials of one declared cell from their BP twins."""
 
-    panel: str
+    panel: Annotated[str, Axis()]
     """One of "t-gamma", "sigma" and "rule"."""
     configuration: Configuration
     hidden_layers: HiddenLayers

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pcworker.fingerprint import fingerprint
-from pcworker.row import After, Int64
+from pcworker.row import After, Axis, Int64
 from pcworker.store.result import Origin, Tables
 from pcworker.training.results import EpochMetrics, ShardResult, TrialResult
 from pcworker.trials.configuration import Configuration
@@ -54,7 +54,7 @@ class EpochRow:
 
     trial_id: str
     seed: Int64
-    epoch: int
+    epoch: Annotated[int, Axis()]
     """1 for the first."""
     metrics: EpochMetrics
 
@@ -63,9 +63,9 @@ class EpochRow:
 class FinalParameter:
     """A parameter of a network after its training."""
 
-    layer: int
+    layer: Annotated[int, Axis()]
     """l + 1, so 1 is the output layer."""
-    parameter: str
+    parameter: Annotated[str, Axis()]
     """Either "weight" or "bias"."""
     dtype: str
     shape: tuple[int, ...]

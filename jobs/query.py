@@ -1,0 +1,178 @@
+"""Answers questions about a sweep, also while it runs: in SQL, or in a few words about one table.
+
+    python -m jobs.query --sweep mnist "SELECT network, count(*) FROM trials GROUP BY ALL"
+
+    python -m jobs.query --sweep mnist --table trials --filter rule=IL --filter 't>=4'
+        --group-by network,t --columns final_test_error --sort -final_test_error_mean
+
+    python -m jobs.query --sweep mnist --schema trials
+
+It only reads, and it sees what is committed at that moment. Without a question it opens a prompt.
+
+Without SQL it groups the rows of a table by everything but the seed, and gives of numbers the mean,
+_sd (standard deviation), _se (standard error) and _n (the number of finite values), and of other
+values how often they occur. --rows shows the rows themselves.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import pyarrow as pa
+
+from cluster.query.formats import WRITERS
+from cluster.query.meanings import explained
+from cluster.query.overview import rows_of, summary_of
+from cluster.query.screen import print_answer
+from cluster.query.session import Session
+from cluster.query.summary import Wanted
+from cluster.query.views import Asked
+from cluster.results.collect import stored_plans
+from jobs.experiments import EXPERIMENTS
+from jobs.options import TEXTS, console, errors, help_text, main, store_options
+from pcworker.errors import InputError
+from pcworker.machine.cache import cache_folder
+from pcworker.store.store import open_store
+from pcworker.text import printable
+
+
+def session_of(store: str, sweeps: Sequence[str], s3_endpoint: str | None = None) -> Session:
+    """Opens the tables of sweeps of a store. "A+B" are two sweeps that are collected together."""
+    opened = open_store(store, s3_endpoint)
+    groups = [stored_plans(opened, name.split("+"), EXPERIMENTS) for name in dict.fromkeys(sweeps)]
+    return Session(opened, [Asked(tuple(plans)) for plans in groups])
+
+
+@click.command(help=help_text(__doc__), context_settings={"max_content_width": 100})
+@click.argument("sql", required=False)
+@store_options
+@click.option(
+    "--sweep",
+    type=TEXTS,
+    help="Name of the sweep. Several names with commas are told apart by the column sweep; A+B are "
+    "collected together.",
+)
+@click.option("--table", help="A table to be summarised, instead of SQL.")
+@click.option(
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="CONDITION",
+    help="Rows of --table that count, such as rule=IL, t=4|16, 't>=4', t=null. Several conditions "
+    "hold at once.",
+)
+@click.option("--group-by", type=TEXTS, help="Columns by which --table is grouped.")
+@click.option("--columns", type=TEXTS, help="Columns of --table that are summarised or shown.")
+@click.option("--sort", type=TEXTS, help="Columns to sort by, with a - if the largest is first.")
+@click.option("--limit", type=click.IntRange(0), help="The number of rows of the answer, at most.")
+@click.option("--rows", is_flag=True, help="Show rows of --table, and no summary.")
+@click.option(
+    "--schema",
+    is_flag=False,
+    flag_value="",
+    metavar="[TABLE]",
+    help="Explain the columns of a table, or of all tables.",
+)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(list(WRITERS)),
+    default="table",
+    show_default=True,
+    help="csv, json and parquet keep every digit.",
+)
+@click.option("--output", type=click.Path(path_type=Path), help="A file for the answer.")
+def command(
+    sql: str | None,
+    store: str,
+    s3_endpoint: str | None,
+    sweep: Sequence[str],
+    table: str | None,
+    rows: bool,
+    schema: str | None,
+    kind: str,
+    output: Path | None,
+    **words: Any,
+) -> int:
+    """The command line: see the module's docstring."""
+    asked = [name for name, value in (("SQL", sql), ("--table", table)) if value]
+    asked += ["--schema"] if schema is not None else []
+    _require_one_question(asked, rows or any(value or value == 0 for value in words.values()))
+    if kind == "parquet" and output is None and sys.stdout.isatty():
+        raise InputError(
+            "--format parquet is not for a terminal; give --output FILE, or use a pipe"
+        )
+    if schema is not None and not sweep:
+        _put(explained(list(EXPERIMENTS.values()), schema or None), kind, output)
+        return 0
+    if not sweep:
+        raise InputError("no sweep is named; give --sweep NAME")
+    session = session_of(store, sweep, s3_endpoint)
+    if not asked:
+        _open_prompt(session, kind, output)
+    elif schema is not None:
+        _put(explained(session.experiments, schema or None), kind, output)
+    else:
+        answer = _answer(session, sql, table, rows, words)
+        for remark in session.remarks:
+            errors.print(remark, soft_wrap=True)
+        _put(answer, kind, output)
+    return 0
+
+
+def _require_one_question(asked: Sequence[str], has_words: bool) -> None:
+    if len(asked) > 1:
+        raise InputError(f"{' and '.join(asked)} are given; ask one question at a time")
+    if has_words and asked != ["--table"]:
+        raise InputError(
+            "--filter, --group-by, --columns, --sort, --limit and --rows are for --table; give it, "
+            "and no SQL"
+        )
+    if not asked and not sys.stdin.isatty():
+        raise InputError(
+            'nothing is asked; give SQL such as "SELECT * FROM trials", or --table NAME'
+        )
+
+
+def _answer(
+    session: Session, sql: str | None, table: str | None, rows: bool, words: dict[str, Any]
+) -> pa.Table:
+    if table is None:
+        return session.ask(sql or "")
+    return (rows_of if rows else summary_of)(session, table, Wanted(**words))
+
+
+def _open_prompt(session: Session, kind: str, output: Path | None) -> None:
+    if output is not None or kind == "parquet":
+        raise InputError("the prompt only prints; give SQL or --table beside --output")
+    from cluster.query.prompt import Conversation, converse  # prompt_toolkit is slow to import.
+
+    conversation = Conversation(session, lambda answer: _put(answer, kind, None), console.print)
+    console.print("SQL over the tables", ", ".join(session.names), "(.help says more)")
+    converse(conversation, session, cache_folder())
+
+
+def _put(answer: pa.Table, kind: str, output: Path | None) -> None:
+    """Writes an answer into a file, or prints it."""
+    if kind == "table" and output is None and sys.stdout.isatty():
+        print_answer(console, answer)
+        return
+    if not answer.column_names:  # The statement has no result.
+        return
+    try:
+        made = WRITERS[kind](answer)
+        if output is not None:
+            output.write_bytes(made if isinstance(made, bytes) else made.encode())
+            return
+    except pa.ArrowNotImplementedError as error:
+        raise InputError(f"{kind} cannot hold this answer ({error}); cast it in SQL") from error
+    except OSError as error:
+        raise InputError(f"--output {output}: {error.strerror}; name another file") from error
+    is_seen = isinstance(made, str) and sys.stdout.isatty()
+    click.echo(printable(str(made)) if is_seen else made, nl=False)
+
+
+if __name__ == "__main__":
+    main(command)
