@@ -50,7 +50,7 @@ class Session:
 
         Raises InputError if DuckDB refuses the statement.
         """
-        self._bring(_mentioned(sql, self.names) or self.names)
+        self._bring(mentioned(sql, self.names) or self.names)
         with _explained():
             relation = self._connection.sql(sql, params=list(parameters) or None)
             return pa.table({}) if relation is None else relation.to_arrow_table()
@@ -107,7 +107,7 @@ def show(connection: duckdb.DuckDBPyConnection, name: str, rows: Mapping[str, An
     connection.execute(f"CREATE OR REPLACE TEMP VIEW {_quoted(name)} AS {together}")
 
 
-def _mentioned(sql: str, names: Sequence[str]) -> Sequence[str]:
+def mentioned(sql: str, names: Sequence[str]) -> Sequence[str]:
     """The names that occur in a statement as words. The others need not be read."""
     words = set(re.findall(r"\w+", sql.lower()))
     return [name for name in names if name in words]
