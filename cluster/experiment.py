@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from rich.console import Console
 
+    from cluster.report.page.parts import Ask, Section
     from cluster.results.audit import Published
     from cluster.results.collect import Collected
     from cluster.results.committed import Portion
@@ -115,6 +116,8 @@ class Experiment:
     which is one of `figure_files`, or nothing if there is nothing to draw."""
     figure_files: tuple[str, ...] = ()
     """The names of the files that `figures` may write."""
+    sections: Callable[["Ask"], Sequence["Section"]] = lambda ask: ()
+    """Makes the experiment's own sections of the report page, from the answers to its queries."""
     question: Question
     next_lines: tuple[str, ...] = ()
     """More lines of advice, printed after a sweep."""

@@ -9,6 +9,7 @@ from cluster.experiment import Derived, Experiment, Question
 from jobs.mnist_ablation.cost import shard_bytes, shard_seconds, shard_updates
 from jobs.mnist_ablation.divergence import divergence_rows
 from jobs.mnist_ablation.packs import packs
+from jobs.mnist_ablation.page import ablation_sections
 from jobs.mnist_ablation.published.comparison import compared_with_published
 from jobs.mnist_ablation.report import print_report
 from jobs.mnist_ablation.speed.calibration import calibrated
@@ -59,6 +60,7 @@ ABLATION = Experiment(
     report=print_report,
     figures=_figures,
     figure_files=("figure3.png", "figure3.svg"),
+    sections=ablation_sections,
     question=Question("divergence", "SELECT network, panel, rule FROM {} WHERE exact"),
     next_lines=("make figure3    (the paper's whole sweep: 3 seeds, 64 epochs)",),
 )

@@ -19,6 +19,7 @@ from jobs.mnist_ablation.panels import (
     MEASURES,
     Grid,
     Value,
+    colour_range,
     n_seeds,
     positive,
     sigma_grid,
@@ -53,7 +54,7 @@ def draw_figure3(rows: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
             width_ratios=widths,
         )
         for line, (measure, panels) in zip(axes, grids.items(), strict=True):
-            norm = _norm(positive(panels))
+            norm = LogNorm(*colour_range(positive(panels)), clip=True)
             for axis, grid in zip(line, panels, strict=True):
                 _draw(axis, grid, norm)
             colours = ScalarMappable(norm, "magma")
@@ -73,19 +74,6 @@ def draw_figure3(rows: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
 def _grids(rows: Sequence[Mapping[str, Any]], measure: str) -> list[Grid]:
     sigma = sigma_grid(rows, measure)
     return [*t_gamma_grids(rows, measure), *([sigma] if sigma else [])]
-
-
-def _norm(values: Sequence[float]) -> LogNorm:
-    """A logarithmic scale of colours over all values, which ends at 1000 times the median.
-
-    Without this limit, cells that explode would leave no difference of colour to the others.
-    """
-    if not values:
-        return LogNorm(0.1, 1.0)
-    median = sorted(values)[len(values) // 2]
-    high = min(max(min(max(values), 1000 * median), 1e-200), 1e300)
-    low = min(max(min(values), high / 1e12), high / 10)
-    return LogNorm(low, high, clip=True)
 
 
 def _draw(axis: Axes, grid: Grid, norm: LogNorm) -> None:

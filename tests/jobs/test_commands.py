@@ -17,6 +17,7 @@ WORDS = {
     "jobs.imagenet_timing": ("Table 4", "--networks", "vgg16", "--with-loading", "--plan"),
     "jobs.detection_rate": ("Table 3", "--horizons", "l_max-1", "--tolerances", "--plan"),
     "jobs.collect": ("--store", "--partial"),
+    "jobs.report": ("--store", "--partial", "--output", "--open"),
     "jobs.status": ("--store", "--watch"),
     "jobs.compare": ("--other-store", "--page", "exit code"),
     "jobs.export": ("--to", "--licence", "RO-Crate"),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from builders import ablation, planned, record_failure, where
 from command_lines import called, refusal
+from pages import page_of_collected, require_same_answers
 from rich.console import Console
 
 from cluster.report.publish import print_next, publish, require_complete
@@ -17,11 +18,18 @@ from cluster.sweeps.plan import Plan
 from jobs.detection_rate.configuration import T_D
 from jobs.detection_rate.counts import Counts
 from jobs.detection_rate.experiment import DETECTION
-from jobs.detection_rate.report import percent
 from jobs.detection_rate.results import Detected, DetectionResult
+from jobs.detection_rate.shown.report import percent
+from jobs.detection_rate.shown.views import (
+    PAPER,
+    by_factor,
+    by_network,
+    rates,
+    setting,
+    without_failed,
+)
 from jobs.detection_rate.sweep import detection_rate
 from jobs.detection_rate.tables import DETECTION_TABLES
-from jobs.detection_rate.views import PAPER, by_factor, by_network, rates, setting, without_failed
 from pcworker.errors import IncompleteError
 from pcworker.store.commit import commit_shard
 from pcworker.store.keys import SweepKeys
@@ -165,3 +173,21 @@ def test_sweeps_of_two_experiments_are_not_compared(store: LocalStore) -> None:
     planned(store, ablation(), "b")
     said = refusal("a", "b", "--store", store.url, module="jobs.compare")
     assert "only sweeps of one experiment" in said
+
+
+def test_every_number_of_the_report_page_comes_from_its_query(store: Store) -> None:
+    made = commit(store, detection_plan(store))
+    page = page_of_collected(store, made)
+    require_same_answers(store, made, page)
+    told, *ours = page.answer("paper, Table 3").rows
+    assert {t_d: told[str(t_d)] for t_d in T_D} == PAPER
+    rows = without_failed(made.rows("detection"))
+    for each in by_network(rows):
+        (same,) = [
+            row
+            for row in ours
+            if setting(row) == "base"
+            and (row["stage"], row["tolerance"]) == (10, 0.0)
+            and f"{row['network']}, horizon {row['horizon']}" == each.name
+        ]
+        assert {t_d: same[str(t_d)] for t_d in T_D} == each.success

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
 from cluster.report.drawing import saved
-from jobs.imagenet_timing.views import (
+from jobs.imagenet_timing.shown.views import (
     Run,
     by_steps,
     method,
