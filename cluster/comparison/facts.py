@@ -14,7 +14,7 @@ _AT_LEAST = ("network", "rule")
 ONE_BIT = "(bits only)"
 """Stands in the place of a measure where no measure differs, but bits do."""
 
-Fact = dict[str, Any]
+CellFact = dict[str, Any]
 
 
 def naming_fields(verdict: SweepVerdict) -> tuple[str, ...]:
@@ -25,7 +25,7 @@ def naming_fields(verdict: SweepVerdict) -> tuple[str, ...]:
     return several or tuple(n for n in names if n in _AT_LEAST)
 
 
-def fact_rows(verdict: SweepVerdict) -> Iterator[Fact]:
+def fact_rows(verdict: SweepVerdict) -> Iterator[CellFact]:
     """Yields a row for each cell and each measure that differs in it, and for a cell without such a
     measure one row."""
     for cell in verdict.cells:
@@ -108,7 +108,7 @@ def _settings_apart(verdict: SweepVerdict) -> Iterator[str]:
             yield f"{name} is {', '.join(sorted(mine))} in A and {', '.join(sorted(others))} in B."
 
 
-def _seeds(cell: CellVerdict | None, says: str) -> Fact:
+def _seeds(cell: CellVerdict | None, says: str) -> CellFact:
     return {
         "verdict": says,
         "seeds": len(cell.seeds) if cell else None,
@@ -118,7 +118,7 @@ def _seeds(cell: CellVerdict | None, says: str) -> Fact:
     }
 
 
-def _measure(apart: Apart | None) -> Fact:
+def _measure(apart: Apart | None) -> CellFact:
     return {
         "measure": apart.measure if apart else None,
         **_summary("a", apart.a if apart else None),
@@ -129,7 +129,7 @@ def _measure(apart: Apart | None) -> Fact:
     }
 
 
-def _summary(letter: str, summary: Summary | None) -> Fact:
+def _summary(letter: str, summary: Summary | None) -> CellFact:
     return {
         f"mean_{letter}": summary.mean if summary else None,
         f"sd_{letter}": summary.sd if summary else None,
@@ -138,7 +138,7 @@ def _summary(letter: str, summary: Summary | None) -> Fact:
     }
 
 
-def _side(side: Side) -> Fact:
+def _side(side: Side) -> CellFact:
     return {
         "sweep": side.name,
         "store": side.place,

@@ -26,7 +26,7 @@ _LONGEST = 40
 """The number of cells that a table on the terminal shows at most."""
 
 
-class Shown(NamedTuple):
+class TextTable(NamedTuple):
     """A table as texts."""
 
     title: str
@@ -59,14 +59,14 @@ def comparison_page(verdict: SweepVerdict) -> str:
     )
 
 
-def shown_tables(verdict: SweepVerdict) -> list[Shown]:
+def shown_tables(verdict: SweepVerdict) -> list[TextTable]:
     """The tables that are not empty: the differences, the cells that only one sweep has, and the
     times."""
     fields = naming_fields(verdict)
     tables = [
         _differences(verdict, fields),
         *(
-            Shown(f"Only in {letter}", fields, [cell_texts(each, fields) for each in only])
+            TextTable(f"Only in {letter}", fields, [cell_texts(each, fields) for each in only])
             for letter, only in (("A", verdict.only_a), ("B", verdict.only_b))
         ),
         _times(verdict, fields),
@@ -74,9 +74,9 @@ def shown_tables(verdict: SweepVerdict) -> list[Shown]:
     return [table for table in tables if table.lines]
 
 
-def _differences(verdict: SweepVerdict, fields: Sequence[str]) -> Shown:
+def _differences(verdict: SweepVerdict, fields: Sequence[str]) -> TextTable:
     head = (*fields, "largest in", "A", "B", "B - A", "in spreads", "results that differ")
-    return Shown(
+    return TextTable(
         f"Different cells, the largest difference first. {SPREAD}",
         head,
         [
@@ -99,13 +99,13 @@ def _largest(cell: CellVerdict) -> list[str]:
     ]
 
 
-def _times(verdict: SweepVerdict, fields: Sequence[str]) -> Shown:
+def _times(verdict: SweepVerdict, fields: Sequence[str]) -> TextTable:
     """The most important of the measured columns, which stands first."""
     firsts: list[tuple[CellVerdict, Apart]] = [
         (cell, cell.measured[0]) for cell in verdict.cells if cell.measured
     ]
     column = firsts[0][1].measure if firsts else ""
-    return Shown(
+    return TextTable(
         f"Measured {column}: times differ with each run, and decide nothing.",
         (*fields, "A", "B", "B / A"),
         [

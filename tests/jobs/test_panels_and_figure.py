@@ -12,7 +12,7 @@ from builders import ablation
 from cluster.report.terminal import number
 from cluster.sweeps.sweep import Cell
 from jobs.mnist_ablation.divergence import Outcome, divergence_row
-from jobs.mnist_ablation.figure import draw_figure3
+from jobs.mnist_ablation.drawn.figure import draw_figure3
 from jobs.mnist_ablation.panels import (
     MEASURES,
     Grid,
