@@ -6,6 +6,8 @@ Times are no results, and are shown as ratios. The exit code is 0 if both sweeps
 trials with the same bits, and 1 if they differ. Nothing is written into a store.
 """
 
+from collections.abc import Sequence
+
 import click
 import pandas as pd
 
@@ -16,7 +18,7 @@ from cluster.comparison.verdict import compare_sides
 from cluster.results.collect import stored_plans
 from cluster.sweeps.plan import Plan
 from jobs.experiments import EXPERIMENTS
-from jobs.options import console, help_text, main, store_options
+from jobs.options import TEXTS, console, help_text, main, store_options
 from pcworker.errors import InputError
 from pcworker.store.store import Store, open_store
 
@@ -26,6 +28,13 @@ from pcworker.store.store import Store, open_store
 @click.argument("b")
 @store_options
 @click.option("--other-store", help="Where B is kept.  [default: the same as A]")
+@click.option(
+    "--ignore",
+    type=TEXTS,
+    metavar="FIELDS",
+    default=(),
+    help="Fields of the configuration that may differ, such as sums, with commas.",
+)
 @click.option(
     "--format",
     "kind",
@@ -44,6 +53,7 @@ def command(
     store: str,
     s3_endpoint: str | None,
     other_store: str | None,
+    ignore: Sequence[str],
     kind: str,
     page: str | None,
 ) -> int:
@@ -56,7 +66,7 @@ def command(
             f"sweep {a} is of the experiment {mine.experiment.name} and {b} of "
             f"{others.experiment.name}; only sweeps of one experiment can be compared"
         )
-    verdict = compare_sides(read_side(first, mine), read_side(second, others))
+    verdict = compare_sides(read_side(first, mine, ignore), read_side(second, others, ignore))
     if page is not None:
         write_page(page, comparison_page(verdict))
     if kind == "table":

@@ -5,9 +5,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cluster.comparison.side import Side
+from cluster.comparison.side import CellKey, Side
 from cluster.comparison.verdict import Apart, CellVerdict, Summary, SweepVerdict
-from pcworker.row import values
 
 _AT_LEAST = ("network", "rule")
 """The fields of a configuration that name a cell, if no field tells the cells apart."""
@@ -19,7 +18,7 @@ CellFact = dict[str, Any]
 
 def naming_fields(verdict: SweepVerdict) -> tuple[str, ...]:
     """The fields that tell the cells of both sweeps apart."""
-    every = [values(each) for side in (verdict.a, verdict.b) for each in side.cells]
+    every = [dict(each) for side in (verdict.a, verdict.b) for each in side.cells]
     names = list(every[0]) if every else []
     several = tuple(n for n in names if len({each.get(n) for each in every} - {None}) > 1)
     return several or tuple(n for n in names if n in _AT_LEAST)
@@ -30,14 +29,14 @@ def fact_rows(verdict: SweepVerdict) -> Iterator[CellFact]:
     measure one row."""
     for cell in verdict.cells:
         says = "equal" if cell.is_equal else "differs"
-        shared = values(cell.configuration) | _seeds(cell, says)
+        shared = dict(cell.key) | _seeds(cell, says)
         for apart in cell.apart or (None,):
             yield shared | _measure(apart)
         for apart in cell.measured:
             yield shared | {"verdict": "measured"} | _measure(apart)
     for says, only in (("only in A", verdict.only_a), ("only in B", verdict.only_b)):
-        for configuration in only:
-            yield values(configuration) | _seeds(None, says) | _measure(None)
+        for key in only:
+            yield dict(key) | _seeds(None, says) | _measure(None)
 
 
 def as_json_text(verdict: SweepVerdict) -> str:
@@ -80,9 +79,9 @@ def summary_lines(verdict: SweepVerdict) -> Iterator[str]:
         yield "0 differences: both sweeps have the same trials with the same bits."
 
 
-def cell_texts(configuration: Any, fields: Sequence[str]) -> list[str]:
+def cell_texts(key: CellKey, fields: Sequence[str]) -> list[str]:
     """The values of a cell in these fields, as short texts."""
-    mine = values(configuration)
+    mine = dict(key)
     return ["" if mine.get(n) is None else str(mine[n]) for n in fields]
 
 
@@ -101,7 +100,7 @@ def _settings_apart(verdict: SweepVerdict) -> Iterator[str]:
     why."""
     if verdict.cells:
         return
-    a, b = ([values(each) for each in side.cells] for side in (verdict.a, verdict.b))
+    a, b = ([dict(each) for each in side.cells] for side in (verdict.a, verdict.b))
     for name in a[0] if a and b else ():
         mine, others = ({str(each.get(name)) for each in side} for side in (a, b))
         if not mine & others:

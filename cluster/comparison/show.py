@@ -80,7 +80,7 @@ def _differences(verdict: SweepVerdict, fields: Sequence[str]) -> TextTable:
         f"Different cells, the largest difference first. {SPREAD}",
         head,
         [
-            [*cell_texts(cell.configuration, fields), *_largest(cell), remarks_of(cell)]
+            [*cell_texts(cell.key, fields), *_largest(cell), remarks_of(cell)]
             for cell in verdict.differing
         ],
     )
@@ -110,7 +110,7 @@ def _times(verdict: SweepVerdict, fields: Sequence[str]) -> TextTable:
         (*fields, "A", "B", "B / A"),
         [
             [
-                *cell_texts(cell.configuration, fields),
+                *cell_texts(cell.key, fields),
                 _mean(apart.a),
                 _mean(apart.b),
                 "-" if apart.ratio is None else f"{apart.ratio:.3f}",

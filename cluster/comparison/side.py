@@ -1,7 +1,7 @@
 """Reads what one of two compared sweeps says of each trial. Nothing is written into the store."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
@@ -12,7 +12,8 @@ from cluster.results.collect import declared_trials, on_this_disk
 from cluster.results.committed import Portion, read_committed
 from cluster.results.duplicates import digests_of_results
 from cluster.sweeps.plan import Plan
-from pcworker.row import columns
+from pcworker.errors import InputError
+from pcworker.row import columns, values
 from pcworker.store.parquet import schema_of
 from pcworker.store.result import CIRCUMSTANCES, Tables
 from pcworker.store.store import Store
@@ -25,6 +26,10 @@ ids."""
 Numbers = Mapping[str, float | None]
 """The values of a trial by measure. None stands for a value that is null, such as one after an
 epoch whose weights are not finite."""
+
+
+CellKey = tuple[tuple[str, Any], ...]
+"""The fields of a cell's configuration that are compared, with their values."""
 
 
 @dataclass(frozen=True)
@@ -56,20 +61,33 @@ class Side:
     """The number of its trials that have no result."""
     damaged: tuple[str, ...]
     """A line for each object that could not be read."""
-    cells: Mapping[Any, Mapping[int, TrialOutcome]]
-    """The results by configuration and seed."""
+    cells: Mapping[CellKey, Mapping[int, TrialOutcome]]
+    """The results by cell and seed."""
 
 
 @on_this_disk()
-def read_side(store: Store, plan: Plan[Any]) -> Side:
-    """Reads the results that a sweep has now."""
+def read_side(store: Store, plan: Plan[Any], ignored: Collection[str] = ()) -> Side:
+    """Reads the results that a sweep has now.
+
+    ignored  fields of the configuration that may differ
+
+    Raises InputError if there is no such field, or if two cells differ in these fields alone.
+    """
+    _require_fields(plan, ignored)
     tables = plan.experiment.tables
     committed = read_committed(store, [plan], tables)
-    cells: dict[Any, dict[int, TrialOutcome]] = defaultdict(dict)
+    cells: dict[CellKey, dict[int, TrialOutcome]] = defaultdict(dict)
     for portion in committed.portions():
-        outcomes = _outcomes(portion, tables)
+        outcomes = _outcomes(portion, tables, ignored)
         for trial in portion.trials:
-            cells[trial.configuration][trial.seed] = outcomes[trial.trial_id]
+            given = values(trial.configuration).items()
+            mine = cells[tuple((name, value) for name, value in given if name not in ignored)]
+            if trial.seed in mine:
+                raise InputError(
+                    f"sweep {plan.name} has cells that differ in {', '.join(ignored)} alone, so it "
+                    "cannot be ignored"
+                )
+            mine[trial.seed] = outcomes[trial.trial_id]
     entries = committed.entries.to_pylist()
     return Side(
         name=plan.name,
@@ -87,15 +105,32 @@ def _distinct(texts: Any) -> tuple[str, ...]:
     return tuple(sorted({in_a_line(text) for text in texts}))
 
 
-def _outcomes(portion: Portion, tables: Tables) -> Mapping[str, TrialOutcome]:
+def _configured(plan: Plan[Any]) -> list[str]:
+    """The fields of a configuration."""
+    configuration: type = plan.experiment.configuration
+    return [column.name for column in columns(configuration)]
+
+
+def _require_fields(plan: Plan[Any], names: Collection[str]) -> None:
+    known = _configured(plan)
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(
+            f"{', '.join(unknown)} cannot be ignored: no field of a configuration has this name; "
+            f"the fields are {', '.join(known)}"
+        )
+
+
+def _outcomes(
+    portion: Portion, tables: Tables, ignored: Collection[str]
+) -> Mapping[str, TrialOutcome]:
     """The results of all trials of a portion, by their ids."""
     ids = {trial.trial_id for trial in portion.trials}
-    beside = IDENTITY - {"epoch"} | set(tables.measured)
+    beside = {*IDENTITY - {"epoch"}, *tables.measured, *ignored}
     digests = {name: digests_of_results(portion, name, ids, beside) for name in tables.row_types}
     numbers: dict[str, dict[str, float | None]] = {trial_id: {} for trial_id in ids}
     for name in tables.row_types:
-        for trial_id, values in _numbers(portion, name).items():
-            numbers[trial_id] |= values
+        for trial_id, mine in _numbers(portion, name).items():
+            numbers[trial_id] |= mine
     measured = {f"{name}.{column}" for name in tables.row_types for column in tables.measured}
     return {
         trial_id: TrialOutcome(
@@ -139,9 +174,7 @@ def _numeric(portion: Portion, name: str) -> list[str]:
     schema = schema_of(portion.committed.tables[name])
     if "sha256" in schema.names:
         return []
-    configuration: type = portion.committed.plans[0].experiment.configuration
-    configured = {column.name for column in columns(configuration)}
-    without = CIRCUMSTANCES | IDENTITY | configured
+    without = CIRCUMSTANCES | IDENTITY | set(_configured(portion.committed.plans[0]))
     return [
         field.name
         for field in schema

@@ -4,9 +4,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
-from typing import Any
 
-from cluster.comparison.side import Numbers, Side, TrialOutcome
+from cluster.comparison.side import CellKey, Numbers, Side, TrialOutcome
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Apart:
 class CellVerdict:
     """The comparison of a cell that both sweeps have."""
 
-    configuration: Any
+    key: CellKey
     seeds: tuple[int, ...]
     """The seeds of which both have a result."""
     only_a: tuple[int, ...]
@@ -100,9 +99,9 @@ class SweepVerdict:
     b: Side
     cells: tuple[CellVerdict, ...]
     """The cells that both have, the largest difference first."""
-    only_a: tuple[Any, ...]
-    """The configurations of which only A has a result."""
-    only_b: tuple[Any, ...]
+    only_a: tuple[CellKey, ...]
+    """The cells of which only A has a result."""
+    only_b: tuple[CellKey, ...]
 
     @property
     def differing(self) -> tuple[CellVerdict, ...]:
@@ -117,7 +116,7 @@ class SweepVerdict:
 
 
 def compare_sides(a: Side, b: Side) -> SweepVerdict:
-    """Compares two sweeps. A cell of one is that of the other with the same configuration."""
+    """Compares two sweeps. A cell of one is that of the other with the same fields."""
     cells = [_cell(each, a.cells[each], b.cells[each]) for each in a.cells if each in b.cells]
     return SweepVerdict(
         a=a,
@@ -129,7 +128,7 @@ def compare_sides(a: Side, b: Side) -> SweepVerdict:
 
 
 def _cell(
-    configuration: Any, a: Mapping[int, TrialOutcome], b: Mapping[int, TrialOutcome]
+    key: CellKey, a: Mapping[int, TrialOutcome], b: Mapping[int, TrialOutcome]
 ) -> CellVerdict:
     seeds = sorted(a.keys() & b.keys())
     mine = [a[seed] for seed in seeds or a]
@@ -144,7 +143,7 @@ def _cell(
     apart = [each for each, is_equal in numbers if not is_equal]
     measured = _apart([each.measured for each in mine], [each.measured for each in others])
     return CellVerdict(
-        configuration=configuration,
+        key=key,
         seeds=tuple(seeds),
         only_a=tuple(sorted(a.keys() - b.keys())),
         only_b=tuple(sorted(b.keys() - a.keys())),

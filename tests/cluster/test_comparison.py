@@ -147,12 +147,26 @@ def test_other_epochs_are_other_cells_and_the_reason_is_said(store: LocalStore) 
     assert only == ["only in A"] * 8 + ["only in B"] * 8
 
 
+def test_a_field_that_may_differ_is_ignored_if_it_tells_no_cells_apart(
+    store: LocalStore,
+) -> None:
+    made(store, "a")
+    made(store, "b", sums="library")
+    assert "sums is fixed in A and library in B." in compare(store).stdout
+    done = compare(store, "--ignore", "sums")
+    assert (done.code, done.stderr) == (0, "")
+    assert "8 equal bit for bit" in done.stdout
+    at = ("a", "b", "--store", store.url, "--ignore")
+    assert "differ in gamma alone" in refusal(*at, "gamma", module="jobs.compare")
+    assert "the fields are network" in refusal(*at, "colour", module="jobs.compare")
+
+
 def side(name: str, *values: float | None) -> Side:
     outcomes = {
         seed: TrialOutcome({"t": repr(value).encode()}, {"t.x": value}, {})
         for seed, value in enumerate(values)
     }
-    return Side(name, "here", 1, (), (), 0, (), {"cell": outcomes})
+    return Side(name, "here", 1, (), (), 0, (), {(("network", "3-2-2"),): outcomes})
 
 
 def test_a_difference_is_in_units_of_the_pooled_standard_deviation() -> None:
