@@ -56,6 +56,8 @@ def restore_sweep(source: Path, store: Store, experiments: Experiments) -> Resto
             plan = checked_plan(LocalStore(folder / STORE), sweep_of(digests), experiments)
         objects = {key: digests[STORE + key] for key in keys_in(digests)}
         there = _there(store, plan.keys, objects)
+        if len(there) < len(objects):
+            store.check()  # All depends on its conditional writes.
         for stage in STAGES:
             left = [k for k in objects if k not in there and own_kind(plan.keys, k) == stage]
             for done in read_all(partial(_write, folder, objects, store), left):

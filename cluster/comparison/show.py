@@ -52,7 +52,7 @@ def comparison_page(verdict: SweepVerdict) -> str:
     """The comparison as a page of HTML."""
     loader = PackageLoader("cluster.comparison", "")
     page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return page.get_template("page.html").render(
+    return page.get_template("page.html.jinja").render(
         title=f"{verdict.a.name} and {verdict.b.name}",
         lines=list(summary_lines(verdict)),
         tables=shown_tables(verdict),

@@ -120,6 +120,8 @@ def test_buckets_and_folders_are_the_same(
     there = tmp_path / "from a folder.zip"
     assert restored(exported(store, there), bucket).code == 0
     assert tables(bucket) == tables(store)
+    at = ("--store", store.url, "--other-store", *bucket.options.split()[1:])
+    assert called("a", "a", *at, module="jobs.compare").code == 0
     back = LocalStore(tmp_path / "back")
     assert restored(exported(bucket, tmp_path / "from a bucket.tar.gz"), back).code == 0
     assert objects(back) == objects(bucket)
@@ -364,7 +366,7 @@ def test_a_restoring_that_is_killed_leaves_no_sweep_and_goes_on(
     plan = whole(store)
     source = exported(store, tmp_path / "archive")
     count = len(files(source / "store"))
-    for after in range(count):
+    for after in range(count + 2):  # Before all others are the two writes of a check.
         root = tmp_path / f"killed-{after}"
         with pytest.raises(KeyboardInterrupt):
             restore_sweep(source, Dies(root, after), EXPERIMENTS)
