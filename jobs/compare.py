@@ -15,6 +15,7 @@ from cluster.comparison.facts import as_json_text, fact_rows
 from cluster.comparison.show import comparison_page, print_comparison, write_page
 from cluster.comparison.side import read_side
 from cluster.comparison.verdict import compare_sides
+from cluster.comparison.weights import with_weights
 from cluster.results.collect import stored_plans
 from cluster.sweeps.plan import Plan
 from jobs.experiments import EXPERIMENTS
@@ -67,6 +68,7 @@ def command(
             f"{others.experiment.name}; only sweeps of one experiment can be compared"
         )
     verdict = compare_sides(read_side(first, mine, ignore), read_side(second, others, ignore))
+    verdict = with_weights(verdict, (first, mine), (second, others))
     if page is not None:
         write_page(page, comparison_page(verdict))
     if kind == "table":

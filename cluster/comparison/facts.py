@@ -89,6 +89,8 @@ def remarks_of(cell: CellVerdict) -> str:
     """In which tables, for how many seeds, the results of a cell differ, and which seeds only one
     sweep has."""
     parts = [f"{name} ({count} of {len(cell.seeds)})" for name, count in cell.differing.items()]
+    if cell.weights_apart is not None:
+        parts.append(f"no weight by more than {cell.weights_apart:.2g}")
     for letter, only in (("A", cell.only_a), ("B", cell.only_b)):
         if only:
             parts.append(f"only {letter} has seed(s) {', '.join(map(str, only))}")
@@ -114,6 +116,7 @@ def _seeds(cell: CellVerdict | None, says: str) -> CellFact:
         "seeds_only_in_a": " ".join(map(str, cell.only_a)) if cell else None,
         "seeds_only_in_b": " ".join(map(str, cell.only_b)) if cell else None,
         "differing_tables": " ".join(cell.differing) if cell else None,
+        "weights_apart": cell.weights_apart if cell else None,
     }
 
 

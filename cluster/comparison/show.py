@@ -53,7 +53,7 @@ def comparison_page(verdict: SweepVerdict) -> str:
     loader = PackageLoader("cluster.comparison", "")
     page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     return page.get_template("page.html.jinja").render(
-        title=f"{verdict.a.name} and {verdict.b.name}",
+        title=f"Comparison of {verdict.a.name} and {verdict.b.name}",
         lines=list(summary_lines(verdict)),
         tables=shown_tables(verdict),
     )

@@ -36,6 +36,8 @@ CellKey = tuple[tuple[str, Any], ...]
 class TrialOutcome:
     """The results of one trial."""
 
+    trial_id: str
+    """Its id in its own sweep. A trial has another one in a sweep of another engine."""
     digests: Mapping[str, bytes]
     """A digest of the results in each table, by the table's name. They are equal if all bits are
     equal."""
@@ -134,6 +136,7 @@ def _outcomes(
     measured = {f"{name}.{column}" for name in tables.row_types for column in tables.measured}
     return {
         trial_id: TrialOutcome(
+            trial_id=trial_id,
             digests={name: each[trial_id] for name, each in digests.items()},
             numbers={k: v for k, v in numbers[trial_id].items() if k not in measured},
             measured={k: v for k, v in numbers[trial_id].items() if k in measured},

@@ -79,6 +79,9 @@ class CellVerdict:
     or over all seeds if none is common."""
     measured: tuple[Apart, ...]
     """The times and the memory, which are compared as ratios and decide nothing."""
+    weights_apart: float | None = None
+    """The largest absolute difference of a final weight over the common seeds. None if no weight
+    differs, or if the values are not known: see `cluster.comparison.weights`."""
 
     @property
     def is_equal(self) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from builders import (
     Drift,
@@ -25,6 +26,7 @@ from command_lines import Ended, called, files, refusal
 
 from cluster.comparison.side import Side, TrialOutcome
 from cluster.comparison.verdict import Summary, compare_sides
+from cluster.comparison.weights import largest_difference
 from cluster.sweeps.plan import Plan
 from cluster.sweeps.stored import store_plan
 from pcworker.store.local import LocalStore
@@ -84,10 +86,12 @@ def test_one_bit_of_one_weight_is_found(store: LocalStore) -> None:
     done = compare(store)
     assert (done.code, done.stderr) == (1, "")
     assert "7 equal bit for bit (7 trials), 1 different" in done.stdout
-    assert "(bits only)" in done.stdout and "weights (1 of 1)" in done.stdout
+    assert "(bits only)" in done.stdout
+    assert "weights (1 of 1); no weight by more than 1.4e-45" in done.stdout
     [row] = [row for row in rows_of(compare(store, "--format", "csv")) if row["measure"] == ""
              and row["verdict"] == "differs"]  # fmt: skip
     assert (row["rule"], row["differing_tables"], row["sigma"]) == ("Z-IL", "weights", "0.0")
+    assert float(row["weights_apart"]) == float(np.float32(1e-45))
 
 
 def test_a_missing_seed_and_a_missing_result_are_differences(store: LocalStore) -> None:
@@ -161,9 +165,34 @@ def test_a_field_that_may_differ_is_ignored_if_it_tells_no_cells_apart(
     assert "the fields are network" in refusal(*at, "colour", module="jobs.compare")
 
 
+def test_the_largest_difference_of_a_weight_is_found_in_all_seeds(store: LocalStore) -> None:
+    made(store, "a", lambda trial: 0.25, seeds=[1, 2])
+    made(store, "b", lambda trial: 0.25 + 0.25 / trial.seed, seeds=[1, 2])
+    said = json.loads(compare(store, "--format", "json").stdout)
+    assert {row["weights_apart"] for row in said["rows"]} == {0.25}
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "largest"),
+    [
+        ({(1, "weight"): [1.0, 2.0]}, {(1, "weight"): [1.5, 0.0]}, 2.0),
+        ({(1, "weight"): [1.0]}, {(1, "weight"): [1.0, 2.0]}, None),
+        ({(1, "weight"): [1.0]}, {(2, "weight"): [1.0]}, None),
+        ({(1, "weight"): None}, {(1, "weight"): [1.0]}, None),
+        ({}, {(1, "weight"): [1.0]}, None),
+        ({}, {}, None),
+    ],
+)
+def test_weights_of_other_shapes_have_no_difference(a: Any, b: Any, largest: Any) -> None:
+    one, two = (
+        {place: values and np.array(values) for place, values in each.items()} for each in (a, b)
+    )
+    assert largest_difference(one, two) == largest
+
+
 def side(name: str, *values: float | None) -> Side:
     outcomes = {
-        seed: TrialOutcome({"t": repr(value).encode()}, {"t.x": value}, {})
+        seed: TrialOutcome("id", {"t": repr(value).encode()}, {"t.x": value}, {})
         for seed, value in enumerate(values)
     }
     return Side(name, "here", 1, (), (), 0, (), {(("network", "3-2-2"),): outcomes})
