@@ -13,23 +13,23 @@ from typing import Any
 
 from cluster.query.answer import Answer
 from cluster.query.filters import from_values
-from cluster.query.meanings import explained
+from cluster.query.meanings import column_meanings
 from cluster.query.overview import summary_of
 from cluster.query.session import Session
 from cluster.query.summary import Wanted
 from jobs.query import session_of
 
 
-def results(store: str, *sweeps: str, s3_endpoint: str | None = None) -> "Results":
+def results(store: str, *sweeps: str, s3_endpoint: str | None = None) -> "Notebook":
     """Opens the results of sweeps. Several sweeps are told apart by the column `sweep`, and "A+B"
     are two sweeps that are collected together.
 
     store  a directory, or s3://bucket/prefix
     """
-    return Results(session_of(str(store), sweeps, s3_endpoint))
+    return Notebook(session_of(str(store), sweeps, s3_endpoint))
 
 
-class Results:
+class Notebook:
     """The tables of one or more sweeps. Each question sees what is committed at that moment."""
 
     def __init__(self, session: Session) -> None:
@@ -58,7 +58,7 @@ class Results:
 
     def schema(self, table: str | None = None) -> Answer:
         """What the columns of a table mean, or those of all tables."""
-        return Answer(explained(self._session.experiments, table))
+        return Answer(column_meanings(self._session.experiments, table))
 
     def summary(
         self,

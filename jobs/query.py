@@ -23,7 +23,7 @@ import click
 import pyarrow as pa
 
 from cluster.query.formats import WRITERS
-from cluster.query.meanings import explained
+from cluster.query.meanings import column_meanings
 from cluster.query.overview import rows_of, summary_of
 from cluster.query.screen import print_answer
 from cluster.query.session import Session
@@ -105,7 +105,7 @@ def command(
             "--format parquet is not for a terminal; give --output FILE, or use a pipe"
         )
     if schema is not None and not sweep:
-        _put(explained(list(EXPERIMENTS.values()), schema or None), kind, output)
+        _put(column_meanings(list(EXPERIMENTS.values()), schema or None), kind, output)
         return 0
     if not sweep:
         raise InputError("no sweep is named; give --sweep NAME")
@@ -113,7 +113,7 @@ def command(
     if not asked:
         _open_prompt(session, kind, output)
     elif schema is not None:
-        _put(explained(session.experiments, schema or None), kind, output)
+        _put(column_meanings(session.experiments, schema or None), kind, output)
     else:
         answer = _answer(session, sql, table, rows, words)
         for remark in session.remarks:

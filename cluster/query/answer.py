@@ -1,13 +1,11 @@
 """An answer as a value for notebooks: shown as a table, and handed on to other libraries."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 
 from cluster.query.formats import to_text
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _SHOWN = 20
 """The number of rows that `repr` shows."""
@@ -33,11 +31,9 @@ class Answer:
         """The table as Arrow has it."""
         return self._rows
 
-    def pandas(self) -> "pd.DataFrame":
+    def pandas(self) -> pd.DataFrame:
         """A DataFrame of pandas. Whole numbers and booleans with missing values have the types
         Int32, Int64 and boolean, so that no digit is lost; a missing float is NaN."""
-        import pandas as pd  # It takes half a second to import.
-
         types = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
         nullable = {**types, pa.bool_(): pd.BooleanDtype()}
         frame = pd.DataFrame(index=pd.RangeIndex(len(self)))

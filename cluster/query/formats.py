@@ -6,8 +6,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pcsv
+from tabulate import tabulate
 
 from pcworker.store.parquet import to_parquet
 from pcworker.text import printable
@@ -59,8 +61,6 @@ def to_markdown(answer: pa.Table) -> str:
 
 def to_latex(answer: pa.Table) -> str:
     """A table for the LaTeX package booktabs. A missing value is a dash."""
-    import pandas as pd  # It takes half a second to import.
-
     rows = [["--" if cell == "null" else cell for cell in row] for row in cells(answer)]
     sides = "".join("r" if is_numeric(kind) else "l" for kind in answer.schema.types)
     made: str = pd.DataFrame(rows, columns=answer.column_names).to_latex(
@@ -89,8 +89,6 @@ WRITERS: Mapping[str, Callable[[pa.Table], str | bytes]] = {
 
 
 def _tabulated(answer: pa.Table, rows: Sequence[Sequence[str]], kind: str) -> str:
-    from tabulate import tabulate
-
     sides = ["right" if is_numeric(kind) else "left" for kind in answer.schema.types]
     text = tabulate(rows, answer.column_names, kind, disable_numparse=True, colalign=sides)
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"

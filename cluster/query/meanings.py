@@ -26,7 +26,7 @@ _TYPES = {
 """The names that DuckDB gives to the types of columns."""
 
 
-def explained(experiments: Sequence[Experiment], table: str | None = None) -> pa.Table:
+def column_meanings(experiments: Sequence[Experiment], table: str | None = None) -> pa.Table:
     """A row for each explanation of columns of a table, or of all tables: the table, the columns
     that it explains, with their types in SQL, and what the README says.
 

@@ -1,7 +1,7 @@
 """A prompt at which a user asks one question after the other, in SQL."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +11,7 @@ from prompt_toolkit.completion import WordCompleter
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
-from cluster.query.meanings import explained
+from cluster.query.meanings import column_meanings
 from cluster.query.session import Session, locked
 from cluster.query.shape import shape_of
 from pcworker.errors import InputError
@@ -62,7 +62,7 @@ class Conversation:
             case ".tables":
                 self._say("\n".join(self._session.names))
             case ".schema":
-                self._show(explained(self._session.experiments, argument or None))
+                self._show(column_meanings(self._session.experiments, argument or None))
             case _ if command.startswith("."):
                 raise InputError(f"{command} is no command; .help lists them")
             case _:
@@ -79,7 +79,7 @@ def converse(conversation: Conversation, session: Session, folder: Path) -> None
     """
     lines: PromptSession[str] = PromptSession(
         "query> ",
-        completer=WordCompleter(words(session), ignore_case=True, pattern=_WORD_BACKWARDS),
+        completer=completer(session),
         complete_while_typing=False,
         auto_suggest=AutoSuggestFromHistory(),
         history=_history(folder),
@@ -97,18 +97,14 @@ def converse(conversation: Conversation, session: Session, folder: Path) -> None
             return
 
 
-def words(session: Session) -> Sequence[str]:
-    """The words that Tab completes: tables, columns, this prompt's commands and SQL's words."""
+def completer(session: Session) -> WordCompleter:
+    """Completes tables, columns, the prompt's own commands and the words of SQL."""
     columns = {name for table in session.names for name in shape_of(table, session.experiments).own}
     found = locked().execute("SELECT upper(keyword_name) FROM duckdb_keywords()")
     keywords = [name for (name,) in found.fetchall()]
     commands = (".tables", ".schema", ".help", ".quit")
-    return [
-        *session.names,
-        *sorted(columns - {*session.names}),
-        *commands,
-        *keywords,
-    ]
+    words = [*session.names, *sorted(columns - {*session.names}), *commands, *keywords]
+    return WordCompleter(words, ignore_case=True, pattern=_WORD_BACKWARDS)
 
 
 def _history(folder: Path) -> History:

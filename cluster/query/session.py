@@ -154,6 +154,10 @@ def _explained() -> Iterator[None]:
     except duckdb.Error as error:
         said = str(error).partition("\n\nLINE ")[0]  # A copy of the statement follows.
         raise InputError(f"this query cannot be answered: {said}") from error
+    except RuntimeError as error:
+        if "interrupted" in str(error):  # DuckDB has stopped because of a signal.
+            raise KeyboardInterrupt from error
+        raise
 
 
 def _quoted(name: str) -> str:
