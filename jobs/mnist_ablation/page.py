@@ -74,10 +74,10 @@ def _measure(cells: Answer, measure: str, words: str) -> Section | None:
     low, high = colour_range(values := positive(grids))
     places = {id(row): place for place, row in enumerate(cells.rows)}
     told = {
-        "rule": "rule", "t": "t", "gamma": "gamma", "sigma": "sigma", f"{measure}_mean": "mean",
-        f"{measure}_sd": "standard deviation", f"{measure}_min": "smallest",
-        f"{measure}_max": "largest", "n_seeds": "seeds with a result",
-        "n_nonfinite": "of them not finite", "seeds": "seeds", "exact": "BP, bit for bit",
+        f"{measure}_mean": "mean", f"{measure}_sd": "standard deviation",
+        f"{measure}_min": "smallest", f"{measure}_max": "largest", "exact": "BP, bit for bit",
+        "n_seeds": "seeds with a result", "n_nonfinite": "of them not finite", "seeds": "seeds",
+        "rule": "rule", "t": "t", "gamma": "gamma", "sigma": "sigma",
     }  # fmt: skip
     steps = [low * (high / low) ** (k / SHADES) for k in range(SHADES)] if values else []
     maps = tuple(_map(grid, low, high, places) for grid in grids)

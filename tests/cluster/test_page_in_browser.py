@@ -169,6 +169,7 @@ def test_a_cell_tells_all_of_its_numbers_to_the_keyboard_too(chromium: Any, fold
         seen.page.keyboard.press(key)
     names, values = (seen.page.locator(f"#tip {e}").all_inner_texts() for e in ("dt", "dd"))
     told = dict(zip(names, values, strict=True))
+    assert names[:2] == ["mean", "standard deviation"]
     assert float(told["mean"]) == row["weight_divergence_l2_mean"]
     assert float(told["standard deviation"]) == row["weight_divergence_l2_sd"]
     assert (told["seeds"], told["seeds with a result"], told["BP, bit for bit"]) == (
@@ -216,6 +217,7 @@ def test_the_curves_have_the_points_of_the_table(chromium: Any, folder: Path) ->
 
 def test_a_table_is_sorted_and_downloaded(chromium: Any, folder: Path, tmp_path: Path) -> None:
     seen = Seen(chromium, folder)
+    rows = pq.read_table(folder / "tables" / "divergence.parquet").to_pylist()
     table = seen.page.locator("table.listing", has_text="weights: mean (L2)")
     head = table.get_by_role("button", name="weights: mean (L2)")
     for order in ("ascending", "descending"):
@@ -226,6 +228,10 @@ def test_a_table_is_sorted_and_downloaded(chromium: Any, folder: Path, tmp_path:
         values = [float(text) for text in shown if text]
         assert values == sorted(values, reverse=order == "descending") and len(set(values)) > 2
         assert "" not in shown[: len(values)]  # what is not finite comes last
+    seen.page.get_by_label("Show rows with").fill("784-2-2-10 z-il")
+    assert table.locator("tbody tr:visible").count() == sum(
+        (row["network"], row["rule"]) == ("784-2-2-10", "Z-IL") for row in rows
+    )
     query = seen.page.locator("details.query", has_text="weights_by_sd")
     query.locator("summary").click()
     with seen.page.expect_download() as download:
@@ -233,7 +239,6 @@ def test_a_table_is_sorted_and_downloaded(chromium: Any, folder: Path, tmp_path:
     download.value.save_as(tmp_path / "cells.csv")
     with (tmp_path / "cells.csv").open(newline="") as file:
         saved = list(csv.DictReader(file))
-    rows = pq.read_table(folder / "tables" / "divergence.parquet").to_pylist()
     means = [row["weight_divergence_l2_mean"] for row in rows]
     assert sorted(float(row["weights_mean"]) for row in saved if row["weights_mean"]) == sorted(
         mean for mean in means if mean is not None

@@ -203,6 +203,21 @@
       body.append(...[...full, ...empty].map(([, row]) => row));
     });
   }
+  for (const table of all("table.listing[data-answer]").filter((each) => each.tBodies[0].rows.length > 12)) {
+    const box = make("input", "", { type: "search", placeholder: "whole words, such as 784-32-10 IL" });
+    const label = make("label", "Show rows with ");
+    label.append(box);
+    const line = make("p", "", { class: "tools" });
+    line.append(label);
+    table.parentNode.before(line);
+    box.addEventListener("input", () => {
+      const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
+      for (const row of table.tBodies[0].rows) {
+        const there = [...row.cells].flatMap((cell) => cell.textContent.toLowerCase().split(/[\s,]+/));
+        row.hidden = !words.every((word) => there.includes(word));
+      }
+    });
+  }
   const save = (blob, name) => {
     const link = make("a", "", { href: URL.createObjectURL(blob), download: name });
     link.click();
