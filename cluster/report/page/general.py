@@ -190,4 +190,4 @@ def _attempts(failures: Answer) -> DataTable:
 def _tracebacks(failures: Answer) -> Tracebacks:
     line = partial("{time}, shard {shard_id}: {error}".format_map)
     each = (Traceback(printable(line(row)), printable(row["traceback"])) for row in failures.rows)
-    return Tracebacks(failures, tuple(each))
+    return Tracebacks(tuple(each))

@@ -34,6 +34,7 @@
     }
     tip.replaceChildren(list);
     tip.hidden = false;
+    button.setAttribute("aria-describedby", "tip");
     const box = button.getBoundingClientRect();
     const right = document.documentElement.clientWidth - tip.offsetWidth - 8;
     const left = Math.max(8, Math.min(box.left, right));
@@ -54,10 +55,7 @@
     }
   };
   for (const table of all(".heat")) {
-    all("button", table).forEach((button, place) => {
-      button.tabIndex = place ? -1 : 0;
-      button.setAttribute("aria-describedby", "tip");
-    });
+    all("button", table).forEach((button, place) => { button.tabIndex = place ? -1 : 0; });
     const told = (event) => event.target.tagName === "BUTTON" && tell(event.target);
     table.addEventListener("mouseover", told);
     table.addEventListener("mouseout", hide);
@@ -176,8 +174,9 @@
     }
     for (const maps of all(".maps")) {
       const { at } = answerOf(maps);
+      for (const button of all("[aria-pressed]", maps)) button.removeAttribute("aria-pressed");
       for (const button of all("button", maps)) {
-        button.setAttribute("aria-pressed", at(maps.dataset.key, Number(button.dataset.row)) === key);
+        if (at(maps.dataset.key, Number(button.dataset.row)) === key) button.setAttribute("aria-pressed", true);
       }
     }
   };
@@ -202,6 +201,21 @@
       const empty = rows.filter(([value]) => value === ""), full = rows.filter(([value]) => value !== "");
       full.sort(([a], [b]) => down ? compare(b, a) : compare(a, b));
       body.append(...[...full, ...empty].map(([, row]) => row));
+    });
+  }
+  for (const table of all("table.listing[data-answer]").filter((each) => each.tBodies[0].rows.length > 12)) {
+    const box = make("input", "", { type: "search", placeholder: "whole words, such as 784-32-10 IL" });
+    const label = make("label", "Show rows with ");
+    label.append(box);
+    const line = make("p", "", { class: "tools" });
+    line.append(label);
+    table.parentNode.before(line);
+    box.addEventListener("input", () => {
+      const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
+      for (const row of table.tBodies[0].rows) {
+        const there = [...row.cells].flatMap((cell) => cell.textContent.toLowerCase().split(/[\s,]+/));
+        row.hidden = !words.every((word) => there.includes(word));
+      }
     });
   }
   const save = (blob, name) => {

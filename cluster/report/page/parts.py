@@ -86,9 +86,8 @@ class Traceback:
 
 @dataclass(frozen=True)
 class Tracebacks:
-    """Long texts that a query has given."""
+    """Long texts of rows of the table above them."""
 
-    answer: Answer
     each: tuple[Traceback, ...]
 
 

@@ -60,6 +60,7 @@ def page_of(head: Head, sections: Sequence[Section]) -> bytes:
         undefined=StrictUndefined,
     )
     environment.globals["ROWS"] = ROWS
+    environment.policies["json.dumps_kwargs"] = {}  # By default, the keys of objects are sorted.
     style, script = ((_HERE / name).read_text() for name in ("page.css", "page.js"))
     macros: Any = environment.get_template("body.html.jinja").module
     text = environment.get_template("page.html.jinja").render(

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from cluster.report.page.parts import Ask, DataTable, Paragraph, Section, Shown
 from jobs.detection_rate.configuration import T_D
 from jobs.detection_rate.shown.report import percent
-from jobs.detection_rate.shown.views import BASE, PAPER
+from jobs.detection_rate.shown.views import BASE, PAPER, setting
+from pcworker.row import Row
 
 
 def detection_sections(ask: Ask) -> Sequence[Section]:
@@ -30,24 +31,27 @@ def detection_sections(ask: Ask) -> Sequence[Section]:
         )
     """)
     columns = (
-        Shown("source", "source"),
-        *(Shown(name.replace("_", " "), name) for name in _AXES),
+        Shown("setting", _name),
+        *(Shown(name, name) for name in ("network", "stage", "horizon", "tolerance")),
         *(Shown(f"t_d {t_d}", str(t_d), percent) for t_d in T_D),
     )
     base = ", ".join(f"{name} {value}" for name, value in BASE.items())
     text = (
         "How often phi spikes at t = l and at no other t up to the horizon: per cent of all pairs "
         "of a neuron and a sample, by t_d. The paper states neither its network, nor the "
-        "activation, the stage of training and the horizon, nor what a success is. The rows with "
-        f"the paper's equations as they are printed come first ({base})."
+        "activation, the stage of training and the horizon, nor what a success is. The setting "
+        f"base has the paper's equations as they are printed ({base}). Other settings are named "
+        "by their differences from it."
     )
     listing = DataTable("Table 3: success of detection, %", answer, columns)
     return [Section("Table 3: how often phi finds t = l", [Paragraph(text), listing])]
 
 
-_AXES = (
-    "network", "hidden_layers", *BASE, "stage", "horizon", "tolerance",
-)  # fmt: skip
+_AXES = ("network", "hidden_layers", *BASE, "stage", "horizon", "tolerance")
+
+
+def _name(row: Row) -> str:
+    return setting(row) if row["source"] == "here" else str(row["source"])
 
 
 def _sql(value: object) -> str:
