@@ -62,8 +62,11 @@ def _reading(sweep: ArchivedSweep) -> Iterator[str]:
     yield "```python"
     yield "import duckdb, pandas"
     yield ""
-    yield f'print(pandas.read_parquet("tables/{first}.parquet"))'
-    yield f"print(duckdb.sql(\"SELECT count(*) FROM 'tables/{first}.parquet'\"))"
+    is_large = first in sweep.large
+    path = f"tables/{first}" if is_large else f"tables/{first}.parquet"
+    files = f"{path}/*.parquet" if is_large else path
+    yield f'print(pandas.read_parquet("{path}"))'
+    yield f"print(duckdb.sql(\"SELECT count(*) FROM '{files}'\"))"
     yield "```"
     yield ""
     yield "With it, in this folder, or after restoring it into another store:"

@@ -41,9 +41,9 @@ def _fill(folder: Path, store: Store, plan: Plan, licence: str) -> int:
     copy = LocalStore(folder / STORE)
     copy_objects(store, plan, copy)
     checked = checked_plan(copy, plan.name, {plan.experiment.name: plan.experiment})
-    _write_tables(folder, copy, checked)
+    large = _write_tables(folder, copy, checked)
     today = datetime.now(UTC).date().isoformat()
-    sweep = archived_sweep(copy, checked, licence, today)
+    sweep = archived_sweep(copy, checked, licence, today, large)
     (folder / CARD).write_text(card_text(sweep), encoding="utf-8")
     names = plain_files(folder)
     sizes = {name: (folder / name).stat().st_size for name in names}
@@ -53,9 +53,11 @@ def _fill(folder: Path, store: Store, plan: Plan, licence: str) -> int:
     return len(digests) + 1
 
 
-def _write_tables(folder: Path, copy: LocalStore, plan: Plan) -> None:
-    """Writes the tables as the collector would."""
+def _write_tables(folder: Path, copy: LocalStore, plan: Plan) -> list[str]:
+    """Writes the tables as the collector would. Returns the names of those in several files."""
     committed = read_committed(copy, [plan], plan.experiment.tables)
     leave_out_duplicates(committed)
-    make_tables(copy, committed, plan.experiment.derived).tables.write(copy, plan.keys)
+    tables = make_tables(copy, committed, plan.experiment.derived).tables
+    tables.write(copy, plan.keys)
     (folder / STORE / plan.keys.tables).rename(folder / "tables")
+    return [name for name in tables if tables.is_large(name)]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster.experiment import Experiment
-from cluster.query.meanings import explained
+from cluster.query.meanings import column_meanings
 from cluster.query.views import row_types
 from cluster.results.collect import declared_trials
 from cluster.results.reading import read_commits
@@ -45,11 +45,15 @@ class ArchivedSweep:
     """The SPDX identifier of the licence of the data."""
     exported: str
     """The day of the export: UTC, ISO 8601."""
+    large: frozenset[str]
+    """The tables that are folders of several files."""
     columns: Mapping[str, Sequence[tuple[str, str]]]
     """Columns with their types, and what they mean, by table."""
 
 
-def archived_sweep(store: Store, plan: Plan, licence: str, exported: str) -> ArchivedSweep:
+def archived_sweep(
+    store: Store, plan: Plan, licence: str, exported: str, large: Iterable[str]
+) -> ArchivedSweep:
     """Gathers the facts of a sweep from its plan and its commits."""
     commits = list(read_commits(store, plan).values())
     times = sorted(commit.time for commit in commits)
@@ -72,6 +76,7 @@ def archived_sweep(store: Store, plan: Plan, licence: str, exported: str) -> Arc
         last=times[-1] if times else "",
         licence=licence,
         exported=exported,
+        large=frozenset(large),
         columns=_columns(plan.experiment),
     )
 
@@ -85,7 +90,7 @@ def _code(where: WorkerProvenance) -> str:
 def _columns(experiment: Experiment) -> Mapping[str, Sequence[tuple[str, str]]]:
     found: dict[str, list[tuple[str, str]]] = {}
     types = row_types(experiment)
-    for row in explained([experiment]).to_pylist():
+    for row in column_meanings([experiment]).to_pylist():
         table, columns = row["table"], row["columns"]
         # A query has one column more, which is not in the file: the sweep of a row.
         if columns.partition(" ")[0] in schema_of(types[table]).names:
