@@ -90,7 +90,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 constraints:
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(RUN) pip install --quiet --disable-pip-version-check -e '.[dev,browser]'
 	{ echo "# the versions that were tried together; made by: make constraints"; \
 		$(RUN) pip freeze --exclude-editable; } > constraints.txt
 

@@ -12,6 +12,7 @@ from functools import partial
 
 from cluster.driver.record.signs import WATCH_S, Driver, driver_of, read_signs
 from cluster.experiment import Experiment, Experiments
+from cluster.report.page.parts import PAGE
 from cluster.results.compaction.entries import COMMITS
 from cluster.results.reading import read_all
 from cluster.sweeps.stored import first_command, read_outline
@@ -71,7 +72,7 @@ def in_stages(
         "compacted": {*written, COMMITS},
         "table": tables,
         "part": tables,
-        "report": {file for each in known for file in each.figure_files},
+        "report": {PAGE, *(file for each in known for file in each.figure_files)},
     }
     own: dict[KeyKind, list[str]] = {kind: [] for kind in kinds}
     foreign: list[str] = []

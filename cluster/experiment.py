@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     import torch
     from rich.console import Console
 
+    from cluster.report.drawing import DrawPanel
+    from cluster.report.page.parts import Ask, Section
     from cluster.results.audit import Published
     from cluster.results.collect import Collected
     from cluster.results.committed import Portion
     from cluster.sweeps.plan import Plan
+    from pcworker.row import Row
     from pcworker.worker import Trains
 
 Trials = Sequence[Trial[Any]]
@@ -48,6 +51,16 @@ class Question:
     """The table that the query reads."""
     query: str
     """The SQL text, with {} in the place of the table's name."""
+
+
+@dataclass(frozen=True)
+class Panels:
+    """The figures of an experiment for papers."""
+
+    table: str
+    """The table from which they are drawn."""
+    find: Callable[[Sequence["Row"]], Mapping[str, "DrawPanel"]]
+    """Finds the panels for which the table's rows are enough, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +128,10 @@ class Experiment:
     which is one of `figure_files`, or nothing if there is nothing to draw."""
     figure_files: tuple[str, ...] = ()
     """The names of the files that `figures` may write."""
+    panels: Panels | None = None
+    """The figures for papers. None: it has none."""
+    sections: Callable[["Ask"], Sequence["Section"]] = lambda ask: ()
+    """Makes the experiment's own sections of the report page, from the answers to its queries."""
     question: Question
     next_lines: tuple[str, ...] = ()
     """More lines of advice, printed after a sweep."""

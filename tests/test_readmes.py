@@ -178,7 +178,7 @@ def put_row(store: LocalStore, name: str, experiment: Experiment, **values: Any)
 
 def empty_tables(store: LocalStore, experiment: Experiment) -> Mapping[str, pa.Table]:
     """The tables that the collector makes of a sweep without a result."""
-    module = experiment.report.__module__.rpartition(".")[0]
+    module = ".".join(experiment.report.__module__.split(".")[:2])
     plan = make_plan(experiment, declared(module, parsed(command_of(module), [])), "nothing-yet")
     return collect(store, [plan]).tables
 

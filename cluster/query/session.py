@@ -58,7 +58,7 @@ class Session:
 
         Raises InputError if DuckDB refuses the statement.
         """
-        self.look(_mentioned(sql, self.names) or self.names)
+        self.look(mentioned(sql, self.names) or self.names)
         return self.again(sql, parameters)
 
     def again(self, sql: str, parameters: Sequence[Any] = ()) -> pa.Table:
@@ -120,7 +120,7 @@ def show(connection: duckdb.DuckDBPyConnection, name: str, rows: Mapping[str, An
     connection.execute(f"CREATE OR REPLACE TEMP VIEW {_quoted(name)} AS {together}")
 
 
-def _mentioned(sql: str, names: Sequence[str]) -> Sequence[str]:
+def mentioned(sql: str, names: Sequence[str]) -> Sequence[str]:
     """The names that occur in a statement as words. The others need not be read."""
     words = set(re.findall(r"\w+", sql.lower()))
     return [name for name in names if name in words]
@@ -154,6 +154,10 @@ def _explained() -> Iterator[None]:
     except duckdb.Error as error:
         said = str(error).partition("\n\nLINE ")[0]  # A copy of the statement follows.
         raise InputError(f"this query cannot be answered: {said}") from error
+    except RuntimeError as error:
+        if "interrupted" in str(error):  # DuckDB has stopped because of a signal.
+            raise KeyboardInterrupt from error
+        raise
 
 
 def _quoted(name: str) -> str:

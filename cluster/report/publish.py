@@ -1,4 +1,5 @@
-"""Publishes collected results: tables and figures go into the store and onto the terminal."""
+"""Publishes collected results: tables, figures and a report page go into the store, and tables onto
+the terminal."""
 
 import os
 import re
@@ -7,17 +8,31 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 
+from cluster.report.page.making import report_page
+from cluster.report.page.parts import PAGE
 from cluster.results.collect import Collected, collect, write_tables
 from cluster.results.outdated import is_outdated
 from cluster.sweeps.plan import Plan
 from pcworker.errors import DamagedError, IncompleteError
 from pcworker.store.store import Store
+from pcworker.text import in_a_line
 
 _PLAIN = re.compile(r"[\w./ -]+")
 """A path that SQL and Python take for what it is. No quote, wildcard or "=" is in it."""
+
+
+class _Stored(NamedTuple):
+    """What was collected and stored."""
+
+    collected: Collected
+    figures: Sequence[str]
+    """The names of the figures' files."""
+    page_line: str
+    """Says where the report page is."""
 
 
 def require_complete(collected: Collected) -> None:
@@ -41,38 +56,51 @@ def require_complete(collected: Collected) -> None:
 
 
 def publish(store: Store, plans: Sequence[Plan], console: Console, partial: bool) -> Collected:
-    """Collects sweeps of one experiment, stores the tables and the figures, and prints the results.
+    """Collects sweeps of one experiment, stores the tables, the figures and the report page, and
+    prints the results.
 
     Raises DamagedError or IncompleteError as `require_complete` does, unless `partial`.
     """
     passes = 1
     while not (stored := _stored(store, plans, partial, passes)):
         passes += 1
-    collected, files = stored
+    collected = stored.collected
     collected.experiment.report(console, collected)
-    for file in files:
+    for file in stored.figures:
         console.print(f"Figure: {store.describe(collected.keys.report(file))}", soft_wrap=True)
+    console.print(stored.page_line, soft_wrap=True)
     return collected
 
 
-def _stored(
-    store: Store, plans: Sequence[Plan], partial: bool, passes: int
-) -> tuple[Collected, Sequence[str]] | None:
-    """Collects and stores the tables and the figures. Returns the names of the figures' files, too,
-    or None if the collector must start over: see `cluster.results.outdated`."""
+def _stored(store: Store, plans: Sequence[Plan], partial: bool, passes: int) -> _Stored | None:
+    """Collects and stores the tables, the figures and the page. Returns None if the collector must
+    start over: see `cluster.results.outdated`."""
     collected = collect(store, plans)
     if is_outdated(store, collected, passes):
         return None
     if not partial:
         require_complete(collected)
-    drawn = _drawn(collected)
+    drawn = drawn_figures(collected)
     write_tables(store, collected)
     for file, data in drawn.items():
         store.put(collected.keys.report(file), data)
-    return None if is_outdated(store, collected, passes) else (collected, list(drawn))
+    page = _store_page(store, collected, drawn)
+    return None if is_outdated(store, collected, passes) else _Stored(collected, list(drawn), page)
 
 
-def _drawn(collected: Collected) -> Mapping[str, bytes]:
+def _store_page(store: Store, collected: Collected, drawn: Mapping[str, bytes]) -> str:
+    """Stores the report page, and returns a line that says where it is, or why there is none."""
+    key = collected.keys.report(PAGE)
+    try:
+        page = report_page(store, collected, drawn)
+    except Exception as error:  # The tables count. A page that cannot be made must not cost them.
+        return f"No report page could be made: {in_a_line(f'{type(error).__name__}: {error}')}"
+    store.put(key, page)
+    return f"Report: {store.describe(key)}"
+
+
+def drawn_figures(collected: Collected) -> Mapping[str, bytes]:
+    """The files of the experiment's figures, by name."""
     experiment = collected.experiment
     drawn = experiment.figures(collected.tables)
     if unknown := set(drawn) - set(experiment.figure_files):

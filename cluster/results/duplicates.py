@@ -3,7 +3,7 @@ every other one is compared with it before it is left out."""
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -44,7 +44,7 @@ def leave_out_duplicates(committed: Committed) -> tuple[int, list[Duplicate]]:
             for trial_id in trial_ids
         }
         ids = shared.intersection(places)
-        said = {name: _said(portion, name, ids) for name in committed.once if ids}
+        said = {name: digests_of_results(portion, name, ids) for name in committed.once if ids}
         for trial_id in sorted(ids, key=lambda each: (places[each], each)):
             results = {name: rows[trial_id] for name, rows in said.items()}
             first, before = kept.setdefault(trial_id, (places[trial_id], results))
@@ -67,15 +67,23 @@ def _shared(plans: Sequence[Plan]) -> set[str]:
     return shared
 
 
-def _said(portion: Portion, name: str, trial_ids: set[str]) -> Mapping[str, bytes]:
-    """Digests of the results in a table's rows, by trial. They are equal if all bits are equal."""
+def digests_of_results(
+    portion: Portion, name: str, trial_ids: set[str], beside: Collection[str] = ()
+) -> Mapping[str, bytes]:
+    """Digests of the results in a table's rows, by trial. They are equal if all bits are equal.
+
+    beside  columns that are left out, as the circumstances are
+    """
     names = [each for each in portion.columns(name) if each not in CIRCUMSTANCES]
     if "sha256" in names:  # It stands for the weights' values, which are large.
         names.remove("value")
+    left_out = set(beside).intersection(names)
     rows = portion.rows(name, names)
     mine = rows.filter(pc.is_in(rows["trial_id"], value_set=pa.array(sorted(trial_ids))))
     said: Mapping[str, list[str]] = defaultdict(list)
-    for row in mine.to_pylist():
-        said[row["trial_id"]].append(repr(row))
+    for trial_id, row in zip(
+        mine["trial_id"].to_pylist(), mine.drop_columns(sorted(left_out)).to_pylist(), strict=True
+    ):
+        said[trial_id].append(repr(row))
     digests = {each: "\n".join(sorted(texts)) for each, texts in said.items()}
     return {each: hashlib.sha256(digests.get(each, "").encode()).digest() for each in trial_ids}

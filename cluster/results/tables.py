@@ -45,11 +45,11 @@ class CollectedTables(Mapping[str, pa.Table]):
         metadata   the metadata of every file
         """
         self._committed, self._failed = committed, failed
-        self._computed, self._metadata = computed, metadata
+        self._computed, self.metadata = computed, metadata
         self._experiment = committed.plans[0].experiment
 
     def __getitem__(self, name: str) -> pa.Table:
-        return with_metadata(pa.concat_tables(self.parts(name)), self._metadata)
+        return with_metadata(pa.concat_tables(self.parts(name)), self.metadata)
 
     def __iter__(self) -> Iterator[str]:
         return iter((*self._committed.tables, *self._computed))
@@ -101,7 +101,7 @@ class CollectedTables(Mapping[str, pa.Table]):
     def _fill(self, path: Path, name: str, first: int, last: int, is_part: bool) -> None:
         """Writes the rows of a range of commits into a file. Those of a part are sorted."""
         schema = self._schema(name)
-        writer = RowWriter(path, with_metadata(schema.empty_table(), self._metadata).schema)
+        writer = RowWriter(path, with_metadata(schema.empty_table(), self.metadata).schema)
         rows = self._rows(name, first, last)
         for each in _sorted(rows, schema) if is_part else rows:
             writer.add(each)

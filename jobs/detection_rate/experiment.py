@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from cluster.experiment import Experiment, Question, Trials
 from jobs.detection_rate.configuration import DetectionConfiguration
 from jobs.detection_rate.cost import detection_packs, detection_seconds, detection_updates
-from jobs.detection_rate.report import print_detection
+from jobs.detection_rate.shown.page import detection_sections
+from jobs.detection_rate.shown.report import print_detection
 from jobs.detection_rate.tables import DETECTION_TABLES
 from pcworker.data.mnist import Digits, load_digits
 
@@ -44,6 +45,7 @@ DETECTION = Experiment(
     engine=detection_engine,
     tables=DETECTION_TABLES,
     report=print_detection,
+    sections=detection_sections,
     question=Question(
         "detection",
         "SELECT activation, stage, t_d, sum(only_at_l) / sum(pairs) FROM {} "

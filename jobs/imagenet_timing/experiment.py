@@ -1,18 +1,21 @@
 """Describes the timing runs of Table 4 to the service."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from cluster.experiment import Experiment, Question, Trials
+from cluster.experiment import Experiment, Panels, Question, Trials
+from cluster.report.drawing import DrawPanel
 from jobs.imagenet_timing.configuration import TimingConfiguration
 from jobs.imagenet_timing.cost import timing_bytes, timing_packs, timing_seconds, timing_updates
-from jobs.imagenet_timing.report import print_timings
+from jobs.imagenet_timing.shown.page import timing_sections
+from jobs.imagenet_timing.shown.report import print_timings
 from jobs.imagenet_timing.tables import TIMING_TABLES
 from pcworker.data.image_folder import look_over
 from pcworker.networks.catalogue import NETWORKS, facts
+from pcworker.row import Row
 
 if TYPE_CHECKING:
     import torch
@@ -67,10 +70,17 @@ def _name(directory: str | None) -> str:
 
 def _figures(tables: Mapping[str, pa.Table]) -> Mapping[str, bytes]:
     """Draws Table 4 as a figure, and returns its files."""
-    from jobs.imagenet_timing.figure import draw_table4  # matplotlib takes a while to import
+    from jobs.imagenet_timing.shown.figure import draw_table4  # matplotlib takes a while to import
 
     drawn = draw_table4(tables["timings"].to_pylist())
     return {f"table4.{kind}": data for kind, data in drawn.items()}
+
+
+def _panels(rows: Sequence[Row]) -> Mapping[str, DrawPanel]:
+    """The panels of the figure, for papers."""
+    from jobs.imagenet_timing.shown.figure import timing_panels
+
+    return timing_panels(rows)
 
 
 TIMING = Experiment(
@@ -92,6 +102,8 @@ TIMING = Experiment(
     tables=TIMING_TABLES,
     report=print_timings,
     figures=_figures,
+    panels=Panels("timings", _panels),
     figure_files=("table4.png", "table4.svg"),
+    sections=timing_sections,
     question=Question("timings", "SELECT network, rule, ratio_to_bp_median FROM {} WHERE exact"),
 )

@@ -13,7 +13,7 @@ from jobs.imagenet_timing.results import Comparison, TimingResult, TrialTiming
 from pcworker.clock.turns import Spread, ratios, spread
 from pcworker.fingerprint import fingerprint
 from pcworker.networks.catalogue import facts
-from pcworker.row import After, Int64, Prefix, Without
+from pcworker.row import After, Int64, Prefix, Without, columns
 from pcworker.store.result import Origin, Tables
 from pcworker.store.tables import WeightRow
 from pcworker.trials.trial import Trial
@@ -84,12 +84,18 @@ def timing_digest(result: TimingResult) -> str:
     )
 
 
+_MEASURED = ("ms_per_update", "ratio_to_bp", "loop_", "peak_memory")
+"""The beginnings of the names of measured columns."""
 TIMING_TABLES = Tables(
     row_types={"timings": TimingRow, "weights": WeightRow},
     per_trial="timings",
     planned=planned_timing,
     rows=timing_rows,
     digest=timing_digest,
+    measured=(
+        "ms_per_update_median",
+        *(c.name for c in columns(TimingRow) if c.name.startswith(_MEASURED)),
+    ),
 )
 """The tables that a shard writes."""
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from pcworker.row import Row
@@ -24,6 +24,8 @@ class Value:
     """True if some seeds are left out, because they are missing or not finite."""
     sd: float | None = None
     """The standard deviation over the finite seeds; None for one."""
+    row: Row | None = field(default=None, compare=False, repr=False)
+    """The row of the table `divergence`; None if no cell was declared at this place."""
 
 
 @dataclass(frozen=True)
@@ -118,12 +120,12 @@ def _label(value: float) -> str:
 def cell_value(row: Row, measure: str) -> Value:
     """The value that a row of the table `divergence` shows for a measure."""
     if row["n_seeds"] == 0:
-        return _MISSING
+        return Value("missing", row=row)
     mean = row[f"{measure}_mean"]
     if mean is None:
-        return Value("nonfinite")
+        return Value("nonfinite", row=row)
     partial = row["n_nonfinite"] > 0 or row["n_seeds"] < len(row["trial_ids"])
-    return Value("value", mean, bool(row["exact"]), partial, row[f"{measure}_sd"])
+    return Value("value", mean, bool(row["exact"]), partial, row[f"{measure}_sd"], row)
 
 
 def n_seeds(rows: Sequence[Row]) -> int:
@@ -135,3 +137,14 @@ def positive(grids: Iterable[Grid]) -> list[float]:
     """All finite values above zero, which a logarithmic scale must span."""
     cells = (cell for grid in grids for line in grid.values for cell in line)
     return [c.value for c in cells if c.state == "value" and 0 < c.value < math.inf]
+
+
+def colour_range(values: Sequence[float]) -> tuple[float, float]:
+    """The ends of a logarithmic scale of colours over these values. It ends at 1000 times the
+    median: without this limit, cells that explode would leave no difference of colour to the
+    others."""
+    if not values:
+        return 0.1, 1.0
+    median = sorted(values)[len(values) // 2]
+    high = min(max(min(max(values), 1000 * median), 1e-200), 1e300)
+    return min(max(min(values), high / 1e12), high / 10), high

@@ -70,3 +70,6 @@ class Tables:
     digest: Callable[[Any], str]
     """Digests a `Result`: two attempts have the same digest if and only if their results are equal,
     bit for bit."""
+    measured: Sequence[str] = ()
+    """The columns of measured times and sizes of memory, of whichever table. They differ each time,
+    so that two sweeps are compared by their ratios. The first one is the most important."""

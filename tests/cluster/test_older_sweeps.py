@@ -113,3 +113,16 @@ def test_a_sweep_that_a_version_before_columns_has_begun_goes_on(tmp_path: Path)
     made = json.loads((folder / f"shards/{expected['shard_id']}/commit.json").read_text())
     for name in ("trial_ids", "result_digest", "twins"):
         assert made[name] == expected[name]
+
+
+@pytest.mark.parametrize("sweep", ["finished", "interrupted", "detection"])
+def test_it_can_be_exported_and_restored_and_is_the_same(written: Path, sweep: str) -> None:
+    there, archive = str(written / "store"), str(written / "archive.zip")
+    done = called("--store", there, "--sweep", sweep, "--to", archive, module="jobs.export")
+    assert (done.code, done.stderr) == (0, "")
+    other = str(written / "other")
+    assert called(archive, "--store", other, module="jobs.restore").code == 0
+    two = ("--store", there, "--other-store", other)
+    done = called(sweep, sweep, *two, module="jobs.compare")
+    assert done.code == (1 if sweep == "interrupted" else 0), done.stdout
+    assert " 0 different" in done.stdout

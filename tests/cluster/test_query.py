@@ -1,5 +1,6 @@
 """Tests of the views over a sweep's tables, and of the locked DuckDB that answers with them."""
 
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -111,6 +112,26 @@ def test_a_trial_without_weights_is_named(store: LocalStore) -> None:
     plan = planned(store, ablation(), "a")
     with pytest.raises(InputError, match="'nobody' has no final weights"):
         session(store, plan).weights("nobody")
+
+
+def test_a_long_query_can_be_interrupted(store: LocalStore) -> None:
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    asking = session(store, planned(store, ablation(), "a"))
+    with pytest.raises(KeyboardInterrupt):
+        asking.ask("SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b")
+
+
+def test_sums_are_numbers_and_columns_have_names_of_their_own(store: LocalStore) -> None:
+    asking = session(store, planned(store, ablation(), "a"))
+    answer = asking.ask(
+        f"SELECT sum(i) AS n, sum(i) AS n, 1.5 AS x, {10**30} AS y FROM range(4) r(i)"
+    )
+    assert answer.to_pylist() == [{"n": 6, "n_1": 6, "x": 1.5, "y": 1e30}]
+    assert answer.schema.types == [pa.int64(), pa.int64(), pa.float64(), pa.float64()]
 
 
 ATTACKS = [

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from builders import ablation, planned
+from builders import ablation, commit_all, planned
 from command_lines import ABLATION, ROOT, called, files
 
 from jobs.mnist_ablation.speed import calibration
@@ -17,7 +17,12 @@ WORDS = {
     "jobs.imagenet_timing": ("Table 4", "--networks", "vgg16", "--with-loading", "--plan"),
     "jobs.detection_rate": ("Table 3", "--horizons", "l_max-1", "--tolerances", "--plan"),
     "jobs.collect": ("--store", "--partial"),
+    "jobs.report": ("--store", "--partial", "--output", "--open"),
     "jobs.status": ("--store", "--watch"),
+    "jobs.compare": ("--other-store", "--page", "exit code"),
+    "jobs.figure": ("--panel", "--width", "--format", "no date"),
+    "jobs.export": ("--to", "--licence", "RO-Crate"),
+    "jobs.restore": ("FROM", "--store", "checked before anything is written"),
     "jobs.delete": ("--store", "--yes"),
     "jobs.preflight": ("--store", "--experiment"),
     "jobs.submit": ("--",),
@@ -68,7 +73,9 @@ for module, *arguments in CALLS:
 def test_planning_looking_collecting_and_deleting_import_neither_torch_nor_ray(
     tmp_path: Path,
 ) -> None:
-    planned(LocalStore(tmp_path), ablation(), "a")
+    store = LocalStore(tmp_path)
+    planned(store, ablation(), "a")
+    commit_all(store, planned(store, ablation(), "b"))
     at = ("--store", str(tmp_path))
     calls = [
         # For GPUs this machine's speed is not measured, which takes seconds.
@@ -79,6 +86,10 @@ def test_planning_looking_collecting_and_deleting_import_neither_torch_nor_ray(
         ),
         ("jobs.status", *at, "--sweep", "a"),
         ("jobs.collect", *at, "--sweep", "a", "--partial"),
+        ("jobs.compare", "b", "b", *at),
+        ("jobs.figure", *at, "--sweep", "b", "--output", str(tmp_path / "figures")),
+        ("jobs.export", *at, "--sweep", "a", "--to", str(tmp_path / "archive")),
+        ("jobs.restore", str(tmp_path / "archive"), *at),
         ("jobs.delete", *at, "--sweep", "a", "--yes"),
     ]
     code = LIGHT.replace("CALLS", repr(calls))

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import planned, record_failure, where
+from builders import ablation, planned, record_failure, where
+from command_lines import called, refusal
+from pages import page_of_collected, require_same_answers
 from rich.console import Console
 
 from cluster.report.publish import print_next, publish, require_complete
@@ -16,11 +18,18 @@ from cluster.sweeps.plan import Plan
 from jobs.detection_rate.configuration import T_D
 from jobs.detection_rate.counts import Counts
 from jobs.detection_rate.experiment import DETECTION
-from jobs.detection_rate.report import percent
 from jobs.detection_rate.results import Detected, DetectionResult
+from jobs.detection_rate.shown.report import percent
+from jobs.detection_rate.shown.views import (
+    PAPER,
+    by_factor,
+    by_network,
+    rates,
+    setting,
+    without_failed,
+)
 from jobs.detection_rate.sweep import detection_rate
 from jobs.detection_rate.tables import DETECTION_TABLES
-from jobs.detection_rate.views import PAPER, by_factor, by_network, rates, setting, without_failed
 from pcworker.errors import IncompleteError
 from pcworker.store.commit import commit_shard
 from pcworker.store.keys import SweepKeys
@@ -135,3 +144,50 @@ def test_what_is_missing_is_said_and_what_has_failed_is_a_row(store: LocalStore)
 )
 def test_a_hundred_percent_is_printed_for_nothing_else(value: float, text: str) -> None:
     assert percent(value) == text
+
+
+def test_counts_are_compared_as_means_over_the_rows_of_a_trial(
+    store: LocalStore, tmp_path: Path
+) -> None:
+    plan, other = detection_plan(store), LocalStore(tmp_path / "other")
+    commit(store, plan)
+    commit(other, detection_plan(other))
+    at = ("--store", store.url, "--other-store", other.url)
+    assert called("a", "a", *at, module="jobs.compare").code == 0
+    shard = next(s for s in plan.shards if s.trials[0].configuration.activation == "relu")
+    other.delete(plan.keys.commit(shard.shard_id))
+    made = result(shard.trials[0])
+    fewer = [replace(d, counts=replace(d.counts, late=d.counts.late - 5)) for d in made.detected]
+    told = replace(made, detected=fewer)
+    commit_shard(
+        other, plan.keys, shard.shard_id, "again", told, DETECTION_TABLES, where(plan.name)
+    )
+    done = called("a", "a", *at, module="jobs.compare")
+    assert done.code == 1
+    [line] = [line.split() for line in done.stdout.splitlines() if "detection.late" in line]
+    assert line[-8:-5] == ["20", "15", "-5"]
+
+
+def test_sweeps_of_two_experiments_are_not_compared(store: LocalStore) -> None:
+    detection_plan(store)
+    planned(store, ablation(), "b")
+    said = refusal("a", "b", "--store", store.url, module="jobs.compare")
+    assert "only sweeps of one experiment" in said
+
+
+def test_every_number_of_the_report_page_comes_from_its_query(store: Store) -> None:
+    made = commit(store, detection_plan(store))
+    page = page_of_collected(store, made)
+    require_same_answers(store, made, page)
+    told, *ours = page.answer("paper, Table 3").rows
+    assert {t_d: told[str(t_d)] for t_d in T_D} == PAPER
+    rows = without_failed(made.rows("detection"))
+    for each in by_network(rows):
+        (same,) = [
+            row
+            for row in ours
+            if setting(row) == "base"
+            and (row["stage"], row["tolerance"]) == (10, 0.0)
+            and f"{row['network']}, horizon {row['horizon']}" == each.name
+        ]
+        assert {t_d: same[str(t_d)] for t_d in T_D} == each.success

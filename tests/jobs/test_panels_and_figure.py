@@ -14,7 +14,7 @@ from rich.console import Console
 from cluster.report.terminal import number, numbers_table, print_whole, with_spread
 from cluster.sweeps.sweep import Cell
 from jobs.mnist_ablation.divergence import Outcome, divergence_row
-from jobs.mnist_ablation.figure import draw_figure3
+from jobs.mnist_ablation.drawn.figure import draw_figure3
 from jobs.mnist_ablation.panels import (
     MEASURES,
     Grid,

@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from builders import ablation, commit_all, planned, record_failure, rewrite, where
+from command_lines import called
+from pages import page_of_collected, require_same_answers
 from rich.console import Console
 
 from cluster.report.publish import print_next, publish, require_complete
@@ -21,11 +23,10 @@ from cluster.results.collect import Collected, collect, stored_plans, write_tabl
 from cluster.sweeps.plan import Plan, Shard
 from jobs.experiments import EXPERIMENTS
 from jobs.imagenet_timing.experiment import TIMING
-from jobs.imagenet_timing.figure import draw_table4
 from jobs.imagenet_timing.results import Comparison, TimingResult, TrialTiming
-from jobs.imagenet_timing.sweep import imagenet_timing
-from jobs.imagenet_timing.tables import TIMING_TABLES, TimingRow
-from jobs.imagenet_timing.views import (
+from jobs.imagenet_timing.shown.figure import draw_table4
+from jobs.imagenet_timing.shown.report import ms
+from jobs.imagenet_timing.shown.views import (
     PAPER_MS,
     by_steps,
     cost_of_a_step,
@@ -35,6 +36,8 @@ from jobs.imagenet_timing.views import (
     runs,
     series,
 )
+from jobs.imagenet_timing.sweep import imagenet_timing
+from jobs.imagenet_timing.tables import TIMING_TABLES, TimingRow
 from pcworker.errors import DamagedError, IncompleteError, InputError
 from pcworker.store.commit import commit_shard
 from pcworker.store.keys import SweepKeys
@@ -403,3 +406,41 @@ def test_the_figure_is_drawn_and_the_same_rows_give_the_same_file(store: LocalSt
         assert text in svg or text == "by depth", text
     assert draw_table4(rows) == files
     assert draw_table4([]) == {}
+
+
+def test_equal_weights_are_equal_whatever_the_times_are(store: LocalStore) -> None:
+    """`jobs.compare` shows times as ratios, and they decide nothing."""
+    changes = {"networks": ["mlp"], "schedules": ["layerwise"], "t": [20]}
+    one, two = timing_plan(store, "a", **changes), timing_plan(store, "b", **changes)
+    commit(store, one, one.shards[0])
+    [shard] = two.shards
+    made = result(shard.trials)
+    slower = [
+        replace(each, milliseconds=[2 * ms for ms in each.milliseconds]) for each in made.trials
+    ]
+    told = replace(made, trials=slower)
+    keys = SweepKeys("b")
+    commit_shard(store, keys, shard.shard_id, "first", told, TIMING_TABLES, where("b"))
+    done = called("a", "b", "--store", store.url, module="jobs.compare")
+    assert (done.code, done.stderr) == (0, "")
+    assert "4 equal bit for bit" in done.stdout
+    assert "Measured timings.ms_per_update_median" in done.stdout
+    assert done.stdout.count("2.000") == 4
+
+
+def test_every_number_of_the_report_page_comes_from_its_query(store: Store) -> None:
+    made = committed(store)
+    page = page_of_collected(store, made)
+    require_same_answers(store, made, page)
+    rows = page.answer("peak_mib").rows
+    known = {row["trial_id"]: row for row in made.rows("timings")}
+    assert len(rows) == len(known)
+    for row in rows:
+        assert (method(row), paper(row)) == (
+            method(known[row["trial_id"]]),
+            paper(known[row["trial_id"]]),
+        )
+        assert f'data-value="{row["ms_per_update_median"]!r}"' in page.text or (
+            f">{ms(row['ms_per_update_median'])}<" in page.text
+        )
+    assert ">19.2<" in page.text  # what the paper says of IL on a CPU

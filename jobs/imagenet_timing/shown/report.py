@@ -11,7 +11,7 @@ from rich.text import Text
 from cluster.report.remarks import print_remarks
 from cluster.report.terminal import number, numbers_table, print_whole
 from cluster.results.collect import Collected
-from jobs.imagenet_timing.views import (
+from jobs.imagenet_timing.shown.views import (
     Run,
     by_steps,
     cost_of_a_step,

@@ -1,6 +1,7 @@
 """Draws Table 4 as a figure: the cost of each rule relative to BP, by network, depth and steps."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import matplotlib
@@ -9,12 +10,13 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from cluster.report.drawing import saved
-from jobs.imagenet_timing.views import (
+from cluster.report.drawing import DrawPanel, saved
+from jobs.imagenet_timing.shown.views import (
     Run,
     by_steps,
     method,
@@ -27,6 +29,10 @@ from jobs.imagenet_timing.views import (
 )
 
 _MARKS = "os^Dv<>P"
+_UPRIGHT = 0.3
+"""Bars that are narrower, in inches, have their numbers turned."""
+_ENTRY = 1.3
+"""The inches that an entry of the legend needs."""
 
 
 def draw_table4(rows: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
@@ -54,28 +60,87 @@ def draw_table4(rows: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
             width_ratios=widths,
         )
         left, *others = axes[0]
-        palette = plt.get_cmap("tab10" if len(names) <= 10 else "tab20")
-        colours = dict(zip(names, palette.colors * 3, strict=False))  # type: ignore[attr-defined]
-        _bars(left, found, colours)
+        colours = _colours(names)
+        _bars(left, found, colours, size=6)
         if deep:
             _depth(others.pop(0), found, colours)
         if stepping:
             _steps(others.pop(0), stepping)
         figure.suptitle("Time of a weight update, as a multiple of backpropagation's")
-        known = Line2D([], [], ls="", marker="D", mfc="white", mec="black", ms=4)
-        figure.legend(
-            [*(Patch(facecolor=colour) for colour in colours.values()), known],
-            [*colours, "paper, Table 4"],
-            loc="outside lower center",
-            ncols=4,
-            frameon=False,
-        )
+        _legend(figure, colours, abreast=4)
         files = {kind: saved(figure, kind) for kind in ("png", "svg")}
         plt.close(figure)
     return files
 
 
-def _bars(axis: Axes, found: Sequence[Run], colours: Mapping[str, Any]) -> None:
+def timing_panels(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, DrawPanel]:
+    """The panels that the table `timings` has, by name, for papers."""
+    found = runs(rows)
+    if not found:
+        return {}
+    panels: dict[str, DrawPanel] = {"rules": partial(_rules_panel, found)}
+    if len({run.layers for run in found}) > 1:
+        panels["depth"] = partial(_depth_panel, found)
+    if stepping := [run for run in found if by_steps(run)]:
+        panels["steps"] = partial(_steps_panel, stepping)
+    return panels
+
+
+def _rules_panel(found: Sequence[Run], width: float) -> Figure:
+    colours = _colours(methods(found))
+    figure, axis = _paper(width)
+    narrow = width / (len(found) * len(colours)) < _UPRIGHT
+    _bars(axis, found, colours, size=7, rotation=90 if narrow else 0)
+    _legend(figure, colours, abreast=max(1, int(width / _ENTRY)))
+    return figure
+
+
+def _depth_panel(found: Sequence[Run], width: float) -> Figure:
+    colours = _colours(methods(found))
+    figure, axis = _paper(width)
+    _depth(axis, found, colours)
+    axis.set_ylabel("ratio to BP")
+    _legend(figure, colours, abreast=max(1, int(width / _ENTRY)), told=False)
+    return figure
+
+
+def _steps_panel(found: Sequence[Run], width: float) -> Figure:
+    figure, axis = _paper(width)
+    _steps(axis, found)
+    axis.set_ylabel("ratio to BP")
+    return figure
+
+
+def _paper(width: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, max(2.4, 0.55 * width)), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _colours(names: Sequence[str]) -> dict[str, Any]:
+    palette = plt.get_cmap("tab10" if len(names) <= 10 else "tab20")
+    return dict(zip(names, palette.colors * 3, strict=False))  # type: ignore[attr-defined]
+
+
+def _legend(figure: Figure, colours: Mapping[str, Any], abreast: int, told: bool = True) -> None:
+    """Names the methods, and the diamonds if the paper's ratios are `told`."""
+    known = Line2D([], [], ls="", marker="D", mfc="white", mec="black", ms=4)
+    figure.legend(
+        [*(Patch(facecolor=colour) for colour in colours.values()), *([known] if told else [])],
+        [*colours, *(["paper, Table 4"] if told else [])],
+        loc="outside lower center",
+        ncols=abreast,
+        frameon=False,
+    )
+
+
+def _bars(
+    axis: Axes,
+    found: Sequence[Run],
+    colours: Mapping[str, Any],
+    size: float,
+    rotation: float = 0,
+) -> None:
+    """Draws the ratios as bars. The numbers above them have this size, in points."""
     width = 0.86 / len(colours)
     told = []
     for place, run in enumerate(found):
@@ -92,11 +157,14 @@ def _bars(axis: Axes, found: Sequence[Run], colours: Mapping[str, Any]) -> None:
                 told.append((x, known.ratio))
                 if 0.9 * top < known.ratio < 1.3 * top:  # the diamond would cover the number
                     top = max(top, 1.05 * known.ratio)
-            axis.text(x, top * 1.05, f"{height:.2f}", ha="center", va="bottom", fontsize=6)
+            axis.text(
+                x, top * 1.05, f"{height:.2f}", ha="center", va="bottom", fontsize=size,
+                rotation=rotation,
+            )  # fmt: skip
     axis.plot(*zip(*told, strict=True), "D", mfc="white", mec="black", ms=4)
     axis.set_xticks(range(len(found)), [name_in(run, found).replace(" (", "\n(") for run in found])
     axis.set_ylabel("ratio to BP")
-    _logarithmic(axis)
+    _logarithmic(axis, room=2.2 if rotation else 1.3)
 
 
 def _depth(axis: Axes, found: Sequence[Run], colours: Mapping[str, Any]) -> None:
@@ -107,6 +175,7 @@ def _depth(axis: Axes, found: Sequence[Run], colours: Mapping[str, Any]) -> None
             if points:
                 axis.plot(*zip(*points, strict=True), "o-", color=colour, ms=3, lw=1)
     axis.set_xlabel("layers of weights")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_title("by depth")
     _logarithmic(axis)
 
@@ -121,14 +190,17 @@ def _steps(axis: Axes, found: Sequence[Run]) -> None:
     axis.set_ylim(bottom=0)
     axis.set_xlim(left=0)
     axis.set_xlabel("inference steps of IL")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_title("by t")
 
 
-def _logarithmic(axis: Axes) -> None:
+def _logarithmic(axis: Axes, room: float = 1.3) -> None:
+    """Makes the ratios logarithmic, with room above the highest by this factor."""
     axis.set_yscale("log")
     low, high = axis.get_ylim()
-    axis.set_ylim(min(low, 0.7), high * 1.3)
+    axis.set_ylim(min(low, 0.7), high * room)
     axis.axhline(1.0, color="0.5", lw=0.6, ls=":")
-    plain = FuncFormatter(lambda value, _: f"{value:g}")
-    axis.yaxis.set_major_formatter(plain)
-    axis.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(
+        FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
+    )

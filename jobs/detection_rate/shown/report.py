@@ -9,7 +9,7 @@ from cluster.report.remarks import print_remarks
 from cluster.report.terminal import numbers_table, print_whole
 from cluster.results.collect import Collected
 from jobs.detection_rate.configuration import T_D
-from jobs.detection_rate.views import PAPER, Rates, by_factor, by_network, without_failed
+from jobs.detection_rate.shown.views import PAPER, Rates, by_factor, by_network, without_failed
 
 SHOWN = (1, 2, 3, 4, 16)
 """The values of t_d in the second table."""

@@ -1,0 +1,1 @@
+"""Exports a sweep as a folder or one file that anybody can read, and restores it."""

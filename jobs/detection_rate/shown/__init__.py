@@ -1,0 +1,1 @@
+"""Shows the detection runs: on the terminal and on the report page."""

@@ -1,0 +1,1 @@
+"""Shows the timing runs: on the terminal, as a figure, and on the report page."""
