@@ -12,15 +12,13 @@ from pathlib import Path
 
 import click
 
-from cluster.report.page.making import report_page
 from cluster.report.page.parts import PAGE
-from cluster.report.publish import drawn_figures, require_complete
-from cluster.results.collect import collect, stored_plans
+from cluster.report.publish import current_page, publish_page
+from cluster.results.collect import stored_plans
 from jobs.experiments import EXPERIMENTS
 from jobs.options import console, help_text, main, store_options, sweep_names
 from pcworker.errors import InputError
-from pcworker.store.local import LocalStore
-from pcworker.store.store import Store, open_store
+from pcworker.store.store import open_store
 
 
 @click.command(help=help_text(__doc__), context_settings={"max_content_width": 100})
@@ -43,19 +41,15 @@ def command(
 ) -> int:
     """The command line: see the module's docstring."""
     opened = open_store(store, s3_endpoint)
-    collected = collect(opened, stored_plans(opened, sweep, EXPERIMENTS))
-    if not partial:
-        require_complete(collected)
-    page = report_page(opened, collected, drawn_figures(collected))
+    plans = stored_plans(opened, sweep, EXPERIMENTS)
     if output:
+        page = current_page(opened, plans, partial)[1]
         place = _write(output, page)
     else:
-        key = collected.keys.report(PAGE)
-        opened.put(key, page)
-        place = opened.describe(key)
+        place, page = publish_page(opened, plans, partial)
     console.print(f"Report: {place}", soft_wrap=True)
     if opens:
-        _open(opened, output or Path(place), page)
+        _open(Path(place), page)
     return 0
 
 
@@ -70,9 +64,9 @@ def _write(output: Path, page: bytes) -> str:
     return str(output)
 
 
-def _open(store: Store, path: Path, page: bytes) -> None:
+def _open(path: Path, page: bytes) -> None:
     """Shows the page in the browser. One that lies in a bucket is copied for that."""
-    if not isinstance(store, LocalStore) and not path.is_file():
+    if not path.is_file():
         path = Path(tempfile.mkdtemp(prefix="zilsweep-")) / PAGE
         path.write_bytes(page)
     if not webbrowser.open(path.resolve().as_uri()):

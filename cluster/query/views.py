@@ -141,14 +141,16 @@ class Views:
         folder = self._folder / "now"
         shutil.rmtree(folder, ignore_errors=True)  # It holds what was committed earlier.
         folder.mkdir()
-        return {name: _on_disk(folder / f"{name}.arrow", made.tables.parts(name)) for name in names}
+        return {
+            name: as_dataset(folder / f"{name}.arrow", made.tables.parts(name)) for name in names
+        }
 
 
 def _is_derived(asked: Asked, kind: type) -> bool:
     return kind not in asked.experiment.tables.row_types.values()
 
 
-def _on_disk(path: Path, parts: Iterator[pa.Table]) -> ds.Dataset:
+def as_dataset(path: Path, parts: Iterator[pa.Table]) -> ds.Dataset:
     """Writes tables of the same columns into one file. Nothing is compressed, because the rows are
     read once or twice."""
     first = next(parts)

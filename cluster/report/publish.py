@@ -80,12 +80,35 @@ def _stored(store: Store, plans: Sequence[Plan], partial: bool, passes: int) -> 
         return None
     if not partial:
         require_complete(collected)
-    drawn = drawn_figures(collected)
+    drawn = _drawn(collected)
     write_tables(store, collected)
     for file, data in drawn.items():
         store.put(collected.keys.report(file), data)
     page = _store_page(store, collected, drawn)
     return None if is_outdated(store, collected, passes) else _Stored(collected, list(drawn), page)
+
+
+def publish_page(store: Store, plans: Sequence[Plan], partial: bool) -> tuple[str, bytes]:
+    """Stores the report page of what is committed now, and no table. Returns where the page is, and
+    its bytes. Like the collector, it starts over if there are newer results.
+
+    Raises DamagedError or IncompleteError as `require_complete` does, unless `partial`.
+    """
+    passes, is_old = 0, True
+    while is_old:
+        passes += 1
+        collected, page = current_page(store, plans, partial)
+        store.put(collected.keys.report(PAGE), page)
+        is_old = is_outdated(store, collected, passes)
+    return store.describe(collected.keys.report(PAGE)), page
+
+
+def current_page(store: Store, plans: Sequence[Plan], partial: bool) -> tuple[Collected, bytes]:
+    """Collects, and makes the report page. Nothing is stored. Raises what `publish_page` does."""
+    collected = collect(store, plans)
+    if not partial:
+        require_complete(collected)
+    return collected, report_page(store, collected, _drawn(collected))
 
 
 def _store_page(store: Store, collected: Collected, drawn: Mapping[str, bytes]) -> str:
@@ -99,7 +122,7 @@ def _store_page(store: Store, collected: Collected, drawn: Mapping[str, bytes]) 
     return f"Report: {store.describe(key)}"
 
 
-def drawn_figures(collected: Collected) -> Mapping[str, bytes]:
+def _drawn(collected: Collected) -> Mapping[str, bytes]:
     """The files of the experiment's figures, by name."""
     experiment = collected.experiment
     drawn = experiment.figures(collected.tables)

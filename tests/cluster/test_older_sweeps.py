@@ -42,6 +42,7 @@ def test_its_tables_are_those_that_its_own_collector_made(written: Path, sweep: 
     done = collect(written, sweep, *(["--partial"] if sweep == "interrupted" else []))
     assert (done.code, done.stderr) == (0, "")
     assert done.stdout.startswith((written / f"expected/{sweep}.txt").read_text())
+    assert f"Report: {written}/store/sweeps/{sweep}/report/index.html\n" in done.stdout
     expected = json.loads((written / f"expected/{sweep}.json").read_text())
     for name, table in expected.items():
         found = pq.read_table(written / f"store/sweeps/{sweep}/tables/{name}.parquet")

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 from builders import ablation, commit, commit_all, paper_drift, planned, record_failure
 from command_lines import ROOT, called, refusal
+from meanwhile import Meanwhile
 from pages import Page, page_of_collected, require_same_answers
 from rich.console import Console
 
 from cluster.deletion import doomed
 from cluster.report.page import writing
-from cluster.report.publish import publish
+from cluster.report.publish import publish, publish_page
 from cluster.results.collect import Collected, collect
 from cluster.sweeps.plan import Plan
 from jobs.experiments import EXPERIMENTS
@@ -192,6 +193,21 @@ def test_the_command_makes_the_page_anew_or_elsewhere(
     require_same_answers(store, whole, stored)
 
 
+def test_a_slow_page_never_stays_in_the_place_of_a_newer_one(store: LocalStore) -> None:
+    """The rest is committed and collected just before the slow one writes its page."""
+    plan = planned(store, ablation(), "a")
+    commit(store, plan, plan.shards[0])
+
+    def finish() -> None:
+        commit_all(store, plan)
+        printed(store, plan)
+
+    slow = Meanwhile(store.root, ("put", INDEX), finish)
+    _, page = publish_page(slow, [plan], partial=True)
+    assert slow.times == 2
+    assert page == store.get(INDEX) and b"Partial:" not in page
+
+
 @pytest.mark.parametrize(
     ("prepare", "options", "words"),
     [
@@ -223,3 +239,22 @@ def test_the_page_is_opened_in_the_browser(store: LocalStore, tmp_path: Path) ->
         cwd=ROOT, env=os.environ | {"BROWSER": f"{browser} %s"}, check=True, capture_output=True,
     )  # fmt: skip
     assert seen.read_text() == Path(store.describe(INDEX)).as_uri() + "\n"
+
+
+def test_a_sweep_without_any_result_has_a_page(store: LocalStore) -> None:
+    made = collect(store, [planned(store, ablation(), "a")])
+    page = page_of_collected(store, made)
+    require_same_answers(store, made, page)
+    assert "Partial: 8 of 8 trials have no result." in page.text
+    assert {kind for kind, _, _ in page.tiles()} == {"missing"}
+
+
+def test_two_sweeps_together_have_a_page(store: LocalStore) -> None:
+    plans = [planned(store, ablation(seeds=[seed]), f"of-{seed}") for seed in (1, 2)]
+    for plan in plans:
+        commit_all(store, plan)
+    made = collect(store, plans)
+    page = page_of_collected(store, made)
+    require_same_answers(store, made, page)
+    assert "<h1>Sweep of-1 + of-2</h1>" in page.text
+    assert all(row["seeds"] == [1, 2] for row in page.answer("WHERE panel IN").rows)

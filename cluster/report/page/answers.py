@@ -1,20 +1,26 @@
 """Answers the queries of a page with the tables that were just collected."""
 
-from collections.abc import Mapping
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
 from textwrap import dedent
 
-import pyarrow as pa
-
 from cluster.query.session import locked, mentioned, show
+from cluster.query.views import as_dataset
 from cluster.report.page.parts import Answer
+from cluster.results.tables import CollectedTables
 
 
 class Answers:
     """A locked DuckDB with the tables of one sweep, or of several that are collected together. It
-    gives what `cluster.query.session.Session` gives, without reading the store again."""
+    gives what `cluster.query.session.Session` gives, without reading the store again. The rows are
+    in files, which are removed with this object, and never all in memory."""
 
-    def __init__(self, tables: Mapping[str, pa.Table], sweep: str) -> None:
+    def __init__(self, tables: CollectedTables, sweep: str) -> None:
         self._tables, self._sweep = tables, sweep
+        self._folder = Path(tempfile.mkdtemp(prefix="zilsweep-"))
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._connection = locked()
         self._there: set[str] = set()
 
@@ -23,7 +29,8 @@ class Answers:
         text = dedent(sql).strip()
         for name in mentioned(text, list(self._tables)):
             if name not in self._there:  # Tables of weights are large, and no query reads them.
-                show(self._connection, name, {self._sweep: self._tables[name]})
+                rows = as_dataset(self._folder / f"{name}.arrow", self._tables.parts(name))
+                show(self._connection, name, {self._sweep: rows})
                 self._there.add(name)
         found = self._connection.sql(text).to_arrow_table()
         return Answer(text, tuple(found.column_names), tuple(found.to_pylist()))

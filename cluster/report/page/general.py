@@ -24,6 +24,8 @@ from pcworker.text import printable
 
 _TRIAL = ("network", "rule", "t", "gamma", "sigma", "seed", "nonfinite_epoch", "hostname")
 """The columns that tell a reader which trial is not finite, as far as the experiment has them."""
+_LOST = 1000
+"""How many trials that are not finite a page lists."""
 _COUNTED = "The collector counts these, and they are in no table."
 _WRITTEN = "These stand in the sweep's plan and in the metadata of the tables' files."
 _TRACEBACKS, _CHARACTERS = 20, 4000
@@ -44,9 +46,12 @@ def state_section(collected: Collected, ask: Ask) -> Section:
         ),
     ]
     shown = ", ".join(["trial_id", *(name for name in _TRIAL if name in names)])
-    lost = ask(f"SELECT DISTINCT {shown} FROM {table} WHERE status = 'nonfinite' ORDER BY ALL")
+    lost = ask(
+        f"SELECT DISTINCT {shown} FROM {table} WHERE status = 'nonfinite' "
+        f"ORDER BY ALL LIMIT {_LOST}"
+    )
     if lost.rows:
-        parts.append(_listing("Trials whose weights did not stay finite", lost))
+        parts.append(_listing(f"Trials whose weights did not stay finite, up to {_LOST:,}", lost))
     failures = ask(f"""
         SELECT time, sweep, shard_id, attempt_id, kind, quarantined, driver, error,
                right(traceback, {_CHARACTERS}) AS traceback

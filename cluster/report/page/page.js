@@ -19,7 +19,8 @@
   const answerOf = (element) => read[Number(element.closest("[data-answer]").dataset.answer)];
   const say = (value) =>
     value === null ? "none" : value === true ? "yes" : value === false ? "no"
-      : Array.isArray(value) ? value.map(say).join(", ") : String(value);
+      : Array.isArray(value) ? value.slice(0, 12).map(say).join(", ") + (value.length > 12 ? ` ... (${value.length})` : "")
+        : String(value);
 
   // --- what is told of a cell -----------------------------------------------------------------
   const tip = document.getElementById("tip");
