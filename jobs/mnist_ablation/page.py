@@ -21,6 +21,7 @@ from cluster.report.page.parts import (
 from cluster.report.terminal import number
 from jobs.mnist_ablation.panels import (
     MEASURES,
+    OTHER_ZERO,
     Grid,
     Value,
     colour_range,
@@ -110,7 +111,9 @@ def _tile(value: Value, low: float, high: float, places: dict[int, int]) -> Tile
         return Tile(value.state, {"nonfinite": "n.f.", "missing": "-"}[value.state], row=row)
     star = "*" if value.partial else ""
     if value.value == 0:
-        return Tile(*("exact", "0.0" + star) if value.exact else ("zero", "0 ≠" + star), row=row)
+        return Tile(
+            *("exact", "0.0" + star) if value.exact else ("zero", OTHER_ZERO + star), row=row
+        )
     place = math.log(min(max(value.value, low), high) / low) / math.log(high / low)
     return Tile("value", number(value.value) + star, min(int(SHADES * place), SHADES - 1), row)
 

@@ -40,6 +40,8 @@ class Grid:
     values: tuple[tuple[Value, ...], ...]
 
 
+OTHER_ZERO = "0 ≠"
+"""Stands for a mean of 0 where the weights differ. Only an exact cell shows "0.0"."""
 MEASURES = {
     "test_error_divergence": "divergence of the test error (percentage points)",
     "weight_divergence_l2": "divergence of the final weights (sum of L2 distances)",

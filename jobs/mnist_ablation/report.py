@@ -10,6 +10,7 @@ from cluster.report.terminal import print_whole, with_spread
 from cluster.results.collect import Collected
 from jobs.mnist_ablation.panels import (
     MEASURES,
+    OTHER_ZERO,
     Grid,
     Value,
     cell_value,
@@ -18,9 +19,6 @@ from jobs.mnist_ablation.panels import (
     t_gamma_grids,
     variants,
 )
-
-OTHER_ZERO = "0†"
-"""Stands in a table for a mean of 0 where the weights differ. Only an exact cell shows "0.0"."""
 
 
 def print_report(console: Console, collected: Collected) -> None:
@@ -38,7 +36,7 @@ def print_report(console: Console, collected: Collected) -> None:
         for grid in every:
             print_whole(console, _table(grid))
         if any(_is_other_zero(value) for grid in every for line in grid.values for value in line):
-            console.print(f"{OTHER_ZERO}: no difference was measured, but the weights differ")
+            console.print(f"{OTHER_ZERO}: the mean is 0, but the weights are not BP's")
     print_whole(console, _rules(collected))
     print_remarks(console, collected)
 
