@@ -67,6 +67,12 @@ def test_the_queries_of_a_partial_page_give_its_numbers_again(store: LocalStore)
     page = page_of_collected(store, made)
     require_same_answers(store, made, page)
     assert "Partial: 2 of 8 trials have no result." in page.text
+    assert len(made.missing) == 2
+    assert all(f"{trial.trial_id} (784-2-10, IL, seed 1)" in page.text for trial in made.missing)
+    lost = page.answer("IN ('failed', 'nonfinite')").rows
+    assert [row["trial_id"] for row in lost if row["status"] == "failed"] == sorted(
+        trial.trial_id for trial in made.missing
+    )
     assert "Partial:" not in page_of_collected(store, replace(made, missing=())).text
 
 

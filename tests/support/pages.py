@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shlex
 from dataclasses import dataclass
 from html import unescape
 from typing import Any
@@ -56,9 +57,15 @@ def page_of_collected(store: Store, made: Collected) -> Page:
 def require_same_answers(store: Store, made: Collected, page: Page) -> None:
     """Runs every query of a page again, on the store, and compares all values."""
     asking = Session(store, [Asked(made.plans)])
-    assert page.answers
+    shown = re.findall(r'<code class="sql">(.*?)</code>', page.text, re.DOTALL)
+    typed = re.findall(r'<code class="command">(.*?)</code>', page.text, re.DOTALL)
+    names = ",".join(plan.name for plan in made.plans)
+    command = ["python", "-m", "jobs.query", *shlex.split(store.options), "--sweep", names]
+    assert [shlex.split(unescape(each)) for each in typed] == [
+        [*command, unescape(sql)] for sql in shown
+    ]
+    assert {held.sql for held in page.answers} == set(map(unescape, shown)) != set()
     for held in page.answers:
-        assert f"{held.sql}" in unescape(page.text)  # a reader sees it, too
         assert held.rows == asking.ask(held.sql).to_pylist(), held.sql
 
 

@@ -23,9 +23,9 @@ from pcworker.store.parquet import schema_of
 from pcworker.text import printable
 
 _TRIAL = ("network", "rule", "t", "gamma", "sigma", "seed", "nonfinite_epoch", "hostname")
-"""The columns that tell a reader which trial is not finite, as far as the experiment has them."""
-_LOST = 1000
-"""How many trials that are not finite a page lists."""
+"""The columns that tell a reader which trial it is, as far as the experiment has them."""
+_LOST, _MISSING = 1000, 10
+"""How many trials a page lists that have failed or are not finite, and how many without result."""
 _COUNTED = "The collector counts these, and they are in no table."
 _WRITTEN = "These stand in the sweep's plan and in the metadata of the tables' files."
 _TRACEBACKS, _CHARACTERS = 20, 4000
@@ -45,13 +45,14 @@ def state_section(collected: Collected, ask: Ask) -> Section:
             ),
         ),
     ]
-    shown = ", ".join(["trial_id", *(name for name in _TRIAL if name in names)])
+    shown = ", ".join(["status", "trial_id", *(name for name in _TRIAL if name in names)])
     lost = ask(
-        f"SELECT DISTINCT {shown} FROM {table} WHERE status = 'nonfinite' "
+        f"SELECT DISTINCT {shown} FROM {table} WHERE status IN ('failed', 'nonfinite') "
         f"ORDER BY ALL LIMIT {_LOST}"
     )
     if lost.rows:
-        parts.append(_listing(f"Trials whose weights did not stay finite, up to {_LOST:,}", lost))
+        title = f"Trials that have failed, or whose weights did not stay finite (up to {_LOST:,})"
+        parts.append(_listing(title, lost))
     failures = ask(f"""
         SELECT time, sweep, shard_id, attempt_id, kind, quarantined, driver, error,
                right(traceback, {_CHARACTERS}) AS traceback
@@ -132,6 +133,13 @@ def _completeness(collected: Collected) -> Iterator[Fact]:
     yield Fact("Trials declared", f"{declared:,}")
     note = f", {collected.failed:,} of them because their shard failed" if collected.failed else ""
     yield Fact("Trials without a result", f"{missing:,}{note}", is_bad=missing > 0)
+    if missing:
+        first = (
+            f"{trial.trial_id} ({trial.configuration.network}, {trial.configuration.rule}, seed "
+            f"{trial.seed})"
+            for trial in collected.missing[:_MISSING]
+        )
+        yield Fact("The first of these", ", ".join(first))
     for line in collected.damaged:
         yield Fact("Damaged", printable(line), is_bad=True)
     if collected.not_invariant:
@@ -181,7 +189,7 @@ def _times(collected: Collected, ask: Ask) -> str:
     return f"""
         SELECT count(*) AS shards, {seconds:.1f}::DOUBLE AS estimated_seconds,
                round(sum(wall_seconds), 1) AS measured_seconds,
-               round(sum(wall_seconds) / {max(seconds, 0.001):.3f}, 2) AS measured_by_estimated
+               round(sum(wall_seconds) / {max(seconds, 0.001):.3f}, 2) AS measured_to_estimated
         FROM (SELECT DISTINCT shard_id, wall_seconds FROM {table} WHERE wall_seconds IS NOT NULL)
     """
 

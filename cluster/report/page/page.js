@@ -97,7 +97,8 @@
     const from = Math.floor(Math.log10(low)), to = Math.ceil(Math.log10(high)), found = [];
     const step = Math.max(1, Math.ceil((to - from) / 5));
     for (let k = from; k <= to; k += step) for (const digit of to - from > 2 ? [1] : [1, 2, 5]) found.push(digit * 10 ** k);
-    return found.filter((mark) => mark >= low && mark <= high);
+    const inside = found.filter((mark) => mark >= low && mark <= high);
+    return inside.length ? inside : [Math.sqrt(low * high)];
   };
   const upright = (values, logarithmic) => {
     const drawn = values.flat().filter((value) => finite(value) && (!logarithmic || value > 0));
