@@ -2,8 +2,8 @@
 
 Of a column of numbers the summary has `_mean`, `_sd` (of the sample), `_se` (the mean's standard
 error) and `_n`, all of the finite values; of booleans `_true` and `_n`; of texts the number of rows
-with each value, or `_values`, how many values there are, if they are more than FEW. Beside them
-stands the number of the group's trials, or of its rows where the table has no trials.
+with each value, or `_values`, how many values there are, if they are not few and short. Beside
+them stands the number of the group's trials, or of its rows where the table has no trials.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,8 +16,8 @@ from cluster.query.filters import Condition, condition, quoted
 from cluster.query.shape import SWEEP, Shape, unknown
 from pcworker.errors import InputError
 
-FEW = 5
-"""A text column with more values is counted as a whole."""
+FEW, LONG = 5, 40
+"""A text column with more values, or with a value of more characters, is counted as a whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +137,7 @@ def _statistics(
         yield f"{name}_true", f"count(*) FILTER (WHERE {column})"
         yield f"{name}_n", f"count({column})"
     elif pa.types.is_string(kind):
-        if len(values) > FEW:
+        if len(values) > FEW or any(len(value or "") > LONG for value in values):
             yield f"{name}_values", f"count(DISTINCT {column})"
         else:
             for value in values:

@@ -114,15 +114,15 @@ def test_a_trial_without_weights_is_named(store: LocalStore) -> None:
         session(store, plan).weights("nobody")
 
 
-def test_a_long_query_can_be_interrupted(store: LocalStore) -> None:
+def test_a_query_can_be_interrupted(store: LocalStore) -> None:
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 0.2)
     asking = session(store, planned(store, ablation(), "a"))
+    signal.signal(signal.SIGALRM, interrupt)
     with pytest.raises(KeyboardInterrupt):
-        asking.ask("SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b")
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        asking.ask(f"SELECT count(*) FROM range({4 * 10**9})")  # It takes seconds.
 
 
 def test_sums_are_numbers_and_columns_have_names_of_their_own(store: LocalStore) -> None:

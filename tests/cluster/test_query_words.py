@@ -266,12 +266,15 @@ def test_failures_are_grouped_by_what_is_asked(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     plan = planned(store, ablation(), "a")
     first, second = plan.shards
-    record_failure(store, plan, first)
+    record_failure(store, plan, first, traceback="Traceback ...\n" * 9)
     commit(store, plan, second)
     session = Session(store, [Asked((plan,))])
-    wanted = Wanted(group_by=("kind",), columns=("quarantined",))
+    wanted = Wanted(group_by=("kind",), columns=("quarantined", "traceback"))
     assert summary_of(session, "failures", wanted).to_pylist() == [
-        {"kind": "error", "rows": 1, "quarantined_true": 1, "quarantined_n": 1}
+        {
+            **{"kind": "error", "rows": 1, "quarantined_true": 1, "quarantined_n": 1},
+            "traceback_values": 1,
+        }
     ]
     (failed,) = summary_of(
         session, "trials", Wanted(filters=("status=failed",), columns=("status",), group_by=())
