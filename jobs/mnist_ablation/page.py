@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from cluster.report.page.parts import (
     SHADES,
-    Answer,
+    Answered,
     Ask,
     Curve,
     DataTable,
@@ -65,7 +65,7 @@ _CELLS = """
 """
 
 
-def _measure(cells: Answer, measure: str, words: str) -> Section | None:
+def _measure(cells: Answered, measure: str, words: str) -> Section | None:
     """The heat maps of one measure. None if the sweep has no cell for one."""
     grids = t_gamma_grids(cells.rows, measure)
     if sigma := sigma_grid(cells.rows, measure):
@@ -118,7 +118,7 @@ def _tile(value: Value, low: float, high: float, places: dict[int, int]) -> Tile
     return Tile("value", number(value.value) + star, min(int(SHADES * place), SHADES - 1), row)
 
 
-def _curves(ask: Ask, cells: Answer) -> Sequence[Section]:
+def _curves(ask: Ask, cells: Answered) -> Sequence[Section]:
     """The curves of all cells, as far as they have a result."""
     (sizes,) = ask(_SIZES).rows
     if not sizes["cells"]:
@@ -190,7 +190,7 @@ _POINTS = """
 """
 
 
-def _default(cells: Answer, drawn: set[str]) -> str:
+def _default(cells: Answered, drawn: set[str]) -> str:
     """The cell whose curves are shown first: the one that the paper calls typical for IL, t = 16
     and gamma = 0.5, with the most layers; else one that is not exact."""
     there = [row for row in cells.rows if row["cell"] in drawn]

@@ -186,9 +186,14 @@ def test_a_pickled_store_holds_no_secret_and_keeps_its_endpoint(
 # Big objects
 
 
-def etag(server: S3Server, store: S3Store, key: str) -> str:
+def head(server: S3Server, store: S3Store, key: str) -> dict[str, Any]:
+    """What the server says of an object."""
     name = store.describe(key).removeprefix(f"s3://{server.bucket}/")
-    return server.client().head_object(Bucket=server.bucket, Key=name)["ETag"].strip('"')
+    return dict(server.client().head_object(Bucket=server.bucket, Key=name))
+
+
+def etag(server: S3Server, store: S3Store, key: str) -> str:
+    return str(head(server, store, key)["ETag"]).strip('"')
 
 
 def test_big_data_go_in_parts(
@@ -200,6 +205,15 @@ def test_big_data_go_in_parts(
         store.put("a/big", data)
         assert store.get("a/big") == data
         assert etag(server, store, "a/big")[32:] == parts
+
+
+def test_a_browser_is_told_what_a_page_is(
+    server: S3Server, store: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "UPLOAD_BYTES", PART)
+    for data in (b"<p>", os.urandom(PART + 1)):
+        store.put("a/index.html", data)
+        assert head(server, store, "a/index.html")["ContentType"] == "text/html"
 
 
 @pytest.mark.long

@@ -8,7 +8,7 @@ from textwrap import dedent
 
 from cluster.query.session import locked, mentioned, show
 from cluster.query.views import as_dataset
-from cluster.report.page.parts import Answer
+from cluster.report.page.parts import Answered
 from cluster.results.tables import CollectedTables
 
 
@@ -24,7 +24,7 @@ class Answers:
         self._connection = locked()
         self._there: set[str] = set()
 
-    def __call__(self, sql: str) -> Answer:
+    def __call__(self, sql: str) -> Answered:
         """The answer to a query, whose common indentation is removed."""
         text = dedent(sql).strip()
         for name in mentioned(text, list(self._tables)):
@@ -33,4 +33,4 @@ class Answers:
                 show(self._connection, name, {self._sweep: rows})
                 self._there.add(name)
         found = self._connection.sql(text).to_arrow_table()
-        return Answer(text, tuple(found.column_names), tuple(found.to_pylist()))
+        return Answered(text, tuple(found.column_names), tuple(found.to_pylist()))

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from cluster.report.page.parts import (
-    Answer,
+    Answered,
     Ask,
     DataTable,
     Fact,
@@ -121,7 +121,7 @@ def _per_trial(collected: Collected) -> tuple[str, list[str]]:
     return tables.per_trial, schema_of(tables.row_types[tables.per_trial]).names
 
 
-def _listing(title: str, answer: Answer) -> DataTable:
+def _listing(title: str, answer: Answered) -> DataTable:
     """All columns of an answer under their own names."""
     return DataTable(
         title, answer, tuple(Shown(name.replace("_", " "), name) for name in answer.columns)
@@ -194,13 +194,13 @@ def _times(collected: Collected, ask: Ask) -> str:
     """
 
 
-def _attempts(failures: Answer) -> DataTable:
+def _attempts(failures: Answered) -> DataTable:
     names = [name for name in failures.columns if name != "traceback"]
     columns = tuple(Shown(name.replace("_", " "), name) for name in names)
     return DataTable(f"Failed attempts, the last {_TRACEBACKS}", failures, columns)
 
 
-def _tracebacks(failures: Answer) -> Tracebacks:
+def _tracebacks(failures: Answered) -> Tracebacks:
     line = partial("{time}, shard {shard_id}: {error}".format_map)
     each = (Traceback(printable(line(row)), printable(row["traceback"])) for row in failures.rows)
     return Tracebacks(tuple(each))

@@ -15,7 +15,7 @@ PAGE = "index.html"
 
 
 @dataclass(frozen=True)
-class Answer:
+class Answered:
     """A query and its result. The page shows numbers of the result only, so they cannot differ."""
 
     sql: str
@@ -23,7 +23,7 @@ class Answer:
     rows: tuple[Row, ...]
 
 
-Ask: TypeAlias = Callable[[str], Answer]
+Ask: TypeAlias = Callable[[str], Answered]
 """Answers SQL with the tables of the sweep."""
 
 
@@ -72,7 +72,7 @@ class DataTable:
     """An answer as a table. Its rows can be sorted by each column."""
 
     title: str
-    answer: Answer
+    answer: Answered
     columns: tuple[Shown, ...]
 
 
@@ -128,7 +128,7 @@ class HeatMaps:
     """Heat maps of one measure, which share an answer and a scale of colours."""
 
     maps: tuple[HeatMap, ...]
-    answer: Answer
+    answer: Answered
     told: Mapping[str, str]
     """What is told of a cell under the pointer: columns of the answer by their names in words."""
     key: str
@@ -161,7 +161,7 @@ class Plot:
 class Plots:
     """Plots of the cell that is chosen in a heat map."""
 
-    answer: Answer
+    answer: Answered
     """It has a row for each cell."""
     key: str
     """The column that names a cell."""

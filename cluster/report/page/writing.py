@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from cluster.report.page.parts import Answer, DataTable, Plots, Section, Shown
+from cluster.report.page.parts import Answered, DataTable, Plots, Section, Shown
 from cluster.report.terminal import number
 from pcworker.text import printable
 
@@ -82,14 +82,14 @@ class _Book:
 
     def __init__(self, command: str) -> None:
         self._command = command
-        self._answers: dict[str, Answer] = {}
+        self._answers: dict[str, Answered] = {}
 
-    def place(self, answer: Answer) -> int:
+    def place(self, answer: Answered) -> int:
         """The place of an answer among all."""
         self._answers.setdefault(answer.sql, answer)
         return list(self._answers).index(answer.sql)
 
-    def command(self, answer: Answer) -> str:
+    def command(self, answer: Answered) -> str:
         """The command line that gives the answer again."""
         return f"{self._command} {shlex.quote(answer.sql)}"
 
@@ -126,7 +126,7 @@ def _packed(data: bytes) -> str:
     return base64.b64encode(gzip.compress(data, mtime=0)).decode()
 
 
-def _columns(answer: Answer) -> dict[str, Any]:
+def _columns(answer: Answered) -> dict[str, Any]:
     """An answer for JSON, column by column. A column whose values are all equal stands as one."""
     columns: list[Any] = []
     for name in answer.columns:

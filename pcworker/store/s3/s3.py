@@ -6,6 +6,7 @@ writer was first. So after every unclear answer the key is read back, and its co
 """
 
 import io
+import mimetypes
 import re
 import shlex
 import uuid
@@ -96,14 +97,22 @@ class S3Store:
 
     def put(self, key: str, data: bytes) -> None:
         name = self._name(key)
+        # A browser shows a page only if the server says that it is one.
+        kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
         with self._trouble(f"write {key}"):
             if len(data) <= UPLOAD_BYTES:
-                self._client.put_object(Bucket=self._bucket, Key=name, Body=data)
+                self._client.put_object(Bucket=self._bucket, Key=name, Body=data, ContentType=kind)
             else:
                 parts = TransferConfig(
                     multipart_threshold=UPLOAD_BYTES, multipart_chunksize=UPLOAD_BYTES
                 )
-                self._client.upload_fileobj(io.BytesIO(data), self._bucket, name, Config=parts)
+                self._client.upload_fileobj(
+                    io.BytesIO(data),
+                    self._bucket,
+                    name,
+                    Config=parts,
+                    ExtraArgs={"ContentType": kind},
+                )
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         name = self._name(key)
