@@ -63,10 +63,7 @@ class Session:
 
     def again(self, sql: str, parameters: Sequence[Any] = ()) -> pa.Table:
         """Does the same as `ask`, with the rows that were there at the last look."""
-        with _explained():
-            relation = self._connection.sql(sql, params=list(parameters) or None)
-            found = pa.table({}) if relation is None else relation.to_arrow_table()
-        return _plain_columns(found)
+        return answer(self._connection, sql, parameters)
 
     def weights(self, trial_id: str) -> dict[int, dict[str, np.ndarray]]:
         """The final parameters of a trial, in their own dtype and shape: by layer, where 1 is the
@@ -118,6 +115,17 @@ def show(connection: duckdb.DuckDBPyConnection, name: str, rows: Mapping[str, An
         parts.append(f"SELECT {column}* FROM {_quoted(own)}")
     together = " UNION ALL BY NAME ".join(parts)
     connection.execute(f"CREATE OR REPLACE TEMP VIEW {_quoted(name)} AS {together}")
+
+
+def answer(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any] = ()
+) -> pa.Table:
+    """The result of a statement. Its decimals are integers or doubles, and no two columns have the
+    same name. Raises InputError if DuckDB refuses the statement."""
+    with _explained():
+        relation = connection.sql(sql, params=list(parameters) or None)
+        found = pa.table({}) if relation is None else relation.to_arrow_table()
+    return _plain_columns(found)
 
 
 def mentioned(sql: str, names: Sequence[str]) -> Sequence[str]:

@@ -57,8 +57,7 @@ _CELLS = """
       JOIN trials USING (trial_id)
       GROUP BY cell
     )
-    SELECT d.* EXCLUDE (sweep, weight_divergence_l1_mean, weight_divergence_maxabs_max),
-           cell, seeds
+    SELECT d.* EXCLUDE (sweep, weight_divergence_l1_mean, weight_divergence_maxabs_max), seeds
     FROM (SELECT *, trial_ids[1] AS cell FROM divergence) d LEFT JOIN seeds USING (cell)
     WHERE panel IN ('t-gamma', 'sigma')
     ORDER BY panel DESC, hidden_layers, network, sigma, gamma, t NULLS FIRST, cell

@@ -169,7 +169,7 @@ def test_a_page_that_cannot_be_made_costs_no_table(store: LocalStore) -> None:
     commit_all(store, plan)
     broken = replace(ABLATION, sections=lambda ask: [ask("SELECT lost FROM trials")])  # type: ignore[list-item]
     text = printed(store, replace(plan, experiment=broken))
-    assert "No report page could be made: BinderException" in text
+    assert "No report page could be made: InputError: this query cannot be answered" in text
     assert store.get(INDEX) is None
     assert store.get("sweeps/a/tables/divergence.parquet")
 

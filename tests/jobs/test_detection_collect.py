@@ -82,7 +82,7 @@ def store(tmp_path: Path) -> LocalStore:
 
 def printed(store: Store, made: Collected) -> str:
     out = io.StringIO()
-    console = Console(file=out, width=60, markup=False, highlight=False)
+    console = Console(file=out, width=1000, markup=False, highlight=False)
     print_next(store, publish(store, made.plans, console, partial=True), console)
     return out.getvalue()
 

@@ -59,7 +59,7 @@ def require_same_answers(store: Store, made: Collected, page: Page) -> None:
     asking = Session(store, [Asked(made.plans)])
     shown = re.findall(r'<code class="sql">(.*?)</code>', page.text, re.DOTALL)
     typed = re.findall(r'<code class="command">(.*?)</code>', page.text, re.DOTALL)
-    names = ",".join(plan.name for plan in made.plans)
+    names = "+".join(plan.name for plan in made.plans)
     command = ["python", "-m", "jobs.query", *shlex.split(store.options), "--sweep", names]
     assert [shlex.split(unescape(each)) for each in typed] == [
         [*command, unescape(sql)] for sql in shown

@@ -6,7 +6,7 @@ import weakref
 from pathlib import Path
 from textwrap import dedent
 
-from cluster.query.session import locked, mentioned, show
+from cluster.query.session import answer, locked, mentioned, show
 from cluster.query.views import as_dataset
 from cluster.report.page.parts import Answered
 from cluster.results.tables import CollectedTables
@@ -32,5 +32,5 @@ class Answers:
                 rows = as_dataset(self._folder / f"{name}.arrow", self._tables.parts(name))
                 show(self._connection, name, {self._sweep: rows})
                 self._there.add(name)
-        found = self._connection.sql(text).to_arrow_table()
+        found = answer(self._connection, text)
         return Answered(text, tuple(found.column_names), tuple(found.to_pylist()))

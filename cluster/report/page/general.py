@@ -35,8 +35,9 @@ _TRACEBACKS, _CHARACTERS = 20, 4000
 def state_section(collected: Collected, ask: Ask) -> Section:
     """What is done, missing, failed and not finite."""
     table, names = _per_trial(collected)
+    status = "jobs.status" if len(collected.plans) == 1 else None
     parts: list[PagePart] = [
-        FactSheet(tuple(_completeness(collected)), _COUNTED, "jobs.status"),
+        FactSheet(tuple(_completeness(collected)), _COUNTED, status),
         _listing(
             "Trials by status",
             ask(

@@ -31,18 +31,18 @@ def report_page(store: Store, collected: Collected, figures: Mapping[str, bytes]
 
 
 def _head(store: Store, collected: Collected, figures: Mapping[str, bytes]) -> Head:
-    names = ",".join(plan.name for plan in collected.plans)
-    options = f"{store.options} --sweep {names}"
+    names = [plan.name for plan in collected.plans]
+    options = f"{store.options} --sweep {','.join(names)}"
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     count = declared_trials(collected.plans)
     return Head(
-        title=f"Sweep {names.replace(',', ' + ')}",
+        title=f"Sweep {' + '.join(names)}",
         subtitle=(
             f"Experiment {collected.experiment.name}, {count:,} trials, engine "
             f"{collected.plans[0].engine_version}. Made from what was committed at {now}."
         ),
         warnings=tuple(_warnings(collected)),
-        query_command=f"python -m jobs.query {options}",
+        query_command=f"python -m jobs.query {store.options} --sweep {'+'.join(names)}",
         command_of={module: f"python -m {module} {options}" for module in _COMMANDS},
         figures={name: data for name, data in figures.items() if name.endswith(".svg")},
     )
