@@ -20,6 +20,7 @@ from rich.console import Console
 
 from cluster.deletion import doomed
 from cluster.report.page import writing
+from cluster.report.page.parts import Answered, Plots, Section
 from cluster.report.publish import publish, publish_page
 from cluster.results.collect import Collected, collect
 from cluster.sweeps.plan import Plan
@@ -154,6 +155,14 @@ def test_a_long_table_is_cut_on_the_page_and_whole_in_its_data(
     rows = len(whole.rows("divergence"))
     assert f"The first 3 of {rows} rows are shown" in page.text
     assert len(page.answer("weights_by_sd").rows) == rows
+
+
+def test_the_data_of_a_page_keep_the_sign_of_a_zero() -> None:
+    rows = ({"x": 0.0, "y": [0.0], "z": 1}, {"x": -0.0, "y": [-0.0], "z": 1})
+    plots = Plots(Answered("SELECT 1", ("x", "y", "z"), rows), "x", (), "y", (), "0.0")
+    head = writing.Head("", "", (), "", {}, {})
+    page = writing.page_of(head, [Section("", [plots])]).decode()
+    assert '"columns":[[0.0,-0.0],[[0.0],[-0.0]],{"all":1}]' in page
 
 
 def test_the_collector_stores_the_page_and_a_deletion_knows_it(store: LocalStore) -> None:
