@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.experiment import Experiment
+from cluster.query.filters import literal, quoted
 from cluster.query.views import Asked, Views
 from pcworker.errors import InputError
 from pcworker.store.store import Store
@@ -122,10 +123,10 @@ def show(connection: duckdb.DuckDBPyConnection, name: str, rows: Mapping[str, An
     for sweep, each in rows.items():
         own = f"{name} of {sweep}"
         connection.register(own, each)
-        column = "" if "sweep" in each.schema.names else f"{_text(sweep)} AS sweep, "
-        parts.append(f"SELECT {column}* FROM {_quoted(own)}")
+        column = "" if "sweep" in each.schema.names else f"{literal(sweep)} AS sweep, "
+        parts.append(f"SELECT {column}* FROM {quoted(own)}")
     together = " UNION ALL BY NAME ".join(parts)
-    connection.execute(f"CREATE OR REPLACE TEMP VIEW {_quoted(name)} AS {together}")
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS {together}")
 
 
 def answer(
@@ -177,11 +178,3 @@ def _explained() -> Iterator[None]:
         if "interrupted" in str(error):  # DuckDB has stopped because of a signal.
             raise KeyboardInterrupt from error
         raise
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from builders import ablation, commit, commit_all, paper_drift, planned, record_failure
+from builders import ablation, collected, commit, commit_all, paper_drift, planned, record_failure
 from command_lines import ROOT, called, refusal
 from meanwhile import Meanwhile
 from pages import Page, page_of_collected, require_same_answers
@@ -273,3 +273,15 @@ def test_two_sweeps_together_have_a_page(store: LocalStore) -> None:
     require_same_answers(store, made, page)
     assert "<h1>Sweep of-1 + of-2</h1>" in page.text
     assert all(row["seeds"] == [1, 2] for row in page.answer("WHERE panel IN").rows)
+
+
+def test_equal_shards_of_two_sweeps_are_estimated_once(store: LocalStore) -> None:
+    """Their results are there once, too."""
+    for name in "ab":
+        commit_all(store, planned(store, ablation(), name))
+    alone, both = (collected(store, *names) for names in ("a", "ab"))
+    [[one], [two]] = (
+        page_of_collected(store, each).answer("estimated_seconds").rows for each in (alone, both)
+    )
+    assert one == two
+    assert one["shards"] == 2 and one["estimated_seconds"] > 0
