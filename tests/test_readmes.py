@@ -24,6 +24,7 @@ from ray.scripts.scripts import cli as ray
 from readmes import FOLDERS, ROOT, Block, anchors, blocks, commands, links, readmes, spans, text_of
 
 from cluster.experiment import Experiment
+from cluster.nodes.resources import device_of
 from cluster.results.collect import collect, write_tables
 from cluster.sweeps.plan import make_plan
 from cluster.sweeps.sweep import Sweep
@@ -31,7 +32,7 @@ from jobs.detection_rate.experiment import DETECTION
 from jobs.detection_rate.sweep import detection_rate
 from jobs.experiments import EXPERIMENTS
 from jobs.imagenet_timing.experiment import TIMING
-from jobs.imagenet_timing.sweep import device_of, imagenet_timing
+from jobs.imagenet_timing.sweep import imagenet_timing
 from jobs.mnist_ablation.sweep import mnist_ablation
 from jobs.options import split
 from pcworker.store.keys import KeyKind, SweepKeys

@@ -75,14 +75,7 @@ class GraphNetwork:
         shape than the output, if noise is missing, or if an operation inside a vertex reads an
         activity or a parameter so that its gradient cannot be added in autograd's order.
         """
-        given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-        if len(given) != len(self._network.inputs):
-            raise InputError(
-                f"{len(given)} inputs for a network of {len(self._network.inputs)}: "
-                f"{', '.join(self._network.inputs)}"
-            )
-        named = dict(zip(self._network.inputs, given, strict=True))
-        state = GraphState(self._network, named, method)
+        state = GraphState(self._network, self._named(inputs), method)
         if method.sigma:
             self._require_noise(noise or {})
         shifts = {name: method.sigma * normal for name, normal in (noise or {}).items()}
@@ -95,6 +88,32 @@ class GraphNetwork:
         else:
             self._literal(state, method, rate)
         return errors
+
+    @torch.no_grad()
+    def activities(self, inputs: Tensor | Sequence[Tensor]) -> dict[str, Tensor]:
+        """What each vertex predicts for the inputs, in the order of execution (Eq. 5)."""
+        found: dict[str, Tensor] = {}
+        named = self._named(inputs)
+        for name, vertex in self._network.vertices.items():
+            read = {use: found[use.parent] for use in self.graph.uses if use.child == name}
+            found[name] = vertex.predict(read, named)
+        return found
+
+    def level_of(self, parameter: nn.Parameter) -> int:
+        """The largest level of a vertex that reads the parameter, at which its last change comes.
+        It is -1 if there is none."""
+        same = [k for k, p in enumerate(self._network.parameters) if p is parameter]
+        read = [k for k in same if any(j == k for j, _ in self._every_read)]
+        return self._last_level(read[0]) if read else -1
+
+    def _named(self, inputs: Tensor | Sequence[Tensor]) -> dict[str, Tensor]:
+        given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+        if len(given) != len(self._network.inputs):
+            raise InputError(
+                f"{len(given)} inputs for a network of {len(self._network.inputs)}: "
+                f"{', '.join(self._network.inputs)}"
+            )
+        return dict(zip(self._network.inputs, given, strict=True))
 
     def _may_sweep(self, method: Method) -> bool:
         """True if the bits of the literal schedule come out of a sweep, too: every vertex learns at

@@ -1,0 +1,109 @@
+"""The public table of the experiment, `networks`, and how measurements become its rows.
+
+The fields of the dataclass are the columns: see `pcworker.row`. The names and the meanings of
+columns are a contract with users' queries. A missing value is null.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from jobs.any_network.configuration import NetworkConfiguration
+from jobs.any_network.results import GraphSizes, NetworkResult, Trained, WeightDistance
+from pcworker.clock.turns import Spread, ratios, spread
+from pcworker.fingerprint import fingerprint
+from pcworker.networks.zoo.facts import graph_facts
+from pcworker.row import After, Int64, Prefix, Without
+from pcworker.store.result import Origin, Tables
+from pcworker.store.tables import WeightRow
+from pcworker.trials.trial import Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkRow:
+    """A rule on a network. What was measured is None if its shard has failed."""
+
+    trial_id: str
+    seed: Int64
+    configuration: NetworkConfiguration
+    family: Annotated[str, After("network")]
+    """"chain", "residual", "recurrent", "attention", or "own" for a user's own network."""
+    sizes: GraphSizes | None = None
+    device: Annotated[str | None, After("device_kind")]
+    status: str
+    """One of "done", "nonfinite" and "failed"."""
+    to_bp: WeightDistance | None = None
+    test_error: float | None = None
+    bp_test_error: float | None = None
+    milliseconds: Annotated[Spread | None, Prefix("ms_per_update_")] = None
+    ratio: Annotated[Spread | None, Prefix("ratio_to_bp_")] = None
+    """The ratios to BP are taken turn by turn."""
+    peak_memory_bytes: Int64 | None = None
+    wall_seconds: float | None = None
+    """The seconds that the whole shard took."""
+    origin: Annotated[Origin, Without(("device",))]
+    engine_version: int
+
+
+def planned_network(trial: Trial[NetworkConfiguration], origin: Origin, status: str) -> NetworkRow:
+    """The part of a trial's row that its plan knows. The results are still missing."""
+    known = graph_facts(trial.configuration.network)
+    return NetworkRow(
+        trial_id=trial.trial_id,
+        seed=trial.seed,
+        configuration=trial.configuration,
+        family=known.family if known else "own",
+        device=origin.device,
+        status=status,
+        origin=origin,
+        engine_version=trial.engine_version,
+    )
+
+
+def network_rows(result: NetworkResult, origin: Origin) -> dict[str, Iterable[object]]:
+    """The rows of a shard by table."""
+    bp = result.trials[0]
+    return {
+        "networks": [_network_row(trained, bp, result, origin) for trained in result.trials],
+        "weights": [
+            WeightRow(trial_id=trained.trial.trial_id, final=parameter)
+            for trained in result.trials
+            for parameter in trained.parameters
+        ],
+    }
+
+
+def network_result_digest(result: NetworkResult) -> str:
+    """A digest of the final weights alone: times never repeat, and weights always do."""
+    return fingerprint(
+        {
+            trained.trial.trial_id: [p.sha256 for p in trained.parameters]
+            for trained in result.trials
+        }
+    )
+
+
+NETWORK_TABLES = Tables(
+    row_types={"networks": NetworkRow, "weights": WeightRow},
+    per_trial="networks",
+    planned=planned_network,
+    rows=network_rows,
+    digest=network_result_digest,
+)
+"""The tables that a shard writes."""
+
+
+def _network_row(
+    trained: Trained, bp: Trained, result: NetworkResult, origin: Origin
+) -> NetworkRow:
+    return replace(
+        planned_network(trained.trial, origin, "done" if trained.finite else "nonfinite"),
+        sizes=trained.sizes,
+        to_bp=trained.to_bp,
+        test_error=trained.test_error,
+        bp_test_error=bp.test_error,
+        milliseconds=spread(trained.milliseconds),
+        ratio=spread(ratios(trained.milliseconds, bp.milliseconds)),
+        peak_memory_bytes=trained.peak_bytes,
+        wall_seconds=result.wall_seconds,
+    )
