@@ -28,6 +28,7 @@ from cluster.nodes.resources import device_of
 from cluster.results.collect import collect, write_tables
 from cluster.sweeps.plan import make_plan
 from cluster.sweeps.sweep import Sweep
+from jobs.any_network.sweep import any_network
 from jobs.detection_rate.experiment import DETECTION
 from jobs.detection_rate.sweep import detection_rate
 from jobs.experiments import EXPERIMENTS
@@ -77,6 +78,8 @@ def declared(module: str, given: dict[str, Any]) -> Sweep[Any]:
         if not given.pop("with_loading"):
             given["loaders"] = None
         return imagenet_timing(**given, **device_of(options.resources), data="synthetic")
+    if module == "jobs.any_network":
+        return any_network(data=given.pop("data_set"), **given, **device_of(options.resources))
     return {"jobs.mnist_ablation": mnist_ablation, "jobs.detection_rate": detection_rate}[module](
         **given
     )

@@ -34,8 +34,9 @@ from jobs.options import (
     run_options,
     split,
 )
-from pcworker.data.picture_sets import PICTURE_SETS
+from pcworker.data.picture_sets import DIRECTORY, PICTURE_SETS
 from pcworker.data.views import VIEWS
+from pcworker.errors import InputError
 from pcworker.networks.zoo.facts import GRAPHS
 
 
@@ -73,7 +74,7 @@ from pcworker.networks.zoo.facts import GRAPHS
 @choice("arithmetic", "displacement", "textbook: eps = x - mu as printed, which rounds.")
 @choice("dtype", "float32", "The type of weights and activities.")
 @click.option("--seeds", type=INTEGERS, default="1482555873", show_default=True)
-@click.option("--alpha", type=float, default=0.02, show_default=True, help="Learning rate.")
+@click.option("--alpha", type=float, default=0.05, show_default=True, help="Learning rate.")
 @choice("reduction", "mean", "mean: alpha is divided by the batch size; sum: it is not.")
 @click.option("--batch-size", type=int, default=20, show_default=True)
 @click.option("--updates", type=int, default=100, show_default=True, help="Updates of each rule.")
@@ -85,7 +86,10 @@ from pcworker.networks.zoo.facts import GRAPHS
 def command(**given: Any) -> int:
     """Runs the sweep that the options declare. The module's docstring is the help text."""
     options = split(given)
-    sweep = any_network(data=given.pop("data_set"), **given, **device_of(options.resources))
+    data = given.pop("data_set")
+    sweep = any_network(data=data, **given, **device_of(options.resources))
+    if data == DIRECTORY and options.data is None:
+        raise InputError("data set directory: give --data, a directory of images")
     return run_sweep(ANY_NETWORK, sweep, options, console)
 
 

@@ -104,7 +104,7 @@ def network_configuration(
     schedule: str | None = None,
     arithmetic: str = "displacement",
     dtype: str = "float32",
-    alpha: float = 0.02,
+    alpha: float = 0.05,
     reduction: str = "mean",
     batch_size: int = 20,
     updates: int = 100,

@@ -19,7 +19,7 @@ from jobs.any_network.measures import (
     weight_distance,
     wrong_answers,
 )
-from jobs.any_network.results import NetworkResult, Trained
+from jobs.any_network.tables import NetworkResult, Trained
 from pcworker.clock.stopwatch import stopwatch
 from pcworker.clock.turns import take_turns, warm_up
 from pcworker.data.picture_sets import Pictures, picture_set

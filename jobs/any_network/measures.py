@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from jobs.any_network.results import GraphSizes, WeightDistance
+from jobs.any_network.tables import GraphSizes, WeightDistance
 from pcworker.data.images import Minibatch
 from pcworker.networks.graph.network import GraphNetwork
 from pcworker.store.tables import FinalParameter, final_parameter

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, stdev
 
-from pcworker.equations.rules import BP, IL, Z_IL, label
+from pcworker.equations.rules import BP, IL, RULES, Z_IL, label
 from pcworker.row import Row
 
 THEIR_RATIOS = {"rnn": 5.67 / 5.64, "resnet18": 12.53 / 12.43, "transformer": 20.53 / 20.43}
@@ -140,5 +140,6 @@ def _place(row: Row) -> tuple[object, ...]:
     usual = row["gamma"] in (None, 1.0)
     return (
         rule != BP.name, rule == IL.name, broken, not usual, row["levelled"] is False,
-        rule, row["schedule"] == "literal", row["t"] or 0, row["gamma"] or 0, row["sigma"] or 0,
+        list(RULES).index(rule), row["schedule"] == "literal",
+        row["t"] or 0, row["gamma"] or 0, row["sigma"] or 0,
     )  # fmt: skip

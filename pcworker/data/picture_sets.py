@@ -148,8 +148,9 @@ def _read(title: str, folder: Path) -> Pictures:
     from torchvision import datasets
 
     if title == "FashionMNIST":
-        images = [_idx(path, 16, (-1, 1, 28, 28)) for path, _ in _files(title, folder)][::2]
-        labels = [_idx(path, 8, (-1,)) for path, _ in _files(title, folder)][1::2]
+        paths = [path for path, _ in _files(title, folder)]
+        images = [_idx(path, 16, (-1, 1, 28, 28)) for path in paths[::2]]
+        labels = [_idx(path, 8, (-1,)) for path in paths[1::2]]
         return Pictures(images[0], labels[0], images[1], labels[1])
     if title == "CIFAR10":
         found = [datasets.CIFAR10(folder, train=split == "train") for split in _SPLITS]

@@ -44,10 +44,10 @@ class Transformer(nn.Module):
         self.embed = nn.Linear(features, width)
         self.place = nn.Parameter(torch.zeros(tokens, width))
         self.layers = nn.Sequential(*(EncoderLayer(tokens, width, heads=4) for _ in range(layers)))
-        self.norm, self.last = nn.LayerNorm(width), nn.Linear(width, classes)
+        self.last = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps [B, tokens, features] to [B, classes]."""
         x = self.layers(self.embed(x) + self.place)
-        output: Tensor = self.last(self.norm(x).mean(1))
+        output: Tensor = self.last(x.mean(1))
         return output

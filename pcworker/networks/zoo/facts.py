@@ -94,9 +94,9 @@ GRAPHS = {
         "patches",
         None,
         {
-            SMALL: Sizes(142_474, 11, 30),
-            COLOURED: Sizes(160_778, 11, 30),
-            LARGE: Sizes(1_468_136, 11, 30),
+            SMALL: Sizes(142_218, 10, 29),
+            COLOURED: Sizes(160_522, 10, 29),
+            LARGE: Sizes(1_467_880, 10, 29),
         },
     ),
     "transformer-3": GraphFacts(
@@ -104,9 +104,9 @@ GRAPHS = {
         "patches",
         None,
         {
-            SMALL: Sizes(407_434, 27, 78),
-            COLOURED: Sizes(425_738, 27, 78),
-            LARGE: Sizes(1_733_096, 27, 78),
+            SMALL: Sizes(407_178, 26, 77),
+            COLOURED: Sizes(425_482, 26, 77),
+            LARGE: Sizes(1_732_840, 26, 77),
         },
     ),
 }
