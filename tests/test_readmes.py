@@ -28,6 +28,7 @@ from cluster.nodes.resources import device_of
 from cluster.results.collect import collect, write_tables
 from cluster.sweeps.plan import make_plan
 from cluster.sweeps.sweep import Sweep
+from jobs.any_network.experiment import ANY_NETWORK
 from jobs.any_network.sweep import any_network
 from jobs.detection_rate.experiment import DETECTION
 from jobs.detection_rate.sweep import detection_rate
@@ -169,6 +170,7 @@ def after_sweeps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = {"dtype": "float32", "arithmetic": "textbook", "weights": "learning"}
     counts = {"pairs": 200, "only_at_l": 150, "missed_late": 10}
     put_row(store, "table3", DETECTION, **where, **base, **counts)
+    put_row(store, "families", ANY_NETWORK, network="rnn", exact=True)
     put_row(store, "table4", TIMING, network="alexnet", ms_per_update_median=1.0)
     return folder
 

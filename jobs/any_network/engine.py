@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from jobs.any_network.configuration import UNTIMED, NetworkConfiguration
-from jobs.any_network.learners import Backprop, Inference, Learns
+from jobs.any_network.learners import ByBackprop, ByInference, Learns
 from jobs.any_network.measures import (
-    are_finite,
+    all_finite,
     final_parameters,
     shas,
     sizes_of,
@@ -77,7 +77,7 @@ class NetworkEngine:
         ]
         watch, batches = stopwatch(self._device), shown.training(seed, config.batch_size)
         # libraries keep the memory that they take at their first use; it must not count for BP
-        Backprop(copy.deepcopy(network), config.rate).update(next(batches))
+        ByBackprop(copy.deepcopy(network), config.rate).update(next(batches))
         peaks = warm_up(watch.peak_bytes, updates, islice(batches, UNTIMED))
         count, done = config.updates - UNTIMED, iter(range(1, config.updates))
         turns = ([batch] for batch in islice(batches, count))
@@ -89,7 +89,7 @@ class NetworkEngine:
                 sizes=sizes_of(mine, graph),
                 milliseconds=milliseconds,
                 peak_bytes=weights + peak,
-                finite=are_finite(mine),
+                finite=all_finite(mine),
                 to_bp=weight_distance(mine, networks[0]),
                 test_error=wrong_answers(mine, shown.testing(config.test_samples)),
                 parameters=final_parameters(mine, graph),
@@ -131,8 +131,8 @@ def _network(
 def _learner(trial: Trial[NetworkConfiguration], network: nn.Module, graph: GraphNetwork) -> Learns:
     config = trial.configuration
     if RULES[config.rule].infers:
-        return Inference(graph, config, trial.seed)
-    return Backprop(network, config.rate)
+        return ByInference(graph, config, trial.seed)
+    return ByBackprop(network, config.rate)
 
 
 def _graph(network: nn.Module, config: NetworkConfiguration) -> GraphNetwork:

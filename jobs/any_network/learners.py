@@ -19,7 +19,7 @@ class Learns(Protocol):
         """Makes one weight update."""
 
 
-class Backprop:
+class ByBackprop:
     """torch.autograd and torch.optim.SGD on E = 1/2 sum (s_out - mu)^2 (Eq. 2, 3), as they are."""
 
     def __init__(self, network: nn.Module, rate: float) -> None:
@@ -34,14 +34,14 @@ class Backprop:
         self._optimiser.step()
 
 
-class Inference:
+class ByInference:
     """A rule of predictive coding on the graph of a network, whose weights it moves."""
 
     def __init__(self, graph: GraphNetwork, config: NetworkConfiguration, seed: int) -> None:
         """
         seed  that of the noise with which the hidden activities start
         """
-        self._graph, self._rate, self._method = graph, config.rate, method(config)
+        self._graph, self._rate, self._method = graph, config.rate, _method(config)
         self._source = generator(seed, "noise")
 
     def update(self, batch: Minibatch) -> None:
@@ -58,7 +58,7 @@ class Inference:
         }
 
 
-def method(config: NetworkConfiguration) -> Method:
+def _method(config: NetworkConfiguration) -> Method:
     """The rule of a configuration with its parameters."""
     return Method(
         rule=config.rule,

@@ -36,7 +36,7 @@ _STEPS = {
 }  # fmt: skip
 """What is written at a vertex, and on which line it stands, by the vertex's name."""
 Labels = Mapping[str, tuple[str, int]]
-Point = tuple[float, float]
+_Point = tuple[float, float]
 
 
 def residual_block() -> Graph:
@@ -53,7 +53,7 @@ def two_time_steps() -> Graph:
 
 def levelling_drawn(kind: str = "png") -> bytes:
     """The picture, as the bytes of a file of that kind."""
-    figure = Figure(figsize=(12, 6), dpi=110, layout="constrained")
+    figure = Figure(figsize=(12, 5), dpi=110, layout="constrained")
     axes = figure.subplots(2, 2, squeeze=False)
     rows = (
         ("A residual block", residual_block(), _BLOCK),
@@ -65,6 +65,9 @@ def levelling_drawn(kind: str = "png") -> bytes:
             how = f"levelled by {count} identity vertices" if levelled else "as it is"
             axis.set_title(f"{title}, {how}".replace("1 identity vertices", "1 identity vertex"))
             _draw(axis, graph, words, levelled)
+    figure.supxlabel(
+        "The number of a vertex is the inference step t at which its error is used.", size=10
+    )
     file = BytesIO()
     figure.savefig(file, format=kind)
     return file.getvalue()
@@ -83,7 +86,7 @@ def _draw(axis: Axes, graph: Graph, labels: Labels, levelled: bool) -> None:
         axis.text(x, y - 0.3, labels[name][0], ha="center", va="top", fontsize=9, color=_BLUE)
         axis.text(x, y, str(levels[name]), ha="center", va="center", color="white", zorder=4)
     axis.set_xlim(-max(graph.levels.values()) - 0.6, 0.6)
-    axis.set_ylim(-1.8, 2.2)
+    axis.set_ylim(min(y for _, y in at.values()) - 0.7, 1.6)
     axis.set_axis_off()
 
 
@@ -100,7 +103,7 @@ def _free_line(lines: list[tuple[float, float]], left: float, right: float) -> i
     return 1 + crossed
 
 
-def _edge(axis: Axes, start: Point, end: Point, identities: int | None, line: int) -> None:
+def _edge(axis: Axes, start: _Point, end: _Point, identities: int | None, line: int) -> None:
     """An edge through its identity vertices; identities is None in a graph that is not levelled."""
     if not line:
         _arrow(axis, start, end, _GREY)
@@ -118,7 +121,7 @@ def _edge(axis: Axes, start: Point, end: Point, identities: int | None, line: in
         axis.text(x, y, str(level), ha="center", va="center", fontsize=9, color=_ORANGE, zorder=4)
 
 
-def _arrow(axis: Axes, start: Point, end: Point, colour: str, bend: float = 0.0) -> None:
+def _arrow(axis: Axes, start: _Point, end: _Point, colour: str, bend: float = 0.0) -> None:
     axis.add_patch(
         FancyArrowPatch(
             start,

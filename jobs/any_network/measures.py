@@ -30,7 +30,7 @@ def sizes_of(network: nn.Module, graph: GraphNetwork) -> GraphSizes:
     )
 
 
-def are_finite(network: nn.Module) -> bool:
+def all_finite(network: nn.Module) -> bool:
     """True if all weights are finite."""
     return all(bool(torch.isfinite(p).all()) for p in learnt(network))
 
@@ -39,7 +39,7 @@ def weight_distance(ours: nn.Module, bp: nn.Module) -> WeightDistance:
     """Compares the parameters of two networks."""
     pairs = list(zip(learnt(ours), learnt(bp), strict=True))
     exact = all(torch.equal(a, b) for a, b in pairs)
-    if not (are_finite(ours) and are_finite(bp)):
+    if not (all_finite(ours) and all_finite(bp)):
         return WeightDistance(exact, None, None, None)
     squares = total = largest = 0.0
     for a, b in pairs:

@@ -13,8 +13,8 @@ from jobs.any_network.views import (
     THEIR_RATIOS,
     THEIR_UNLEVELLED,
     Compared,
-    Measured,
-    compared,
+    OverSeeds,
+    comparisons,
     elsewhere,
     method_names,
 )
@@ -25,7 +25,7 @@ _UNLEVELLED = "Z-IL, no identity vertices"
 
 def print_networks(console: Console, collected: Collected) -> None:
     """Prints both tables, all measurements of each network, and remarks about the results."""
-    if found := compared(collected.rows("networks")):
+    if found := comparisons(collected.rows("networks")):
         _print_divergence(console, found)
         _print_cost(console, found)
         console.print("\nAll measurements, by network", style="bold")
@@ -65,7 +65,7 @@ def _print_cost(console: Console, found: Sequence[Compared]) -> None:
     console.print(f"theirs: {SECOND_HAND}.", soft_wrap=True)
 
 
-def _by_method(found: Sequence[Compared], shown: Callable[[Measured], str | Text]) -> Table:
+def _by_method(found: Sequence[Compared], shown: Callable[[OverSeeds], str | Text]) -> Table:
     """A table with a row for each method and a column for each network."""
     table = numbers_table("method", [each.network for each in found])
     for name in method_names(found):
@@ -74,7 +74,7 @@ def _by_method(found: Sequence[Compared], shown: Callable[[Measured], str | Text
     return table
 
 
-def _distance(cell: Measured, column: str = "weight_l2_to_bp") -> Text:
+def _distance(cell: OverSeeds, column: str = "weight_l2_to_bp") -> Text:
     if cell.nonfinite:
         return Text("non-finite", style="red")
     apart = cell.numbers(column)

@@ -11,7 +11,7 @@ from pcworker.networks.zoo.facts import graph_facts
 
 SIGMA, GAMMA, T = (0.0001, 0.01), (0.5, 0.9, 1.1), (0, 1, 2, 4, 16)
 """The values by which the ablation breaks C1 (sigma), C3 (gamma) and C2 (t of IL, with gamma 1)."""
-GAMMA_OF_IL = 0.1
+_GAMMA_OF_IL = 0.1
 """The integration step of IL in the table of times, as in the timings of Table 4."""
 
 
@@ -71,7 +71,7 @@ def _cells(t: Sequence[int], **settings: Any) -> Iterator[Cell[NetworkConfigurat
     yield _cell("rules", rule=FA_Z_IL.name, **settings)
     yield _cell("levels", rule=Z_IL.name, schedule="literal", levelled=False, **settings)
     for steps in t:
-        yield _cell("rules", rule=IL.name, t=steps, gamma=GAMMA_OF_IL, **settings)
+        yield _cell("rules", rule=IL.name, t=steps, gamma=_GAMMA_OF_IL, **settings)
 
 
 def _breaking(

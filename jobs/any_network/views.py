@@ -29,7 +29,7 @@ class Numbers:
 
 
 @dataclass(frozen=True)
-class Measured:
+class OverSeeds:
     """A cell: one method on one network, over seeds."""
 
     name: str
@@ -71,18 +71,18 @@ class Compared:
     """A network with all methods that have learnt beside each other. BP is the first."""
 
     network: str
-    cells: Sequence[Measured]
+    cells: Sequence[OverSeeds]
 
     @property
-    def bp(self) -> Measured:
+    def bp(self) -> OverSeeds:
         return self.cells[0]
 
-    def cell(self, name: str) -> Measured | None:
+    def cell(self, name: str) -> OverSeeds | None:
         """The cell of a method, if it is there."""
         return next((cell for cell in self.cells if cell.name == name), None)
 
 
-def compared(rows: Iterable[Row]) -> list[Compared]:
+def comparisons(rows: Iterable[Row]) -> list[Compared]:
     """The networks that have been trained, each with its cells, in the order of their levels."""
     groups: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
@@ -114,7 +114,7 @@ def method_names(found: Sequence[Compared]) -> list[str]:
     return list(dict.fromkeys(every))
 
 
-def elsewhere(found: Sequence[Compared]) -> list[tuple[Compared, Measured]]:
+def elsewhere(found: Sequence[Compared]) -> list[tuple[Compared, OverSeeds]]:
     """The cells outside the theorem whose weights are finite, nearest to BP first."""
     cells = {
         (place, cell.name): (each, cell, apart.mean)
@@ -127,11 +127,11 @@ def elsewhere(found: Sequence[Compared]) -> list[tuple[Compared, Measured]]:
     return [(each, cell) for each, cell, _ in sorted(cells.values(), key=lambda found: found[2])]
 
 
-def _cells(rows: Sequence[Row]) -> list[Measured]:
+def _cells(rows: Sequence[Row]) -> list[OverSeeds]:
     by_method: dict[tuple[object, ...], list[Row]] = {}
     for row in sorted(rows, key=_place):
         by_method.setdefault(tuple(row[name] for name in _METHOD), []).append(row)
-    return [Measured(method_name(mine[0]), mine) for mine in by_method.values()]
+    return [OverSeeds(method_name(mine[0]), mine) for mine in by_method.values()]
 
 
 def _place(row: Row) -> tuple[object, ...]:

@@ -21,7 +21,7 @@ from pcworker.data.mnist import load_digits
 from pcworker.errors import DataError, InputError, first_line
 from pcworker.machine.cache import cache_folder
 
-Shape = tuple[int, int, int]
+PictureShape = tuple[int, int, int]
 """The channels, height and width of a picture."""
 
 
@@ -29,7 +29,7 @@ Shape = tuple[int, int, int]
 class PictureSet:
     """What planning knows of a set of pictures."""
 
-    input_shape: Shape
+    input_shape: PictureShape
     classes: int
     title: str
 

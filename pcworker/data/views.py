@@ -3,7 +3,7 @@
 This does not import torch, because planning knows the shapes. The module `shown` makes minibatches.
 """
 
-from pcworker.data.picture_sets import Shape
+from pcworker.data.picture_sets import PictureShape
 from pcworker.errors import InputError
 
 VIEWS = ("pictures", "rows", "patches")
@@ -14,7 +14,7 @@ PATCHES = 4
 """The number of patches along each side of a picture."""
 
 
-def shape_seen(view: str, shape: Shape) -> tuple[int, ...]:
+def shape_seen(view: str, shape: PictureShape) -> tuple[int, ...]:
     """The shape of a picture in a view. Raises InputError for an unknown view."""
     channels, height, width = shape
     if view == "pictures":

@@ -12,8 +12,9 @@ from command_lines import Ended, called, files, refusal, started
 from cluster.sweeps.sweep import Sweep
 from jobs.any_network.configuration import network_configuration
 from jobs.any_network.cost import network_packs, network_seconds, network_sizes
+from jobs.any_network.levelling import levelling_drawn, residual_block, two_time_steps
 from jobs.any_network.sweep import any_network
-from jobs.any_network.views import compared, elsewhere, method_name, method_names
+from jobs.any_network.views import comparisons, elsewhere, method_name, method_names
 from pcworker.data.picture_sets import PICTURE_SETS
 from pcworker.errors import InputError
 from pcworker.networks.zoo.facts import GRAPHS
@@ -160,7 +161,7 @@ def test_cells_are_compared_over_seeds(run: tuple[Path, Ended]) -> None:
     for row in twice:
         if row["seed"] == 2 and row["weight_l2_to_bp"]:
             row["weight_l2_to_bp"] *= 3
-    found = compared(twice)
+    found = comparisons(twice)
     assert [each.network for each in found] == ["cnn", "resnet-small"]
     assert method_names(found)[:2] == ["Z-IL", "Z-IL, literal"]
     for each in found:
@@ -223,3 +224,12 @@ def test_a_data_set_that_is_not_there_is_refused_before_anything_starts(tmp_path
         line = refusal(*at, *plan, module=ANY)
         assert "data_batch_1 is missing; give --data" in line
     assert files(store) == []
+
+
+def test_the_picture_of_levelling_has_the_real_identity_vertices() -> None:
+    block, steps = residual_block(), two_time_steps()
+    assert [sum(map(graph.delay, graph.uses)) for graph in (block, steps)] == [1, 5]
+    svg = levelling_drawn("svg").decode()
+    for part in ("levelled by 1 identity vertex", "levelled by 5 identity vertices", "gates 2"):
+        assert part in svg
+    assert levelling_drawn().startswith(b"\x89PNG")

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pcworker.data.generators import draw_parameters
-from pcworker.data.picture_sets import Shape
+from pcworker.data.picture_sets import PictureShape
 from pcworker.data.views import shape_seen
 from pcworker.errors import InputError, in_one_line
 from pcworker.networks.zoo.attention import Transformer
@@ -19,16 +19,16 @@ from pcworker.networks.zoo.recurrent import ManyToOneLstm, ManyToOneRnn
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm)
 
 
-def _of_rows(make: type[nn.Module], shape: Shape, classes: int) -> nn.Module:
+def _of_rows(make: type[nn.Module], shape: PictureShape, classes: int) -> nn.Module:
     return make(*shape_seen("rows", shape), classes)
 
 
-def _of_patches(shape: Shape, classes: int, layers: int) -> nn.Module:
+def _of_patches(shape: PictureShape, classes: int, layers: int) -> nn.Module:
     tokens, features = shape_seen("patches", shape)
     return Transformer(tokens, features, classes, layers)
 
 
-_DEFINITIONS: dict[str, Callable[[Shape, int], nn.Module]] = {
+_DEFINITIONS: dict[str, Callable[[PictureShape, int], nn.Module]] = {
     "cnn": lambda shape, classes: SmallCnn(shape[0], shape[1], classes),
     "resnet-small": lambda shape, classes: SmallResnet(shape[0], shape[1], classes),
     "resnet18": lambda shape, classes: resnet_18(shape[0], classes),
@@ -62,7 +62,7 @@ def own_network(name: str) -> nn.Module:
 
 @torch.no_grad()
 def build_graph(
-    name: str, seed: int, shape: Shape, classes: int, dtype: torch.dtype = torch.float32
+    name: str, seed: int, shape: PictureShape, classes: int, dtype: torch.dtype = torch.float32
 ) -> nn.Module:
     """The named network on the CPU, with the initial weights of `seed`.
 
@@ -71,11 +71,9 @@ def build_graph(
     Weights and biases are drawn as torch.nn.Linear draws them, by `draw_parameters`. Normalisation
     begins with the weight 1 and the bias 0. Raises InputError for an unknown name.
     """
-    if graph_facts(name) is None:
-        network = own_network(name)
-    else:
-        with torch.random.fork_rng(devices=[]):  # what torch draws itself is replaced
-            network = _DEFINITIONS[name](shape, classes)
+    known = graph_facts(name) is not None
+    with torch.random.fork_rng(devices=[]):  # what torch draws itself is replaced
+        network = _DEFINITIONS[name](shape, classes) if known else own_network(name)
     network = network.to(dtype)
     draw_parameters(network, seed)
     for module in network.modules():

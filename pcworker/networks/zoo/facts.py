@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pcworker.data.picture_sets import Shape
+from pcworker.data.picture_sets import PictureShape
 from pcworker.errors import InputError
 
 SMALL, COLOURED, LARGE = (1, 28, 28), (3, 32, 32), (3, 224, 224)
@@ -36,7 +36,7 @@ class GraphFacts:
     cuts: tuple[str, ...] | None
     """The operations after which a vertex ends, as `predictive_graph` takes them. None: every one
     that has parameters."""
-    sizes: Mapping[Shape, Sizes]
+    sizes: Mapping[PictureShape, Sizes]
     """The sizes by the shape of the pictures, for 10 classes, or 1,000 where they are large. It
     takes no other pictures."""
 
