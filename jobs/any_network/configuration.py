@@ -146,7 +146,8 @@ def network_configuration(
         device_kind=device_kind,
         threads=threads if device_kind == "cpu" else None,
     )
-    return replace(everything, **chosen.unused(everything))
+    made = replace(everything, **chosen.unused(everything))
+    return replace(made, gamma=None) if made.t == 0 else made  # no activity moves before t = 1
 
 
 def _require_takes(network: str, data: str) -> None:

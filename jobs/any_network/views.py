@@ -59,9 +59,10 @@ class OverSeeds:
     @property
     def must_be_exact(self) -> bool:
         """True if the theorem holds here: Z-IL on a levelled graph, with sigma 0 and gamma 1, in
-        the arithmetic that loses no bits."""
+        the arithmetic that loses no bits. Some graphs are levelled without identity vertices."""
         first = self.rows[0]
-        kept = first["sigma"] == 0 and first["gamma"] == 1 and first["levelled"]
+        levelled = first["levelled"] or first["identities"] == 0
+        kept = first["sigma"] == 0 and first["gamma"] == 1 and levelled
         exact_rule = first["rule"] == Z_IL.name and first["arithmetic"] == "displacement"
         return bool(exact_rule and kept)
 
@@ -96,7 +97,7 @@ def method_name(row: Row) -> str:
     """The name of a row's method: its rule, and what else distinguishes it."""
     if row["rule"] == BP.name:
         return BP.name
-    usual = 1.0 if row["rule"] != IL.name else None
+    usual = 1.0 if row["rule"] != IL.name else None  # IL has no usual gamma
     parts = [
         label(row["rule"], row["t"]),
         "literal" if row["schedule"] == "literal" and row["levelled"] and usual else "",

@@ -142,6 +142,7 @@ class GraphNetwork:
             eps = state.error(name)
             pulled = self._network.vertices[name].pull(eps, eps)
             held |= pulled.activities
+            state.forget(name)
             for change in pulled.changes:
                 changes[change.parameter].append(change)
             for k, _ in self._reads.get(name, ()):
