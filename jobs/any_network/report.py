@@ -77,8 +77,8 @@ def _by_method(found: Sequence[Compared], shown: Callable[[OverSeeds], str | Tex
 def _distance(cell: OverSeeds, column: str = "weight_l2_to_bp") -> Text:
     if cell.nonfinite:
         return Text("non-finite", style="red")
-    apart = cell.numbers(column)
-    assert apart is not None, "finite weights have a distance"
+    if (apart := cell.numbers(column)) is None:
+        return Text("finite; BP's are not", style="red")
     return Text(with_spread(apart.mean, apart.sd), style="bold green" if cell.exact else "")
 
 
@@ -120,7 +120,8 @@ def _whole(each: Compared) -> Table:
 
 def _print_answer(console: Console, found: Sequence[Compared]) -> None:
     """Says whether the distance is zero where the theorem holds, and only there."""
-    held = [cell for each in found for cell in each.cells if cell.must_be_exact]
+    measured = [c for each in found for c in each.cells if c.numbers("weight_l2_to_bp")]
+    held = [cell for cell in measured if cell.must_be_exact]
     exact = sum(cell.exact for cell in held)
     tell = console.print
     tell("\nIs it zero there, and only there?", style="bold")

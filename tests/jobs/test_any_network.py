@@ -1,23 +1,31 @@
 """any_network as researchers start it: options, plans, a run, its tables and what it prints."""
 
+import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from command_lines import Ended, called, files, refusal, started
+from rich.console import Console
 
+from cluster.results.collect import collect, stored_plans
 from cluster.sweeps.sweep import Sweep
 from jobs.any_network.configuration import network_configuration
 from jobs.any_network.cost import network_packs, network_seconds, network_sizes
 from jobs.any_network.levelling import levelling_drawn, residual_block, two_time_steps
+from jobs.any_network.report import print_networks
 from jobs.any_network.sweep import any_network
 from jobs.any_network.views import comparisons, elsewhere, method_name, method_names
+from jobs.experiments import EXPERIMENTS
 from pcworker.data.picture_sets import PICTURE_SETS
 from pcworker.errors import InputError
 from pcworker.networks.zoo.facts import GRAPHS
+from pcworker.store.local import LocalStore
 
 ANY = "jobs.any_network"
 SMALL = (
@@ -109,7 +117,7 @@ def test_it_ends_well_and_says_what_it_has_found(run: tuple[Path, Ended]) -> Non
         "Z-IL, no identity vertices",
         "these numbers are second-hand",
         "resnet-small (residual): 24,442 parameters, 8 vertices, 8 levels, 3 identity vertices",
-        "Z-IL on a levelled graph, sigma 0, gamma 1: 4 of 4 cells have BP's bits.",
+        "Z-IL on a levelled graph, sigma 0, gamma 1: 5 of 5 cells have BP's bits.",
         f"Tables: {store}/sweeps/a/tables/{{networks,weights,failures}}.parquet",
     ):
         assert part in ended.stdout, part
@@ -179,6 +187,20 @@ def test_cells_are_compared_over_seeds(run: tuple[Path, Ended]) -> None:
     means = [each.mean for each in nearest if each is not None]
     assert means == sorted(means)
     assert found[0].cell("no such method") is None
+
+
+def test_it_is_said_whose_weights_are_not_finite(run: tuple[Path, Ended]) -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=400, markup=False)
+    found = collect(LocalStore(run[0]), stored_plans(LocalStore(run[0]), ["a"], EXPERIMENTS))
+    table = found.tables["networks"].to_pandas()
+    norms = [f"weight_{kind}_to_bp" for kind in ("l2", "l1", "maxabs")]
+    table.loc[table.network == "cnn", norms] = None
+    table.loc[(table.network == "cnn") & (table.rule == "BP"), "status"] = "nonfinite"
+    made = pa.Table.from_pandas(table, found.tables["networks"].schema, preserve_index=False)
+    print_networks(console, replace(found, tables={**found.tables, "networks": made}))
+    assert "finite; BP's are not" in out.getvalue()
+    assert "sigma 0, gamma 1: 2 of 2 cells have BP's bits." in out.getvalue()
 
 
 def test_the_collector_prints_the_same_again(run: tuple[Path, Ended]) -> None:
