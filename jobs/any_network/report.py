@@ -132,7 +132,7 @@ def _print_answer(console: Console, found: Sequence[Compared]) -> None:
     others = elsewhere(found)
     also = [f"{each.network}: {cell.name}" for each, cell in others if cell.exact]
     tell(
-        f"Other cells: {len(also)} of {len(others)} have BP's bits"
+        f"Other finite cells: {len(also)} of {len(others)} have BP's bits"
         + (f" ({'; '.join(also)})." if also else "."),
         soft_wrap=True,
     )
