@@ -23,7 +23,7 @@ from jobs.any_network.tables import NetworkResult, Trained
 from pcworker.clock.stopwatch import stopwatch
 from pcworker.clock.turns import take_turns, warm_up
 from pcworker.data.picture_sets import Pictures, picture_set
-from pcworker.data.shown import Shown
+from pcworker.data.shown import PicturesSeen
 from pcworker.equations.rules import RULES
 from pcworker.errors import InputError
 from pcworker.networks.graph.network import GraphNetwork, predictive_graph
@@ -112,13 +112,13 @@ class NetworkEngine:
                 f"{self._device.type}; give --device {self._device.type}, or another cluster"
             )
 
-    def _shown(self, config: NetworkConfiguration) -> Shown:
+    def _shown(self, config: NetworkConfiguration) -> PicturesSeen:
         kind, dtype = picture_set(config.data), getattr(torch, config.dtype)
-        return Shown(self._pictures, kind, config.view, dtype, self._device)
+        return PicturesSeen(self._pictures, kind, config.view, dtype, self._device)
 
 
 def _network(
-    config: NetworkConfiguration, seed: int, shown: Shown, device: torch.device
+    config: NetworkConfiguration, seed: int, shown: PicturesSeen, device: torch.device
 ) -> nn.Module:
     """The network with its initial weights. Batch normalisation has the statistics of some pictures
     of the training set, and keeps them."""

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from cluster.experiment import Experiment, Question, Trials
 from jobs.any_network.configuration import NetworkConfiguration
 from jobs.any_network.cost import network_bytes, network_packs, network_seconds, network_updates
-from jobs.any_network.report import print_networks
+from jobs.any_network.shown.page import network_sections
+from jobs.any_network.shown.report import print_networks
 from jobs.any_network.tables import NETWORK_TABLES
 from pcworker.clock.memory import MEMORY
 from pcworker.data.picture_sets import Pictures, find_pictures
@@ -57,6 +58,7 @@ ANY_NETWORK = Experiment(
     engine=network_engine,
     tables=NETWORK_TABLES,
     report=print_networks,
+    sections=network_sections,
     question=Question(
         "networks", "SELECT network, rule, schedule, bool_and(exact) FROM {} GROUP BY ALL"
     ),

@@ -16,7 +16,7 @@ from pcworker.data.views import PATCHES, shape_seen
 from pcworker.errors import InputError
 
 
-class Shown:
+class PicturesSeen:
     """A set of pictures as a network sees it, on the device that trains. Pixels are in [0, 1],
     those of a directory are normalised, and targets are one-hot."""
 

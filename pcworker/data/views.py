@@ -8,7 +8,7 @@ from pcworker.errors import InputError
 
 VIEWS = ("pictures", "rows", "patches")
 """pictures: [channels, height, width]; rows: a time step for every two rows; patches: 16 parts."""
-ROWS = 2
+ROWS_OF_A_STEP = 2
 """The number of rows that a time step shows."""
 PATCHES = 4
 """The number of patches along each side of a picture."""
@@ -20,7 +20,7 @@ def shape_seen(view: str, shape: PictureShape) -> tuple[int, ...]:
     if view == "pictures":
         return shape
     if view == "rows":
-        return height // ROWS, ROWS * channels * width
+        return height // ROWS_OF_A_STEP, ROWS_OF_A_STEP * channels * width
     if view == "patches":
         return PATCHES**2, channels * (height // PATCHES) * (width // PATCHES)
     raise InputError(f"view {view!r} is unknown; allowed: {', '.join(VIEWS)}")

@@ -10,17 +10,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from builders import collected
 from command_lines import Ended, called, files, refusal, started
+from pages import page_of_collected, require_same_answers
 from rich.console import Console
 
 from cluster.results.collect import collect, stored_plans
 from cluster.sweeps.sweep import Sweep
 from jobs.any_network.configuration import network_configuration
 from jobs.any_network.cost import network_packs, network_seconds, network_sizes
-from jobs.any_network.levelling import levelling_drawn, residual_block, two_time_steps
-from jobs.any_network.report import print_networks
+from jobs.any_network.shown.levelling import levelling_drawn, residual_block, two_time_steps
+from jobs.any_network.shown.report import print_networks
+from jobs.any_network.shown.views import comparisons, elsewhere, method_name, method_names
 from jobs.any_network.sweep import any_network
-from jobs.any_network.views import comparisons, elsewhere, method_name, method_names
 from jobs.experiments import EXPERIMENTS
 from pcworker.data.picture_sets import PICTURE_SETS
 from pcworker.errors import InputError
@@ -201,6 +203,20 @@ def test_it_is_said_whose_weights_are_not_finite(run: tuple[Path, Ended]) -> Non
     print_networks(console, replace(found, tables={**found.tables, "networks": made}))
     assert "finite; BP's are not" in out.getvalue()
     assert "sigma 0, gamma 1: 2 of 2 cells have BP's bits." in out.getvalue()
+
+
+def test_every_number_of_the_report_page_comes_from_its_query(run: tuple[Path, Ended]) -> None:
+    store = LocalStore(run[0])
+    made = collected(store, "a")
+    page = page_of_collected(store, made)
+    require_same_answers(store, made, page)
+    of_z_il = [
+        row
+        for row in page.answer("l2").rows
+        if (row["rule"], row["levelled"], row["gamma"], row["sigma"]) == ("Z-IL", True, 1.0, 0.0)
+    ]
+    assert {row["exact"] for row in of_z_il} == {True}
+    assert {row["network"] for row in page.answer("peak_mib").rows} == set(rows(run[0]).network)
 
 
 def test_the_collector_prints_the_same_again(run: tuple[Path, Ended]) -> None:

@@ -18,7 +18,7 @@ from torchvision import datasets
 
 from pcworker.data.mnist import Digits
 from pcworker.data.picture_sets import Pictures, find_pictures, picture_set
-from pcworker.data.shown import Shown, seen
+from pcworker.data.shown import PicturesSeen, seen
 from pcworker.data.views import VIEWS, shape_seen
 from pcworker.errors import DataError, InputError
 
@@ -136,7 +136,7 @@ def test_a_row_and_a_patch_are_what_they_say() -> None:
 def test_minibatches_are_those_of_the_seed(cpu: torch.device, digits: Digits) -> None:
     train, test = (each[:50].reshape(-1, 1, 28, 28) for each in digits[::2])
     pictures = Pictures(train, digits.train_labels[:50], test, digits.test_labels[:50])
-    shown = Shown(pictures, picture_set("mnist"), "pictures", torch.float64, cpu)
+    shown = PicturesSeen(pictures, picture_set("mnist"), "pictures", torch.float64, cpu)
     batches = [batch for _, batch in zip(range(4), shown.training(3, 20), strict=False)]
     assert all(batch.inputs.shape == (20, 1, 28, 28) for batch in batches)
     again = next(shown.training(3, 20))
@@ -156,7 +156,7 @@ def test_minibatches_are_those_of_the_seed(cpu: torch.device, digits: Digits) ->
 
 def test_a_directory_gives_minibatches_and_no_test(tmp_path: Path, cpu: torch.device) -> None:
     there = directory(tmp_path, each=2)
-    shown = Shown(str(there), picture_set("directory"), "patches", torch.float64, cpu)
+    shown = PicturesSeen(str(there), picture_set("directory"), "patches", torch.float64, cpu)
     batch = next(shown.training(1, 2))
     assert batch.inputs.shape == (2, 16, 3 * 56 * 56)
     assert (batch.inputs.dtype, batch.targets.dtype) == (torch.float64, torch.float64)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pcworker.data.generators import draw_parameters
 from pcworker.data.mnist import Digits
 from pcworker.data.picture_sets import Pictures, picture_set
-from pcworker.data.shown import Shown
+from pcworker.data.shown import PicturesSeen
 from pcworker.errors import InputError
 from pcworker.networks.graph.network import predictive_graph
 from pcworker.networks.graph.trace import operations
@@ -26,10 +26,10 @@ RATE = 0.0025
 SWEEP, LITERAL = Method(rule="Z-IL"), Method(rule="Z-IL", schedule="literal")
 
 
-def shown(digits: Digits, network: str, dtype: torch.dtype, cpu: torch.device) -> Shown:
+def shown(digits: Digits, network: str, dtype: torch.dtype, cpu: torch.device) -> PicturesSeen:
     train, test = (each[:1000].reshape(-1, 1, 28, 28) for each in digits[::2])
     pictures = Pictures(train, digits.train_labels[:1000], test, digits.test_labels[:1000])
-    return Shown(pictures, picture_set("mnist"), GRAPHS[network].view, dtype, cpu)
+    return PicturesSeen(pictures, picture_set("mnist"), GRAPHS[network].view, dtype, cpu)
 
 
 def parameters(network: nn.Module) -> list[Tensor]:

@@ -21,7 +21,7 @@ _SETTINGS = (
 
 
 @dataclass(frozen=True)
-class Numbers:
+class MeanAndSd:
     """The mean of a number over seeds and its standard deviation, which one seed does not have."""
 
     mean: float
@@ -45,12 +45,12 @@ class OverSeeds:
         """The number of seeds with weights that are not finite."""
         return sum(row["status"] == "nonfinite" for row in self.rows)
 
-    def numbers(self, column: str) -> Numbers | None:
+    def numbers(self, column: str) -> MeanAndSd | None:
         """The mean of a column over the seeds that have it. None if none has."""
         found = [row[column] for row in self.rows if row[column] is not None]
         if not found:
             return None
-        return Numbers(fmean(found), stdev(found) if len(found) > 1 else None)
+        return MeanAndSd(fmean(found), stdev(found) if len(found) > 1 else None)
 
     def middle(self, column: str) -> float:
         """The median of a column over seeds."""

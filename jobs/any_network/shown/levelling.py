@@ -3,7 +3,7 @@
 The vertices, their levels and the identity vertices are those of the real graphs. This writes the
 picture on the experiment's page:
 
-    python -m jobs.any_network.levelling infra/figures/levelling.png
+    python -m jobs.any_network.shown.levelling infra/figures/levelling.png
 """
 
 from collections.abc import Mapping

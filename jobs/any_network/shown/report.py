@@ -9,7 +9,7 @@ from rich.text import Text
 from cluster.report.remarks import print_remarks
 from cluster.report.terminal import number, numbers_table, print_whole, with_spread
 from cluster.results.collect import Collected
-from jobs.any_network.views import (
+from jobs.any_network.shown.views import (
     THEIR_RATIOS,
     THEIR_UNLEVELLED,
     Compared,
