@@ -99,8 +99,8 @@ def _members(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
     if source.name.endswith(".zip"):
         with zipfile.ZipFile(source) as packed:
             for entry in packed.infolist():
-                mode = entry.external_attr >> 16
-                is_link = mode and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+                kind = stat.S_IFMT(entry.external_attr >> 16)  # Some writers leave it at 0.
+                is_link = kind not in (0, stat.S_IFREG, stat.S_IFDIR)
                 if not entry.is_dir() or is_link:
                     _require_plain(entry.filename, not is_link)
                     with packed.open(entry) as file:

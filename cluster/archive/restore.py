@@ -4,6 +4,7 @@ The plan is written last, by put-if-absent, so that a sweep is there as a whole 
 restoring that was killed leaves files that nobody looks at, and the same command goes on.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -80,15 +81,14 @@ def checked_digests(folder: Path) -> Mapping[str, str]:
     if missing := digests.keys() - names:
         raise InputError(f"{min(missing)!r} is missing")
     for name in sorted(digests):
-        _read(folder, name, digests[name])
+        with (folder / name).open("rb") as file:  # It may be larger than the memory.
+            _require_same(name, hashlib.file_digest(file, "sha256").hexdigest(), digests[name])
     return digests
 
 
-def _read(folder: Path, name: str, digest: str) -> bytes:
-    data = (folder / name).read_bytes()
-    if sha256(data) != digest:
+def _require_same(name: str, found: str, digest: str) -> None:
+    if found != digest:
         raise InputError(f"{name!r} is damaged: its sha256 is not the one in {MANIFEST}")
-    return data
 
 
 def _there(store: Store, keys: SweepKeys, objects: Mapping[str, str]) -> set[str]:
@@ -112,7 +112,8 @@ def _is_same(store: Store, objects: Mapping[str, str], key: str) -> bool:
 
 
 def _write(folder: Path, objects: Mapping[str, str], store: Store, key: str) -> None:
-    data = _read(folder, STORE + key, objects[key])
+    data = (folder / STORE / key).read_bytes()
+    _require_same(STORE + key, sha256(data), objects[key])
     if not store.put_if_absent(key, data) and not _is_same(store, objects, key):
         raise _taken(store, SweepKeys.of(key), f"another {key}, which was written meanwhile")
 

@@ -160,8 +160,8 @@ def _apart(a: Sequence[Numbers], b: Sequence[Numbers]) -> Iterable[tuple[Apart, 
     """Yields each measure, and whether all of its values are equal bit for bit."""
     for measure in a[0]:
         if measure in b[0]:
-            mine = [each[measure] for each in a]
-            others = [each[measure] for each in b]
+            mine = [each.get(measure) for each in a]  # A trial may have no row in a table.
+            others = [each.get(measure) for each in b]
             both = Apart(measure, _summary(mine), _summary(others))
             yield both, list(map(repr, mine)) == list(map(repr, others))
 

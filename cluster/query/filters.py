@@ -61,6 +61,11 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def literal(value: str | None) -> str:
+    """A text as SQL writes it."""
+    return "NULL" if value is None else "'" + value.replace("'", "''") + "'"
+
+
 def _value(text: str, value: str, kind: pa.DataType) -> Any:
     """A value as one of the column's type."""
     read, what = _reader(text, kind)

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.experiment import Experiment
+from cluster.query.filters import literal, quoted
 from cluster.query.views import Asked, Views
 from pcworker.errors import InputError
 from pcworker.store.store import Store
@@ -36,6 +37,8 @@ class Session:
     def __init__(self, store: Store, asked: Sequence[Asked]) -> None:
         self._views = [Views(store, each) for each in asked]
         self._connection = locked()
+        self._has_own_names = False
+        """True if a statement may have made a view of the views, under a name of its own."""
         self.remarks: tuple[str, ...] = ()
         """Lines that say what was missing when the last statement ran."""
 
@@ -58,7 +61,9 @@ class Session:
 
         Raises InputError if DuckDB refuses the statement.
         """
-        self.look(mentioned(sql, self.names) or self.names)
+        self._has_own_names |= "create" in sql.lower()
+        read = () if self._has_own_names else mentioned(sql, self.names)
+        self.look(read or self.names)
         return self.again(sql, parameters)
 
     def again(self, sql: str, parameters: Sequence[Any] = ()) -> pa.Table:
@@ -70,7 +75,8 @@ class Session:
         output layer, and by "weight" and "bias".
 
         Raises InputError if the trial has no weights, because there is no such trial, it has no
-        result yet, or its weights are not finite.
+        result yet, or its weights are not finite. Raises it as well if their values are not kept,
+        or if two sweeps hold different weights of the trial.
         """
         rows = self.ask(
             "SELECT DISTINCT layer, parameter, dtype, shape, value FROM weights "
@@ -81,6 +87,12 @@ class Session:
             raise InputError(
                 f"trial {trial_id!r} has no final weights here: no trial has this id, or it has no "
                 "result yet, or its weights are not finite; the table trials has the ids"
+            )
+        if any(row["value"] is None for row in rows):
+            raise InputError(f"of trial {trial_id} the table weights has the sha256, and no values")
+        if len({(row["layer"], row["parameter"]) for row in rows}) < len(rows):
+            raise InputError(
+                f"the sweeps hold different weights of trial {trial_id}; open one of them alone"
             )
         found: dict[int, dict[str, np.ndarray]] = {}
         for row in rows:
@@ -111,10 +123,10 @@ def show(connection: duckdb.DuckDBPyConnection, name: str, rows: Mapping[str, An
     for sweep, each in rows.items():
         own = f"{name} of {sweep}"
         connection.register(own, each)
-        column = "" if "sweep" in each.schema.names else f"{_text(sweep)} AS sweep, "
-        parts.append(f"SELECT {column}* FROM {_quoted(own)}")
+        column = "" if "sweep" in each.schema.names else f"{literal(sweep)} AS sweep, "
+        parts.append(f"SELECT {column}* FROM {quoted(own)}")
     together = " UNION ALL BY NAME ".join(parts)
-    connection.execute(f"CREATE OR REPLACE TEMP VIEW {_quoted(name)} AS {together}")
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS {together}")
 
 
 def answer(
@@ -166,11 +178,3 @@ def _explained() -> Iterator[None]:
         if "interrupted" in str(error):  # DuckDB has stopped because of a signal.
             raise KeyboardInterrupt from error
         raise
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from cluster.query.filters import Condition, condition, quoted
+from cluster.query.filters import Condition, condition, literal, quoted
 from cluster.query.shape import SWEEP, Shape, unknown
 from pcworker.errors import InputError
 
@@ -141,7 +141,7 @@ def _statistics(
             yield f"{name}_values", f"count(DISTINCT {column})"
         else:
             for value in values:
-                test = f"IS NOT DISTINCT FROM {_literal(value)}"
+                test = f"IS NOT DISTINCT FROM {literal(value)}"
                 yield f"{name}_{value or 'null'}", f"count(*) FILTER (WHERE {column} {test})"
     else:
         number = f"CAST({column} AS DOUBLE)"
@@ -185,7 +185,3 @@ def _ordered(
         order.append(f"{quoted(name)} {'DESC' if asked[:1] == '-' else 'ASC'} NULLS LAST")
     sql = query.sql + (f" ORDER BY {', '.join(order)}" if order else "")
     return Query(sql if wanted.limit is None else f"{sql} LIMIT {wanted.limit}", query.values)
-
-
-def _literal(value: str | None) -> str:
-    return "NULL" if value is None else "'" + value.replace("'", "''") + "'"

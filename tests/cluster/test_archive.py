@@ -284,6 +284,20 @@ def test_what_does_not_belong_into_an_archive_is_refused(
     assert not list(tmp_path.glob("**/outside"))
 
 
+def test_a_zip_file_that_does_not_say_what_its_entries_are_is_restored(
+    store: LocalStore, other: LocalStore, tmp_path: Path
+) -> None:
+    """Python's own writer gives files permissions, and no type."""
+    whole(store)
+    source, again = exported(store, tmp_path / "a.zip"), tmp_path / "again.zip"
+    with zipfile.ZipFile(source) as archive, zipfile.ZipFile(again, "w") as copy:
+        for name in archive.namelist():
+            copy.writestr(name, archive.read(name))
+    done = restored(again, other)
+    assert (done.code, done.stderr) == (0, "")
+    assert tables(other) == tables(store)
+
+
 def test_links_are_refused_in_a_zip_file_and_in_a_folder(
     store: LocalStore, other: LocalStore, tmp_path: Path
 ) -> None:

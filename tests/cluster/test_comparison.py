@@ -198,6 +198,15 @@ def side(name: str, *values: float | None) -> Side:
     return Side(name, "here", 1, (), (), 0, (), {(("network", "3-2-2"),): outcomes})
 
 
+def test_a_trial_without_rows_in_a_table_has_no_number_there() -> None:
+    a, b = side("a", 1.0, 2.0), side("b", 1.0, 2.0)
+    [seeds] = a.cells.values()
+    changed = {**seeds, 1: replace(seeds[1], digests={"t": b""}, numbers={})}
+    [cell] = compare_sides(replace(a, cells={next(iter(a.cells)): changed}), b).cells
+    assert cell.differing == {"t": 1}
+    assert [(apart.a.n, apart.a.of, apart.b.n) for apart in cell.apart] == [(1, 2, 2)]
+
+
 def test_a_difference_is_in_units_of_the_pooled_standard_deviation() -> None:
     [cell] = compare_sides(side("a", 1.0, 3.0), side("b", 5.0, 7.0)).cells
     [apart] = cell.apart

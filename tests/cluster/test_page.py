@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from builders import ablation, commit, commit_all, paper_drift, planned, record_failure
+from builders import ablation, collected, commit, commit_all, paper_drift, planned, record_failure
 from command_lines import ROOT, called, refusal
 from meanwhile import Meanwhile
 from pages import Page, page_of_collected, require_same_answers
@@ -20,6 +20,7 @@ from rich.console import Console
 
 from cluster.deletion import doomed
 from cluster.report.page import writing
+from cluster.report.page.parts import Answered, Plots, Section
 from cluster.report.publish import publish, publish_page
 from cluster.results.collect import Collected, collect
 from cluster.sweeps.plan import Plan
@@ -156,6 +157,14 @@ def test_a_long_table_is_cut_on_the_page_and_whole_in_its_data(
     assert len(page.answer("weights_by_sd").rows) == rows
 
 
+def test_the_data_of_a_page_keep_the_sign_of_a_zero() -> None:
+    rows = ({"x": 0.0, "y": [0.0], "z": 1}, {"x": -0.0, "y": [-0.0], "z": 1})
+    plots = Plots(Answered("SELECT 1", ("x", "y", "z"), rows), "x", (), "y", (), "0.0")
+    head = writing.Head("", "", (), "", {}, {})
+    page = writing.page_of(head, [Section("", [plots])]).decode()
+    assert '"columns":[[0.0,-0.0],[[0.0],[-0.0]],{"all":1}]' in page
+
+
 def test_the_collector_stores_the_page_and_a_deletion_knows_it(store: LocalStore) -> None:
     plan = planned(store, ablation(), "a")
     commit_all(store, plan)
@@ -264,3 +273,15 @@ def test_two_sweeps_together_have_a_page(store: LocalStore) -> None:
     require_same_answers(store, made, page)
     assert "<h1>Sweep of-1 + of-2</h1>" in page.text
     assert all(row["seeds"] == [1, 2] for row in page.answer("WHERE panel IN").rows)
+
+
+def test_equal_shards_of_two_sweeps_are_estimated_once(store: LocalStore) -> None:
+    """Their results are there once, too."""
+    for name in "ab":
+        commit_all(store, planned(store, ablation(), name))
+    alone, both = (collected(store, *names) for names in ("a", "ab"))
+    [[one], [two]] = (
+        page_of_collected(store, each).answer("estimated_seconds").rows for each in (alone, both)
+    )
+    assert one == two
+    assert one["shards"] == 2 and one["estimated_seconds"] > 0

@@ -108,6 +108,32 @@ def test_weights_have_their_own_shape_and_dtype(store: LocalStore) -> None:
         assert np.array_equal(layer["weight"], weights(trial, drift)[l - 1][0])
 
 
+def test_different_weights_of_a_trial_are_not_mixed(store: LocalStore) -> None:
+    """One of the two would be taken, and nobody would know which."""
+    plans = [planned(store, ablation(), name) for name in "ab"]
+    for plan, drift in zip(plans, (0.0, 0.25), strict=True):
+        commit_all(store, plan, lambda trial, drift=drift: drift)  # type: ignore[misc]
+    trial_id = plans[0].trials[0].trial_id
+    assert session(store, plans[0]).weights(trial_id)
+    with pytest.raises(InputError, match="the sweeps hold different weights of trial"):
+        session(store, *plans).weights(trial_id)
+
+
+def test_a_view_of_the_views_shows_what_is_committed_now(store: LocalStore) -> None:
+    plan = planned(store, ablation(), "a")
+    first, *others = plan.shards
+    commit(store, plan, first)
+    asking = session(store, plan)
+    asking.ask("CREATE VIEW mine AS SELECT DISTINCT trial_id FROM trials")
+    count = "SELECT count(*) AS n FROM mine SEMI JOIN epochs USING (trial_id)"
+    assert asking.ask(count).to_pylist() == [{"n": len(first.trials)}]
+    asking.ask("SELECT * FROM epochs")
+    for shard in others:
+        commit(store, plan, shard)
+    finite = asking.ask("SELECT count(DISTINCT trial_id) AS n FROM epochs").to_pylist()
+    assert asking.ask(count).to_pylist() == finite != [{"n": len(first.trials)}]
+
+
 def test_a_trial_without_weights_is_named(store: LocalStore) -> None:
     plan = planned(store, ablation(), "a")
     with pytest.raises(InputError, match="'nobody' has no final weights"):

@@ -1,5 +1,6 @@
 """The sections that the pages of all experiments have: the audit, what ran, and what is missing."""
 
+import math
 from collections.abc import Iterator, Mapping
 from functools import partial
 
@@ -105,7 +106,7 @@ def origin_section(
             _listing(
                 "Hardware",
                 ask(
-                    "SELECT hostname, device, count(DISTINCT shard_id) AS shards, "
+                    "SELECT hostname, device, count(DISTINCT attempt_id) AS shards, "
                     f"count(DISTINCT trial_id) AS trials FROM {table} "
                     "WHERE status <> 'failed' GROUP BY ALL ORDER BY ALL"
                 ),
@@ -183,15 +184,16 @@ def _sources(
 def _times(collected: Collected, ask: Ask) -> str:
     """A query of the seconds of the shards that are done, beside what the plans estimated."""
     table, _ = _per_trial(collected)
-    done = ask(f"SELECT DISTINCT shard_id FROM {table} WHERE wall_seconds IS NOT NULL")
-    ids = {row["shard_id"] for row in done.rows}
-    plans = collected.plans
-    seconds = sum(s for plan in plans for shard, s in plan.seconds.items() if shard in ids)
+    # Two sweeps may have equal shards. Rows of both are there, or those of one: an attempt tells.
+    each = f"SELECT DISTINCT shard_id, attempt_id, wall_seconds FROM {table}"
+    each += " WHERE wall_seconds IS NOT NULL"
+    estimated = {shard: s for plan in collected.plans for shard, s in plan.seconds.items()}
+    seconds = math.fsum(estimated[row["shard_id"]] for row in ask(each).rows)
     return f"""
         SELECT count(*) AS shards, {seconds:.1f}::DOUBLE AS estimated_seconds,
                round(sum(wall_seconds), 1) AS measured_seconds,
                round(sum(wall_seconds) / {max(seconds, 0.001):.3f}, 2) AS measured_to_estimated
-        FROM (SELECT DISTINCT shard_id, wall_seconds FROM {table} WHERE wall_seconds IS NOT NULL)
+        FROM ({each})
     """
 
 

@@ -8,7 +8,7 @@ import json
 import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,7 +107,8 @@ class _Book:
     @staticmethod
     def spec(plots: Plots) -> dict[str, Any]:
         """What the script must know to draw the plots."""
-        return {key: value for key, value in asdict(plots).items() if key != "answer"}
+        told = replace(plots, answer=Answered("", (), ()))  # `asdict` would copy the answer.
+        return {key: value for key, value in asdict(told).items() if key != "answer"}
 
     @staticmethod
     def is_numeric(listing: DataTable, place: int) -> bool:
@@ -127,11 +128,13 @@ def _packed(data: bytes) -> str:
 
 
 def _columns(answer: Answered) -> dict[str, Any]:
-    """An answer for JSON, column by column. A column whose values are all equal stands as one."""
+    """An answer for JSON, column by column. A column whose values are all equal, the signs of zeros
+    included, stands as one."""
     columns: list[Any] = []
     for name in answer.columns:
         values = [_plain(row[name]) for row in answer.rows]
-        same = len(values) > 1 and all(value == values[0] for value in values[1:])
+        first = repr(values[0]) if values else ""
+        same = len(values) > 1 and all(v == values[0] and repr(v) == first for v in values[1:])
         columns.append({"all": values[0]} if same else values)
     return {"sql": answer.sql, "names": answer.columns, "n": len(answer.rows), "columns": columns}
 

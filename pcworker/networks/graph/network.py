@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pcworker.equations.rules import RULES
 from pcworker.errors import InputError
+from pcworker.networks.graph.probe import probe
 from pcworker.networks.graph.state import DelayLine, GraphState
 from pcworker.networks.graph.structure import Use
 from pcworker.networks.graph.trace import Traced, traced
@@ -81,8 +82,9 @@ class GraphNetwork:
         noise    for sigma > 0: standard normals in the shape of each hidden vertex's activity
 
         Returns the output errors s_out - mu at t = 0. Raises InputError if the targets have another
-        shape than the output, if noise is missing, or if an operation inside a vertex reads an
-        activity or a parameter so that its gradient cannot be added in autograd's order.
+        shape than the output, if noise is missing, if an operation inside a vertex reads an
+        activity or a parameter so that its gradient cannot be added in autograd's order, or if
+        `probe` refuses the network. The last two are found at the first update.
         """
         state = GraphState(self._network, self._named(inputs), method)
         if method.sigma:
@@ -91,6 +93,7 @@ class GraphNetwork:
         errors = state.start(targets, shifts if method.sigma else {})
         if not self._checked:
             self._require_autograds_order()
+            probe(self._network.root, self._network.writes, given)
             self._checked = True
         if self._may_sweep(method):
             self._sweep(state, rate)

@@ -7,7 +7,7 @@ because the operations of several vertices read it.
 import copy
 import difflib
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +16,14 @@ from torch import Tensor, fx, nn
 from torch.fx.proxy import TraceError
 
 from pcworker.errors import InputError
+from pcworker.networks.graph.probe import Write
 from pcworker.networks.graph.structure import Graph, Use
 from pcworker.networks.graph.vertex import Vertex, reads_shape
 from pcworker.networks.sequential import require_repeatable
 
 _READS = ("placeholder", "get_attr")
-_VIEWS = {"view", "reshape", "flatten", "transpose", "permute", "squeeze", "unsqueeze", "expand",
-          "narrow", "select", "t", "getitem", "chunk", "split", "unbind"}  # fmt: skip
-"""Operations whose result may share the memory of what they read."""
+_TUPLES = (nn.MultiheadAttention, nn.RNNBase)
+"""Modules that return a tuple, of which a network needs only one part."""
 _DRAWS = {"bernoulli", "multinomial", "normal", "poisson"}
 _OUT_OF_PLACE = {
     getattr(operator, f"i{name}"): getattr(operator, name)
@@ -41,21 +41,29 @@ class Traced:
     """The names of the network's inputs, in the order of its arguments."""
     parameters: tuple[nn.Parameter, ...]
     """The parameters that learn."""
+    root: fx.GraphModule
+    """The whole network. Nothing in it works in place."""
+    writes: tuple[Write, ...]
+    """The operations that worked in place in the module."""
 
 
 def traced(network: nn.Module, cuts: Sequence[str] | None) -> Traced:
     """Traces a network and divides it.
 
     cuts  the names of the operations after which a vertex ends, as torch.fx names them. None: after
-          every operation that has parameters, but the last.
+          every operation that has parameters, but the last. If it gives a tuple, of which one part
+          is used, the vertex ends after that.
 
     The vertices share the network's parameters. Operations that work in place are run out of place.
     Raises InputError if the network cannot be traced or divided: see the messages.
     """
     root = _symbolic(network)
+    for node in reversed(root.graph.nodes):
+        if node.target is operator.getitem and not node.users:
+            root.graph.erase_node(node)  # It is a part of a tuple that nobody needs.
     nodes = [node for node in root.graph.nodes if node.op not in (*_READS, "output")]
     result = _result(root.graph)
-    _run_out_of_place(root, nodes)
+    writes = _run_out_of_place(root, nodes)
     _require_used(nodes)
     for node in nodes:
         _require_repeatable(root, node)
@@ -66,51 +74,97 @@ def traced(network: nn.Module, cuts: Sequence[str] | None) -> Traced:
         )
     given = _given(root, nodes)
     ends = _ends(root, [node for node in nodes if node not in given], result, cuts)
-    return _divided(root, nodes, ends, parameters)
+    return _divided(root, nodes, ends, parameters, writes)
+
+
+class _Attribute(fx.proxy.Attribute):
+    """The same as `_Proxy`, for attributes such as `a.T`."""
 
 
 class _Proxy(fx.Proxy):
     """Records `a += b` as what it is. torch.fx itself would record `a = a + b`, whose result is
     another one where `a` has views."""
 
+    def __getattr__(self, name: str) -> _Attribute:
+        return _Attribute(self, name)
+
 
 def _recorded(in_place: Any) -> Any:
-    def record(self: _Proxy, other: Any) -> Any:
+    def record(self: fx.Proxy, other: Any) -> Any:
         return self.tracer.create_proxy("call_function", in_place, (self, other), {})
 
     return record
 
 
 for _function in _OUT_OF_PLACE:
-    setattr(_Proxy, f"__{_function.__name__}__", _recorded(_function))
+    for _kind in (_Proxy, _Attribute):
+        setattr(_kind, f"__{_function.__name__}__", _recorded(_function))
 
 
 class _Tracer(fx.Tracer):
+    def __init__(self) -> None:
+        super().__init__()
+        self._mode = _mode()
+
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """The stand-in for the value of a node while the module's forward runs."""
         return _Proxy(node, self)
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        """Records an operation. Raises InputError if the trace would not show how it is run."""
+        if _mode() != self._mode:
+            raise InputError(
+                "a part of forward runs without gradients, in another precision (torch.autocast), "
+                "or in an autograd.Function of its own, and no trace shows that; write it without, "
+                "for example with detach()"
+            )
+        return super().create_node(*args, **kwargs)
+
+
+def _mode() -> tuple[bool, ...]:
+    """How torch runs operations at this moment."""
+    return torch.is_grad_enabled(), *map(torch.is_autocast_enabled, ("cpu", "cuda"))
 
 
 def _symbolic(network: nn.Module) -> fx.GraphModule:
     """A trace of the network. Modules are copied, and share their parameters with the network."""
     shared = {id(t): t for t in (*network.parameters(), *network.buffers())}
-    copied = copy.deepcopy(network, shared)
+    versions = [t._version for t in shared.values()]
     try:
-        made = fx.GraphModule(copied, _Tracer().trace(copied))
-        again = fx.GraphModule(copied, _Tracer().trace(copied))
+        with torch.enable_grad():
+            copied = copy.deepcopy(network, shared)
+            made = fx.GraphModule(copied, _Tracer().trace(copied))
+            again = fx.GraphModule(copied, _Tracer().trace(copied))
     except (TraceError, TypeError, RuntimeError, NameError, AttributeError, ValueError) as error:
         raise InputError(
             f"{type(network).__name__} cannot be traced by torch.fx ({error}); its forward must be "
             "made of operations on tensors, without branches that depend on their values"
         ) from error
-    # A tensor that forward makes without reading one is a constant of the trace.
-    pairs = zip(_constants(made), _constants(again), strict=True)
-    if not all(torch.equal(first, second) for first, second in pairs):
+    if versions != [t._version for t in (*network.parameters(), *network.buffers())]:
+        raise InputError(
+            f"{type(network).__name__} writes into a buffer of its own at each prediction, and x - "
+            "mu would not be 0 where nothing has changed; leave it out"
+        )
+    if not _is_same(made, again):
         raise InputError(
             f"{type(network).__name__} draws anew at each prediction, and x - mu would not be 0 "
             "where nothing has changed; leave it out"
         )
     return made
+
+
+def _is_same(made: fx.GraphModule, again: fx.GraphModule) -> bool:
+    """True if two traces have the same constants. A number or a tensor that forward makes without
+    reading a tensor is a constant of the trace."""
+    pairs = zip(_constants(made), _constants(again), strict=True)
+    return _numbers(made) == _numbers(again) and all(torch.equal(*pair) for pair in pairs)
+
+
+def _numbers(traced_module: fx.GraphModule) -> str:
+    places = {node: place for place, node in enumerate(traced_module.graph.nodes)}
+    return repr(
+        [fx.node.map_arg((node.args, node.kwargs), lambda other: places[other]) for node in places]
+    )
 
 
 def _constants(traced_module: fx.GraphModule) -> list[Tensor]:
@@ -131,22 +185,24 @@ def _result(graph: fx.Graph) -> fx.Node:
     return value
 
 
-def _run_out_of_place(root: fx.GraphModule, nodes: Sequence[fx.Node]) -> None:
-    """Replaces operations that write into what they read by ones that do not. Both have the same
-    bits, unless the old value, or a view of it, is read later: that is an InputError."""
-    order = {node: place for place, node in enumerate(nodes)}
-    for node in [node for node in nodes if _works_in_place(root, node)]:
-        written = node.all_input_nodes[0]
-        later = [n for n in _readers(written) if order.get(n, -1) > order[node]]
-        if later:
-            raise InputError(
-                f"{node.name} writes into {written.name}, which {later[0].name} reads later; write "
-                "it without working in place"
-            )
-        _change(node)
+def _run_out_of_place(root: fx.GraphModule, nodes: Sequence[fx.Node]) -> tuple[Write, ...]:
+    """Replaces operations that write into what they read by ones that do not, and returns these.
+    Both have the same bits, unless the old value is read later: that is an InputError, and so is a
+    later reading of a view of it, as `probe` finds."""
+    places = {node: place for place, node in enumerate(nodes)}
+    writes = tuple(
+        Write(node, node.all_input_nodes[0], places)
+        for node in nodes
+        if _works_in_place(root, node)
+    )
+    for write in writes:
+        write.require_alone([write.into])
+    for write in writes:
+        _change(write.by)
     for module in root.modules():
         if getattr(module, "inplace", False):
             module.inplace = False  # type: ignore[assignment]
+    return writes
 
 
 def _works_in_place(root: fx.GraphModule, node: fx.Node) -> bool:
@@ -160,32 +216,16 @@ def _works_in_place(root: fx.GraphModule, node: fx.Node) -> bool:
 
 def _change(node: fx.Node) -> None:
     """Makes an operation that is no module work out of place."""
+    owner = Tensor if node.op == "call_method" else torch
     if node.kwargs.get("inplace"):
         node.kwargs = {**node.kwargs, "inplace": False}
     elif node.target in _OUT_OF_PLACE:
         node.target = _OUT_OF_PLACE[node.target]
-    elif node.op == "call_method":
-        node.target = _name(node)[:-1]
-    elif node.op == "call_function":
-        node.target = getattr(torch, _name(node)[:-1])
-
-
-def _readers(node: fx.Node) -> Iterator[fx.Node]:
-    """The operations that read the value of a node, or a view of the same memory."""
-    top = node
-    while _is_view(top) and top.all_input_nodes:
-        top = top.all_input_nodes[0]
-    waiting = [top]
-    while waiting:
-        each = waiting.pop()
-        for user in each.users:
-            yield user
-            if _is_view(user):
-                waiting.append(user)
-
-
-def _is_view(node: fx.Node) -> bool:
-    return node.op in ("call_method", "call_function") and _name(node) in _VIEWS
+    elif node.op != "call_module":
+        found = getattr(owner, _name(node)[:-1], None)
+        if found is None:
+            raise InputError(f"{node.name} has no form that works out of place; write it otherwise")
+        node.target = _name(node)[:-1] if node.op == "call_method" else found
 
 
 def _name(node: fx.Node) -> str:
@@ -257,12 +297,13 @@ def _ends(
 
 
 def _default(root: nn.Module, nodes: Sequence[fx.Node]) -> list[fx.Node]:
-    return [
-        node
-        for node in nodes
-        if node.op == "call_module"
-        and next(root.get_submodule(str(node.target)).parameters(), None) is not None
-    ]
+    found = []
+    for node in nodes:
+        module = root.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if module is not None and next(module.parameters(), None) is not None:
+            is_tuple = isinstance(module, _TUPLES) and len(node.users) == 1
+            found.append(next(iter(node.users)) if is_tuple else node)
+    return found
 
 
 def _divided(
@@ -270,6 +311,7 @@ def _divided(
     nodes: Sequence[fx.Node],
     ends: Mapping[fx.Node, fx.Node],
     parameters: Sequence[nn.Parameter],
+    writes: tuple[Write, ...],
 ) -> Traced:
     places = {node: place for place, node in enumerate(nodes)}
     inputs = [node for node in root.graph.nodes if node.op == "placeholder"]
@@ -287,7 +329,8 @@ def _divided(
         end.name: Vertex(end.name, own[end], places, owners, root, parameters) for end in last
     }
     graph = Graph(tuple(end.name for end in last), tuple(sorted(uses)))
-    return Traced(graph, vertices, tuple(node.name for node in inputs), tuple(parameters))
+    names = tuple(node.name for node in inputs)
+    return Traced(graph, vertices, names, tuple(parameters), root, writes)
 
 
 def _operations_of(
