@@ -420,7 +420,7 @@ def test_sweeps_of_any_number_have_a_folder_whose_name_is_short(
         commit_all(store, planned(store, ablation(seeds=[seed], rules=["BP"]), name))
     done = called("--store", store.url, "--sweep", ",".join(names), module="jobs.collect")
     assert (done.code, done.stderr) == (0, "")
-    assert f" --sweep {','.join(names)}\n" in done.stdout
+    assert f" --sweep {','.join(names)} --open\n" in done.stdout
     [folder] = {path.parents[1] for path in tmp_path.glob("sweeps/*/tables/*")}
     assert folder.name.startswith(f"{names[0]}+19-more-")
     assert SweepKeys(*names).root == f"sweeps/{folder.name}"
@@ -774,7 +774,7 @@ def test_the_report_says_what_exploded_and_what_was_audited(store: LocalStore, p
     commit_all(store, plan)
     text = printed(collected(store, "a"))
     assert "non-finite" in text
-    assert "mean over 1 seed(s)" in text
+    assert "mean over 1 seed\n" in text
     assert f"{len(plan.shards) - 1} copies of BP twins compared, all bit-identical" in text
 
 
