@@ -214,7 +214,18 @@ def test_collecting_again_gives_the_same_tables(store: LocalStore, plan: Plan) -
 def test_a_sweep_that_is_not_there_is_refused_by_its_name(store: LocalStore) -> None:
     with pytest.raises(InputError, match="no sweep nowhere") as caught:
         collected(store, "nowhere")
-    assert store.url in str(caught.value)
+    assert f"{store.url}; check both names" in str(caught.value)
+
+
+def test_a_wrong_name_is_answered_with_the_names_that_are_there(store: LocalStore) -> None:
+    for name in ("one", "two", "one+two", "three"):
+        store.put(f"sweeps/{name}/plan.json", b"{}")
+    with pytest.raises(InputError, match=r"no sweep tow in .*; it has one, three, two$"):
+        collected(store, "tow")
+    for number in range(20):
+        store.put(f"sweeps/many-{number}/plan.json", b"{}")
+    with pytest.raises(InputError, match=r"; it has two, many-0, .* and 15 more$"):
+        collected(store, "tow")
 
 
 # Incomplete
