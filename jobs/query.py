@@ -3,7 +3,7 @@
     python -m jobs.query --sweep mnist "SELECT network, count(*) FROM trials GROUP BY ALL"
 
     python -m jobs.query --sweep mnist --table trials --filter rule=IL --filter 't>=4'
-        --group-by network,t --columns final_test_error --sort -final_test_error_mean
+        --group-by network,t --columns final_test_error --sort -final_test_error
 
     python -m jobs.query --sweep mnist --schema trials
 
@@ -26,10 +26,11 @@ from cluster.query.formats import WRITERS
 from cluster.query.meanings import column_meanings
 from cluster.query.overview import rows_of, summary_of
 from cluster.query.screen import print_answer
-from cluster.query.session import Session
+from cluster.query.session import Session, mentioned
 from cluster.query.summary import Wanted
-from cluster.query.views import Asked
+from cluster.query.views import Asked, row_types
 from cluster.results.collect import stored_plans
+from cluster.sweeps.stored import sweeps_there
 from jobs.experiments import EXPERIMENTS
 from jobs.options import TEXTS, console, errors, help_text, main, store_options
 from pcworker.errors import InputError
@@ -65,7 +66,12 @@ def session_of(store: str, sweeps: Sequence[str], s3_endpoint: str | None = None
 )
 @click.option("--group-by", type=TEXTS, help="Columns by which --table is grouped.")
 @click.option("--columns", type=TEXTS, help="Columns of --table that are summarised or shown.")
-@click.option("--sort", type=TEXTS, help="Columns to sort by, with a - if the largest is first.")
+@click.option(
+    "--sort",
+    type=TEXTS,
+    default=(),
+    help="Columns to sort by, with a - if the largest is first; of a summarised column its mean.",
+)
 @click.option("--limit", type=click.IntRange(0), help="The number of rows of the answer, at most.")
 @click.option("--rows", is_flag=True, help="Show rows of --table, and no summary.")
 @click.option(
@@ -108,17 +114,22 @@ def command(
         _put(column_meanings(list(EXPERIMENTS.values()), schema or None), kind, output)
         return 0
     if not sweep:
-        raise InputError("no sweep is named; give --sweep NAME")
+        there = sweeps_there(open_store(store, s3_endpoint))
+        raise InputError(f"no sweep is named; give --sweep NAME of the store {store}: {there}")
     session = session_of(store, sweep, s3_endpoint)
     if not asked:
         _open_prompt(session, kind, output)
-    elif schema is not None:
-        _put(column_meanings(session.experiments, schema or None), kind, output)
-    else:
-        answer = _answer(session, sql, table, rows, words)
-        for remark in session.remarks:
-            errors.print(remark, soft_wrap=True)
-        _put(answer, kind, output)
+        return 0
+    try:
+        answer = _answer(session, sql, schema, table, rows, words)
+    except InputError as error:
+        raise InputError(f"{error}{_elsewhere(session, sql or table or schema or '')}") from error
+    remarks = list(session.remarks)
+    if words["filters"] and not answer.num_rows and words["limit"] != 0:
+        remarks.append(f"no row of the table {table} fulfils {' and '.join(words['filters'])}")
+    for remark in remarks:
+        errors.print(remark, soft_wrap=True)
+    _put(answer, kind, output)
     return 0
 
 
@@ -137,11 +148,27 @@ def _require_one_question(asked: Sequence[str], has_words: bool) -> None:
 
 
 def _answer(
-    session: Session, sql: str | None, table: str | None, rows: bool, words: dict[str, Any]
+    session: Session,
+    sql: str | None,
+    schema: str | None,
+    table: str | None,
+    rows: bool,
+    words: dict[str, Any],
 ) -> pa.Table:
+    if schema is not None:
+        return column_meanings(session.experiments, schema or None)
     if table is None:
         return session.ask(sql or "")
     return (rows_of if rows else summary_of)(session, table, Wanted(**words))
+
+
+def _elsewhere(session: Session, question: str) -> str:
+    """Says whose a table is that a question names, if it is one of another experiment."""
+    for each in EXPERIMENTS.values():
+        others = [name for name in row_types(each) if name not in session.names]
+        for name in mentioned(question, others):
+            return f"; sweeps of python -m {each.package} have a table {name}"
+    return ""
 
 
 def _open_prompt(session: Session, kind: str, output: Path | None) -> None:
