@@ -32,11 +32,14 @@ from cluster.query.views import Asked, row_types
 from cluster.results.collect import stored_plans
 from cluster.sweeps.stored import sweeps_there
 from jobs.experiments import EXPERIMENTS
-from jobs.options import TEXTS, console, errors, help_text, main, store_options
+from jobs.options import TEXTS, Terminal, console, errors, help_text, main, store_options
 from pcworker.errors import InputError
 from pcworker.machine.cache import cache_folder
 from pcworker.store.store import open_store
 from pcworker.text import printable
+
+_PROSE = 100
+"""The width of explanations in a pipe, such as that to a pager."""
 
 
 def session_of(store: str, sweeps: Sequence[str], s3_endpoint: str | None = None) -> Session:
@@ -111,7 +114,7 @@ def command(
             "--format parquet is not for a terminal; give --output FILE, or use a pipe"
         )
     if schema is not None and not sweep:
-        _put(column_meanings(list(EXPERIMENTS.values()), schema or None), kind, output)
+        _put(column_meanings(list(EXPERIMENTS.values()), schema or None), kind, output, _PROSE)
         return 0
     if not sweep:
         there = sweeps_there(open_store(store, s3_endpoint))
@@ -129,7 +132,7 @@ def command(
         remarks.append(f"no row of the table {table} fulfils {' and '.join(words['filters'])}")
     for remark in remarks:
         errors.print(remark, soft_wrap=True)
-    _put(answer, kind, output)
+    _put(answer, kind, output, None if schema is None else _PROSE)
     return 0
 
 
@@ -181,10 +184,15 @@ def _open_prompt(session: Session, kind: str, output: Path | None) -> None:
     converse(conversation, session, cache_folder())
 
 
-def _put(answer: pa.Table, kind: str, output: Path | None) -> None:
-    """Writes an answer into a file, or prints it."""
-    if kind == "table" and output is None and sys.stdout.isatty():
-        print_answer(console, answer)
+def _put(answer: pa.Table, kind: str, output: Path | None, width: int | None = None) -> None:
+    """Writes an answer into a file, or prints it.
+
+    width  that of lines in a pipe. None: a line for each row
+    """
+    is_terminal = sys.stdout.isatty()
+    if kind == "table" and output is None and (is_terminal or width):
+        piped = Terminal(width=width, markup=False, highlight=False, emoji=False)
+        print_answer(console if is_terminal else piped, answer)
         return
     if not answer.column_names:  # The statement has no result.
         return
@@ -197,7 +205,7 @@ def _put(answer: pa.Table, kind: str, output: Path | None) -> None:
         raise InputError(f"{kind} cannot hold this answer ({error}); cast it in SQL") from error
     except OSError as error:
         raise InputError(f"--output {output}: {error.strerror}; name another file") from error
-    is_seen = isinstance(made, str) and sys.stdout.isatty()
+    is_seen = isinstance(made, str) and is_terminal
     click.echo(printable(str(made)) if is_seen else made, nl=False)
 
 

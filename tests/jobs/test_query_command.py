@@ -160,6 +160,10 @@ def test_a_schema_needs_no_sweep(store: LocalStore) -> None:
     every = called("--schema", "--format", "json", module=QUERY)
     tables = {row["table"] for row in json.loads(every.stdout)}
     assert {"trials", "timings", "detection", "divergence", "failures"} <= tables
+    for options in ([], ["--store", str(store.root), "--sweep", "a"]):
+        piped = called("--schema", *options, module=QUERY).stdout.splitlines()
+        assert len(piped) > 50 and max(map(len, piped)) <= 100
+        assert any("DOUBLE[]" in line for line in piped)
     mine = rows(store, "--schema")
     assert {row["table"] for row in mine} == {
         "trials",
@@ -175,6 +179,7 @@ MISTAKES = {
     "SELEC 1": ['Parser Error: syntax error at or near "SELEC"'],
     "SELECT * FROM trails": ['Did you mean "trials"'],
     "SELECT 'a'::INT": ["Conversion Error"],
+    "SELECT 1; SELECT 2": ["2 statements", "ask one at a time"],
     "SELECT 1 --table trials": ["SQL and --table", "one question"],
     "--table trails": ["'trails'", "use one of trials"],
     "--table trials --filter rul=IL": ["'rul'", "use one of rule"],
