@@ -15,7 +15,7 @@ from cluster.experiment import Experiment, Experiments
 from cluster.report.page.parts import PAGE
 from cluster.results.compaction.entries import COMMITS
 from cluster.results.reading import read_all
-from cluster.sweeps.stored import first_command, read_outline
+from cluster.sweeps.stored import first_command, read_outline, unknown_sweep
 from pcworker.errors import DamagedError, InputError
 from pcworker.store.keys import KeyKind, SweepKeys
 from pcworker.store.sealed import unseal
@@ -101,7 +101,7 @@ def doomed(store: Store, name: str, experiments: Experiments) -> Doomed:
     store.require_no_links(sweep.folder)
     keys = store.list(sweep.folder)
     if not keys:
-        raise InputError(f"there is no sweep {name} in the store {store.url}; check both names")
+        raise unknown_sweep(store, name)
     several = len(parts) > 1
     kinds = _OF_SEVERAL if several else _ORDER
     stages, foreign = in_stages(sweep, keys, experiments.values(), kinds)

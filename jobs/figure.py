@@ -64,7 +64,7 @@ class Width(click.ParamType[float]):
     default="5.5in",
     show_default=True,
     type=Width(),
-    help="The width in the paper, in in, cm, mm or pt.",
+    help="The width in the paper, such as 5.5in, 14cm, 140mm or 397.5pt.",
 )
 @click.option(
     "--output", type=click.Path(path_type=Path),

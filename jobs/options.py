@@ -268,6 +268,9 @@ def main(command: click.Command) -> NoReturn:
     try:
         code = command(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
+    except (click.NoSuchOption, click.MissingParameter) as error:
+        path = error.ctx.command_path if error.ctx else "this command"
+        _fail(f"{error.format_message().rstrip('.')}; {path} --help lists what there is")
     except click.ClickException as error:
         _fail(error.format_message())
     except (InputError, IncompleteError) as error:

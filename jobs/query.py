@@ -3,7 +3,7 @@
     python -m jobs.query --sweep mnist "SELECT network, count(*) FROM trials GROUP BY ALL"
 
     python -m jobs.query --sweep mnist --table trials --filter rule=IL --filter 't>=4'
-        --group-by network,t --columns final_test_error --sort -final_test_error_mean
+        --group-by network,t --columns final_test_error --sort -final_test_error
 
     python -m jobs.query --sweep mnist --schema trials
 
@@ -26,16 +26,20 @@ from cluster.query.formats import WRITERS
 from cluster.query.meanings import column_meanings
 from cluster.query.overview import rows_of, summary_of
 from cluster.query.screen import print_answer
-from cluster.query.session import Session
+from cluster.query.session import Session, mentioned
 from cluster.query.summary import Wanted
-from cluster.query.views import Asked
+from cluster.query.views import Asked, row_types
 from cluster.results.collect import stored_plans
+from cluster.sweeps.stored import sweeps_there
 from jobs.experiments import EXPERIMENTS
-from jobs.options import TEXTS, console, errors, help_text, main, store_options
+from jobs.options import TEXTS, Terminal, console, errors, help_text, main, store_options
 from pcworker.errors import InputError
 from pcworker.machine.cache import cache_folder
 from pcworker.store.store import open_store
 from pcworker.text import printable
+
+_PROSE = 100
+"""The width of explanations in a pipe, such as that to a pager."""
 
 
 def session_of(store: str, sweeps: Sequence[str], s3_endpoint: str | None = None) -> Session:
@@ -65,7 +69,12 @@ def session_of(store: str, sweeps: Sequence[str], s3_endpoint: str | None = None
 )
 @click.option("--group-by", type=TEXTS, help="Columns by which --table is grouped.")
 @click.option("--columns", type=TEXTS, help="Columns of --table that are summarised or shown.")
-@click.option("--sort", type=TEXTS, help="Columns to sort by, with a - if the largest is first.")
+@click.option(
+    "--sort",
+    type=TEXTS,
+    default=(),
+    help="Columns to sort by, with a - if the largest is first; of a summarised column its mean.",
+)
 @click.option("--limit", type=click.IntRange(0), help="The number of rows of the answer, at most.")
 @click.option("--rows", is_flag=True, help="Show rows of --table, and no summary.")
 @click.option(
@@ -105,20 +114,25 @@ def command(
             "--format parquet is not for a terminal; give --output FILE, or use a pipe"
         )
     if schema is not None and not sweep:
-        _put(column_meanings(list(EXPERIMENTS.values()), schema or None), kind, output)
+        _put(column_meanings(list(EXPERIMENTS.values()), schema or None), kind, output, _PROSE)
         return 0
     if not sweep:
-        raise InputError("no sweep is named; give --sweep NAME")
+        there = sweeps_there(open_store(store, s3_endpoint))
+        raise InputError(f"no sweep is named; give --sweep NAME of the store {store}: {there}")
     session = session_of(store, sweep, s3_endpoint)
     if not asked:
         _open_prompt(session, kind, output)
-    elif schema is not None:
-        _put(column_meanings(session.experiments, schema or None), kind, output)
-    else:
-        answer = _answer(session, sql, table, rows, words)
-        for remark in session.remarks:
-            errors.print(remark, soft_wrap=True)
-        _put(answer, kind, output)
+        return 0
+    try:
+        answer = _answer(session, sql, schema, table, rows, words)
+    except InputError as error:
+        raise InputError(f"{error}{_elsewhere(session, sql or table or schema or '')}") from error
+    remarks = list(session.remarks)
+    if words["filters"] and not answer.num_rows and words["limit"] != 0:
+        remarks.append(f"no row of the table {table} fulfils {' and '.join(words['filters'])}")
+    for remark in remarks:
+        errors.print(remark, soft_wrap=True)
+    _put(answer, kind, output, None if schema is None else _PROSE)
     return 0
 
 
@@ -137,11 +151,27 @@ def _require_one_question(asked: Sequence[str], has_words: bool) -> None:
 
 
 def _answer(
-    session: Session, sql: str | None, table: str | None, rows: bool, words: dict[str, Any]
+    session: Session,
+    sql: str | None,
+    schema: str | None,
+    table: str | None,
+    rows: bool,
+    words: dict[str, Any],
 ) -> pa.Table:
+    if schema is not None:
+        return column_meanings(session.experiments, schema or None)
     if table is None:
         return session.ask(sql or "")
     return (rows_of if rows else summary_of)(session, table, Wanted(**words))
+
+
+def _elsewhere(session: Session, question: str) -> str:
+    """Says whose a table is that a question names, if it is one of another experiment."""
+    for each in EXPERIMENTS.values():
+        others = [name for name in row_types(each) if name not in session.names]
+        for name in mentioned(question, others):
+            return f"; sweeps of python -m {each.package} have a table {name}"
+    return ""
 
 
 def _open_prompt(session: Session, kind: str, output: Path | None) -> None:
@@ -154,10 +184,15 @@ def _open_prompt(session: Session, kind: str, output: Path | None) -> None:
     converse(conversation, session, cache_folder())
 
 
-def _put(answer: pa.Table, kind: str, output: Path | None) -> None:
-    """Writes an answer into a file, or prints it."""
-    if kind == "table" and output is None and sys.stdout.isatty():
-        print_answer(console, answer)
+def _put(answer: pa.Table, kind: str, output: Path | None, width: int | None = None) -> None:
+    """Writes an answer into a file, or prints it.
+
+    width  that of lines in a pipe. None: a line for each row
+    """
+    is_terminal = sys.stdout.isatty()
+    if kind == "table" and output is None and (is_terminal or width):
+        piped = Terminal(width=width, markup=False, highlight=False, emoji=False)
+        print_answer(console if is_terminal else piped, answer)
         return
     if not answer.column_names:  # The statement has no result.
         return
@@ -170,7 +205,7 @@ def _put(answer: pa.Table, kind: str, output: Path | None) -> None:
         raise InputError(f"{kind} cannot hold this answer ({error}); cast it in SQL") from error
     except OSError as error:
         raise InputError(f"--output {output}: {error.strerror}; name another file") from error
-    is_seen = isinstance(made, str) and sys.stdout.isatty()
+    is_seen = isinstance(made, str) and is_terminal
     click.echo(printable(str(made)) if is_seen else made, nl=False)
 
 

@@ -24,14 +24,17 @@ from ray.scripts.scripts import cli as ray
 from readmes import FOLDERS, ROOT, Block, anchors, blocks, commands, links, readmes, spans, text_of
 
 from cluster.experiment import Experiment
+from cluster.nodes.resources import device_of
 from cluster.results.collect import collect, write_tables
 from cluster.sweeps.plan import make_plan
 from cluster.sweeps.sweep import Sweep
+from jobs.any_network.experiment import ANY_NETWORK
+from jobs.any_network.sweep import any_network
 from jobs.detection_rate.experiment import DETECTION
 from jobs.detection_rate.sweep import detection_rate
 from jobs.experiments import EXPERIMENTS
 from jobs.imagenet_timing.experiment import TIMING
-from jobs.imagenet_timing.sweep import device_of, imagenet_timing
+from jobs.imagenet_timing.sweep import imagenet_timing
 from jobs.mnist_ablation.sweep import mnist_ablation
 from jobs.options import split
 from pcworker.store.keys import KeyKind, SweepKeys
@@ -76,6 +79,8 @@ def declared(module: str, given: dict[str, Any]) -> Sweep[Any]:
         if not given.pop("with_loading"):
             given["loaders"] = None
         return imagenet_timing(**given, **device_of(options.resources), data="synthetic")
+    if module == "jobs.any_network":
+        return any_network(data=given.pop("data_set"), **given, **device_of(options.resources))
     return {"jobs.mnist_ablation": mnist_ablation, "jobs.detection_rate": detection_rate}[module](
         **given
     )
@@ -165,6 +170,7 @@ def after_sweeps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = {"dtype": "float32", "arithmetic": "textbook", "weights": "learning"}
     counts = {"pairs": 200, "only_at_l": 150, "missed_late": 10}
     put_row(store, "table3", DETECTION, **where, **base, **counts)
+    put_row(store, "families", ANY_NETWORK, network="rnn", exact=True)
     put_row(store, "table4", TIMING, network="alexnet", ms_per_update_median=1.0)
     return folder
 

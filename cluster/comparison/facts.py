@@ -106,7 +106,10 @@ def _settings_apart(verdict: SweepVerdict) -> Iterator[str]:
     for name in a[0] if a and b else ():
         mine, others = ({str(each.get(name)) for each in side} for side in (a, b))
         if not mine & others:
-            yield f"{name} is {', '.join(sorted(mine))} in A and {', '.join(sorted(others))} in B."
+            yield (
+                f"{name} is {', '.join(sorted(mine))} in A and {', '.join(sorted(others))} in B; "
+                f"--ignore {name} compares the cells all the same."
+            )
 
 
 def _seeds(cell: CellVerdict | None, says: str) -> CellFact:

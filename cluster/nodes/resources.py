@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pcworker.errors import InputError
 
@@ -55,6 +55,12 @@ class Resources:
     def __str__(self) -> str:
         gpus = f" and {self.gpus:g} GPU(s)" if self.gpus else ""
         return f"{self.cpus:g} CPU core(s){gpus}"
+
+
+def device_of(resources: Resources) -> dict[str, Any]:
+    """The fields of a configuration that say on which device a worker's shards are timed."""
+    wanted = resources.device == "cuda" or (resources.device == "auto" and resources.gpus > 0)
+    return {"device_kind": "cuda" if wanted else "cpu", "threads": max(1, int(resources.cpus))}
 
 
 def workers_that_fit(nodes: Sequence[Mapping[str, float]], needs: Resources) -> int:

@@ -19,6 +19,8 @@ from pcworker.text import in_a_line
 
 _WORD_BACKWARDS = re.compile(r"\w*(?:\.$)?")
 """A word as prompt_toolkit looks for it, from its end. A dot belongs to it at the line's start."""
+_ALSO = {word: ".quit" for word in (".exit", "exit", "quit")} | {"help": ".help", "?": ".help"}
+"""Lines that are no SQL, and what is meant by them."""
 HELP = """\
 Type a query in SQL, such as  SELECT * FROM trials LIMIT 5  and Enter.
 It sees what is committed at that moment.
@@ -44,9 +46,10 @@ class Conversation:
     def answers(self, line: str) -> bool:
         """Answers a line, and returns False if it asks to leave."""
         asked = line.strip().rstrip(";").strip()
+        asked = _ALSO.get(asked.lower(), asked)
         command, _, argument = asked.partition(" ")
         try:
-            if command in (".quit", ".exit"):
+            if command == ".quit":
                 return False
             self._answer(asked, command, argument.strip())
         except InputError as error:

@@ -135,6 +135,10 @@ def answer(
     """The result of a statement. Its decimals are integers or doubles, and no two columns have the
     same name. Raises InputError if DuckDB refuses the statement."""
     with _explained():
+        if (several := len(connection.extract_statements(sql))) > 1:
+            raise InputError(
+                f"this query cannot be answered: it has {several} statements; ask one at a time"
+            )
         relation = connection.sql(sql, params=list(parameters) or None)
         found = pa.table({}) if relation is None else relation.to_arrow_table()
     return _plain_columns(found)

@@ -32,7 +32,8 @@ class Wanted:
     columns: tuple[str, ...] | None = None
     """The columns to be summarised, or shown. None: all results, or all columns."""
     sort: tuple[str, ...] = ()
-    """Columns of the answer, with a "-" before those whose largest value comes first."""
+    """Columns of the answer, with a "-" before those whose largest value comes first. The name of a
+    column that is summarised means its mean."""
     limit: int | None = None
 
 
@@ -92,7 +93,7 @@ def summary_query(
     chosen = ", ".join(f"{sql} AS {quoted(name)}" for name, sql in outputs.items())
     source = _source(shape, [*groups, *measures, *(each.column for each in where)])
     asked = _with(f"SELECT {chosen} FROM {source}", where)
-    by = f" GROUP BY {', '.join(map(quoted, groups))}" if groups else ""
+    by = f" GROUP BY {', '.join(map(quoted, groups))}" if groups else " HAVING count(*) > 0"
     return _ordered(Query(asked.sql + by, asked.values), wanted, outputs, groups)
 
 
@@ -180,6 +181,8 @@ def _ordered(
     order = []
     for asked in wanted.sort or otherwise:
         name = asked.removeprefix("-")
+        if name not in names and f"{name}_mean" in names:
+            name = f"{name}_mean"
         if name not in names:
             raise unknown("column of the answer to sort by with the name", name, names)
         order.append(f"{quoted(name)} {'DESC' if asked[:1] == '-' else 'ASC'} NULLS LAST")

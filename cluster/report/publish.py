@@ -2,7 +2,6 @@
 the terminal."""
 
 import os
-import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,9 +19,6 @@ from cluster.sweeps.plan import Plan
 from pcworker.errors import DamagedError, IncompleteError
 from pcworker.store.store import Store
 from pcworker.text import in_a_line
-
-_PLAIN = re.compile(r"[\w./ -]+")
-"""A path that SQL and Python take for what it is. No quote, wildcard or "=" is in it."""
 
 
 class _Stored(NamedTuple):
@@ -135,35 +131,21 @@ def print_next(store: Store, collected: Collected, console: Console) -> None:
     """Prints where the tables are and which commands a user may run next."""
     experiment = collected.experiment
     tables, question = collected.tables, experiment.question
-    asked = store.describe(collected.keys.table(question.table))
-    folder = asked.rsplit("/", 1)[0]
+    folder = store.describe(collected.keys.table(question.table)).rsplit("/", 1)[0]
     large = [name for name in tables if tables.is_large(name)]
     small = ",".join(name for name in tables if name not in large)
     python = "python"
     with suppress(OSError):  # the directory in which this process was started may be gone
         inside = Path(sys.prefix).parent == Path.cwd()
         python = shlex.quote(os.path.relpath(sys.executable)) if inside else "python"
-    sweeps = ",".join(plan.name for plan in collected.plans)
+    names = [plan.name for plan in collected.plans]
+    sql = shlex.quote(question.query.format(question.table))
     for line in (
         f"Tables: {folder}/{{{small}}}.parquet",
         *(f"Tables of several files: {folder}/{{{','.join(large)}}}/" for _ in large[:1]),
         "Next:",
-        *_query(asked, question.query, question.table in large),
-        f"  {python} -m jobs.collect {store.options} --sweep {sweeps}",
+        f"  {python} -m jobs.query {store.options} --sweep {'+'.join(names)} {sql}",
+        f"  {python} -m jobs.report {store.options} --sweep {','.join(names)} --open",
         *(f"  {line}" for line in experiment.next_lines),
     ):
         console.print(line, soft_wrap=True)
-
-
-def _query(table: str, query: str, is_folder: bool) -> list[str]:
-    """Lines of Python that run the query. A table in a bucket is read by pyarrow, because DuckDB
-    would have to download an extension for that, and so is a folder, and a table whose path is not
-    plain, because DuckDB would take a part of it for SQL, for a pattern or for a column."""
-    if _PLAIN.fullmatch(table) and not is_folder:
-        return [f'  duckdb.sql("{query.format(repr(table))}")']
-    path = table.removesuffix(".parquet") if is_folder else table
-    name = path.rsplit("/", 1)[1].removesuffix(".parquet")
-    return [
-        f"  {name} = pyarrow.parquet.read_table({path!r})",
-        f'  duckdb.sql("{query.format(name)}")',
-    ]

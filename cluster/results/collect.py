@@ -20,7 +20,7 @@ from cluster.results.duplicates import leave_out_duplicates
 from cluster.results.reading import Unread, list_failures, read_failures
 from cluster.results.tables import CollectedTables
 from cluster.sweeps.plan import Plan
-from cluster.sweeps.stored import read_plan
+from cluster.sweeps.stored import read_plan, unknown_sweep
 from pcworker.errors import InputError
 from pcworker.machine.provenance import command_line, provenance
 from pcworker.store.keys import SweepKeys
@@ -189,7 +189,7 @@ def write_tables(store: Store, collected: Collected) -> None:
 def _plan(store: Store, name: str, experiments: Experiments) -> Plan:
     plan = read_plan(store, name, experiments)
     if plan is None:
-        raise InputError(f"there is no sweep {name} in the store {store.url}; check both names")
+        raise unknown_sweep(store, name)
     return plan
 
 

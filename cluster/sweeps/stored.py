@@ -6,9 +6,10 @@ A submission of other trials under the same name is refused. The file is written
 a plan if and only if there is a head, and a file without a head means nothing.
 """
 
+import difflib
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -19,10 +20,13 @@ from cluster.sweeps.older import is_whole, whole_plan
 from cluster.sweeps.plan import Plan
 from pcworker.errors import DamagedError, InputError, StoreError
 from pcworker.plain import from_json
-from pcworker.store.keys import SCHEMA_VERSION, SweepKeys
+from pcworker.store.keys import SCHEMA_VERSION, SWEEPS, SweepKeys
 from pcworker.store.sealed import seal, unseal
 from pcworker.store.store import Store
 from pcworker.trials.trial import C
+
+_SHOWN = 8
+"""A message names so many sweeps, at most."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,27 @@ def read_plan(store: Store, name: str, experiments: Experiments) -> Plan[Any] | 
             f"{', '.join(experiments)}; give another --sweep, or use a version that knows it"
         )
     return _plan_of(store, stored, name, experiment)
+
+
+def unknown_sweep(store: Store, name: str) -> InputError:
+    """The error for a sweep that is not in the store."""
+    return InputError(
+        f"there is no sweep {name} in the store {store.url}; {sweeps_there(store, name)}"
+    )
+
+
+def sweeps_there(store: Store, name: str = "") -> str:
+    """Says which sweeps are in the store. If there are many, those come first whose names are near
+    to `name`, and the others are counted."""
+    names: list[str] = []
+    with suppress(StoreError):  # Whoever may read a sweep may not be allowed to list all of them.
+        names = [each for each in store.folders(SWEEPS) if "+" not in each]
+    if not names:
+        return "check both names"
+    if len(names) > _SHOWN:
+        names = list(dict.fromkeys([*difflib.get_close_matches(name, names, _SHOWN), *names]))
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"it has {', '.join(names[:_SHOWN])}{more}"
 
 
 def read_outline(store: Store, name: str) -> Outline | None:

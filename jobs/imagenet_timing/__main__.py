@@ -18,9 +18,10 @@ from typing import Any
 
 import click
 
+from cluster.nodes.resources import device_of
 from cluster.run import run_sweep
 from jobs.imagenet_timing.experiment import TIMING
-from jobs.imagenet_timing.sweep import device_of, imagenet_timing
+from jobs.imagenet_timing.sweep import imagenet_timing
 from jobs.options import (
     INTEGERS,
     TEXTS,

@@ -13,6 +13,7 @@ from jobs.imagenet_timing.cost import timing_bytes, timing_packs, timing_seconds
 from jobs.imagenet_timing.shown.page import timing_sections
 from jobs.imagenet_timing.shown.report import print_timings
 from jobs.imagenet_timing.tables import TIMING_TABLES
+from pcworker.clock.memory import MEMORY
 from pcworker.data.image_folder import look_over
 from pcworker.networks.catalogue import NETWORKS, facts
 from pcworker.row import Row
@@ -21,20 +22,6 @@ if TYPE_CHECKING:
     import torch
 
     from pcworker.worker import Trains
-
-MEMORY = {
-    "GLIBC_TUNABLES": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=18446744073709551615:"
-    "glibc.malloc.arena_max=1",
-    "THP_MEM_ALLOC_ENABLE": "1",
-}
-"""Environment variables of the workers: a process keeps the memory that it frees, and torch asks
-for huge pages.
-
-By default, glibc returns large blocks to the kernel and asks for them again. An update of AlexNet
-(batch 2, 2 cores of a virtual machine) then made 55,000 page faults. BP took 196 ms instead of 122,
-and the percentiles of ratios reached from 0.8 to 2.1. With memory kept in small pages, the ratio of
-Z-IL to BP was 1.09 in one process and 1.01 in another, depending on where its blocks were. With
-huge pages it was 1.01."""
 
 
 def timing_engine(directory: str | None, device: "torch.device") -> "Trains":

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cluster.nodes.resources import Resources
 from cluster.sweeps.sweep import Cell, Sweep, declare, of_rules
 from jobs.imagenet_timing.configuration import TimingConfiguration, timing_configuration
 from pcworker.equations.rules import BP, FA_Z_IL, IL, Z_IL
@@ -62,9 +61,3 @@ def _cells(
 def _cell(rule: str, **settings: Any) -> Cell[TimingConfiguration]:
     made = timing_configuration(rule=rule, **settings)
     return Cell("timing", made, made.gamma)
-
-
-def device_of(resources: Resources) -> dict[str, Any]:
-    """The fields of a configuration that say on which device a worker's shards are timed."""
-    wanted = resources.device == "cuda" or (resources.device == "auto" and resources.gpus > 0)
-    return {"device_kind": "cuda" if wanted else "cpu", "threads": max(1, int(resources.cpus))}

@@ -83,7 +83,7 @@ def _measure(cells: Answered, measure: str, words: str) -> Section | None:
     maps = tuple(_map(grid, low, high, places) for grid in grids)
     answered = HeatMaps(maps, cells, told, "cell", tuple(map(number, steps)))
     text = (
-        f"Each cell shows a mean over up to {n_seeds(cells.rows)} seed(s), with colours on a "
+        f"Each cell shows a mean over its seeds (at most {n_seeds(cells.rows)}), with colours on a "
         "logarithmic scale. Point at a cell, or go there with the arrow keys, to see its other "
         "numbers. Click it, or press Enter, to see its curves below."
     )

@@ -30,7 +30,7 @@ def print_report(console: Console, collected: Collected) -> None:
         sigma = sigma_grid(rows, measure)
         if not grids and sigma is None:
             continue
-        shown = "mean over 1 seed" if seeds == 1 else f"mean ± sd over {seeds} seeds"
+        shown = f"{'mean' if seeds == 1 else 'mean ± sd'} over {seeds} seed(s)"
         console.print(f"\n{caption[0].upper()}{caption[1:]}, {shown}", style="bold")
         every = [*grids, *([sigma] if sigma else [])]
         for grid in every:

@@ -62,6 +62,8 @@ _PARTS = {
 """The patterns of a key's parts. They fit our own keys and few others, because a file that somebody
 else has put into a sweep's folder must be neither read nor deleted."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+SWEEPS = "sweeps/"
+"""The prefix of the keys of all sweeps."""
 LONGEST_FOLDER = 255
 """The longest name of a folder on common file systems, in bytes."""
 
@@ -101,12 +103,12 @@ class SweepKeys:
         name = "+".join(sweeps)
         if len(name) > LONGEST_FOLDER:
             name = f"{sweeps[0]}+{len(sweeps) - 1}-more-{fingerprint(list(sweeps))[:16]}"
-        self.root = f"sweeps/{name}"
+        self.root = f"{SWEEPS}{name}"
 
     @classmethod
     def of(cls, key: str) -> "SweepKeys":
         """The keys of the sweep that a key belongs to."""
-        return cls(key.removeprefix("sweeps/").partition("/")[0])
+        return cls(key.removeprefix(SWEEPS).partition("/")[0])
 
     @property
     def folder(self) -> str:

@@ -7,7 +7,7 @@ import errno
 import os
 import shlex
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -58,6 +58,12 @@ class LocalStore:
         with self._trouble("list", prefix):
             top = self._path(prefix)
             return sorted(_files_below(str(top), "/".join(key_parts(prefix))))
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        with self._trouble("list", prefix), suppress(FileNotFoundError, NotADirectoryError):
+            entries = os.scandir(self._path(prefix))
+            return sorted(each.name for each in entries if each.is_dir(follow_symlinks=False))
+        return []
 
     def delete(self, key: str) -> None:
         with self._trouble("delete", key), suppress(FileNotFoundError, NotADirectoryError):

@@ -1,7 +1,7 @@
 """Wraps a store so that an outage of its server costs time, but never results."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from tenacity import (
@@ -55,6 +55,9 @@ class PatientStore:
 
     def list(self, prefix: str) -> list[str]:
         return self._patiently(lambda: self._store.list(prefix))
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        return self._patiently(lambda: self._store.folders(prefix))
 
     def delete(self, key: str) -> None:
         self._patiently(lambda: self._store.delete(key))

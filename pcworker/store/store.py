@@ -4,6 +4,7 @@
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +35,10 @@ class Store(Protocol):
 
     def list(self, prefix: str) -> list[str]:
         """Returns the keys that start with `prefix`, sorted. `prefix` ends with a slash."""
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        """Returns the names that stand between `prefix` and the next slash of a key, sorted. It is
+        quick however many keys there are. `prefix` ends with a slash."""
 
     def delete(self, key: str) -> None:
         """Removes `key`. Nothing happens if nothing is under it."""

@@ -214,7 +214,18 @@ def test_collecting_again_gives_the_same_tables(store: LocalStore, plan: Plan) -
 def test_a_sweep_that_is_not_there_is_refused_by_its_name(store: LocalStore) -> None:
     with pytest.raises(InputError, match="no sweep nowhere") as caught:
         collected(store, "nowhere")
-    assert store.url in str(caught.value)
+    assert f"{store.url}; check both names" in str(caught.value)
+
+
+def test_a_wrong_name_is_answered_with_the_names_that_are_there(store: LocalStore) -> None:
+    for name in ("one", "two", "one+two", "three"):
+        store.put(f"sweeps/{name}/plan.json", b"{}")
+    with pytest.raises(InputError, match=r"no sweep tow in .*; it has one, three, two$"):
+        collected(store, "tow")
+    for number in range(20):
+        store.put(f"sweeps/many-{number}/plan.json", b"{}")
+    with pytest.raises(InputError, match=r"; it has two, many-0, .* and 15 more$"):
+        collected(store, "tow")
 
 
 # Incomplete
@@ -420,7 +431,7 @@ def test_sweeps_of_any_number_have_a_folder_whose_name_is_short(
         commit_all(store, planned(store, ablation(seeds=[seed], rules=["BP"]), name))
     done = called("--store", store.url, "--sweep", ",".join(names), module="jobs.collect")
     assert (done.code, done.stderr) == (0, "")
-    assert f" --sweep {','.join(names)}\n" in done.stdout
+    assert f" --sweep {','.join(names)} --open\n" in done.stdout
     [folder] = {path.parents[1] for path in tmp_path.glob("sweeps/*/tables/*")}
     assert folder.name.startswith(f"{names[0]}+19-more-")
     assert SweepKeys(*names).root == f"sweeps/{folder.name}"
@@ -774,7 +785,7 @@ def test_the_report_says_what_exploded_and_what_was_audited(store: LocalStore, p
     commit_all(store, plan)
     text = printed(collected(store, "a"))
     assert "non-finite" in text
-    assert "mean over 1 seed(s)" in text
+    assert "mean over 1 seed\n" in text
     assert f"{len(plan.shards) - 1} copies of BP twins compared, all bit-identical" in text
 
 

@@ -3,9 +3,6 @@
 import shlex
 from pathlib import Path
 
-import duckdb
-import pyarrow
-import pyarrow.parquet
 import pytest
 from builders import ablation, commit_all, planned
 from command_lines import called
@@ -21,16 +18,26 @@ def test_the_query_can_be_copied_whatever_the_stores_path_is(tmp_path: Path, fol
     commit_all(store, planned(store, ablation(rules=["BP"]), "a"))
     done = called("--store", store.url, "--sweep", "a", module="jobs.collect")
     assert (done.code, done.stderr) == (0, "")
-    *before, query, again = printed_next(done.stdout)
-    names = {"duckdb": duckdb, "pyarrow": pyarrow}
-    for line in before:
-        exec(line, names)
-    assert eval(query, names).fetchall() == [("784-2-10", "rule", "BP")]
-    assert shlex.split(again)[1:] == ["-m", "jobs.collect", "--store", store.url, "--sweep", "a"]
+    query, report = map(shlex.split, printed_next(done.stdout))
+    assert report[1:] == ["-m", "jobs.report", "--store", store.url, "--sweep", "a", "--open"]
+    assert query[1:3] == ["-m", "jobs.query"]
+    answer = called(*query[3:], module="jobs.query")
+    assert (answer.code, answer.stderr) == (0, "")
+    assert answer.stdout.splitlines()[-1].split() == ["784-2-10", "rule", "BP"]
+
+
+def test_the_query_of_sweeps_that_are_collected_together_can_be_copied(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    for name, seed in (("a", 1), ("b", 2)):
+        commit_all(store, planned(store, ablation(rules=["BP"], seeds=[seed]), name))
+    done = called("--store", store.url, "--sweep", "a,b", module="jobs.collect")
+    query = shlex.split(printed_next(done.stdout)[0])
+    assert "a+b" in query
+    answer = called(*query[3:], "--format", "csv", module="jobs.query")
+    assert answer.stdout == '"network","panel","rule"\n"784-2-10","rule","BP"\n'
 
 
 def printed_next(text: str) -> list[str]:
-    """The lines below "Next:", up to the command that collects again."""
+    """The commands of this project that stand below "Next:"."""
     lines = [line.strip() for line in text.split("\nNext:\n")[1].splitlines()]
-    [last] = [place for place, line in enumerate(lines) if "jobs.collect" in line]
-    return lines[: last + 1]
+    return [line for line in lines if " -m jobs." in line]

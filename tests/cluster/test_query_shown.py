@@ -272,7 +272,10 @@ def test_a_conversation_goes_on_after_mistakes(tmp_path: Path) -> None:
     assert ask(".tables") and "divergence" in shown.lines[-1]
     assert ask(".schema epochs") and "epoch" in str(shown.tables[-1])
     assert ask(".help") and ".quit" in shown.lines[-1]
-    assert not ask(".quit")
+    for line in ("help", "HELP;", "?"):
+        shown.lines.clear()
+        assert ask(line) and ".quit" in shown.lines[-1]
+    assert not any(ask(line) for line in (".quit", ".exit", "quit", "exit;", "Exit"))
 
 
 def test_a_prompt_remembers_and_is_left(tmp_path: Path, typing: PipeInput) -> None:

@@ -256,6 +256,14 @@ def test_a_summary_is_sorted_by_its_own_columns(session: Session) -> None:
     full = Wanted(group_by=("rule",), columns=("final_test_error",))
     every = summary_of(session, "trials", full)["final_test_error_mean"].to_pylist()
     assert means == sorted(every, reverse=True)[:2]
+    short = Wanted(group_by=("rule",), columns=("final_test_error",), sort=("-final_test_error",))
+    assert summary_of(session, "trials", short)["final_test_error_mean"].to_pylist()[:2] == means
+
+
+@pytest.mark.parametrize("groups", [None, (), ("rule",)])
+def test_a_summary_of_no_rows_has_no_rows(session: Session, groups: tuple[str, ...] | None) -> None:
+    wanted = Wanted(filters=("rule=ZIL",), group_by=groups)
+    assert summary_of(session, "trials", wanted).num_rows == 0
 
 
 def test_rows_without_columns_are_whole(session: Session) -> None:
@@ -291,7 +299,7 @@ MISTAKES = [
     (Wanted(filters=("t>null",)), "> takes one value"),
     (Wanted(group_by=("networks",)), "'networks'; use one of network"),
     (Wanted(columns=("test_error",)), "'test_error'; use one of final_test_error"),
-    (Wanted(sort=("final_test_error",)), "'final_test_error'; use one of final_test_error_"),
+    (Wanted(sort=("final_test_errors",)), "'final_test_errors'; use one of final_test_error_"),
 ]
 
 

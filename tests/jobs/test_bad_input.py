@@ -16,7 +16,10 @@ from pcworker.store.local import LocalStore
 
 SMALL = ("--networks", "784-16-10", "--t", "l", "--gamma", "1", "--sigma", "0")
 TIMING, DETECTION = "jobs.imagenet_timing", "jobs.detection_rate"
-SOUND = {ABLATION: SMALL, TIMING: (), DETECTION: ("--networks", "784-16-16-10")}
+ANY_NETWORK = "jobs.any_network"
+SOUND = {
+    ABLATION: SMALL, TIMING: (), DETECTION: ("--networks", "784-16-16-10"), ANY_NETWORK: (),
+}  # fmt: skip
 """Options that are right, to which a mistake is added."""
 
 LONG, MANY = "9" * 4000, "9" * 5000
@@ -123,6 +126,25 @@ MISTAKES = {
         (f"--minibatches {LONG}", "minibatches 999", "below 2^31"),
         ("--stages -5", "stages -5", "at least 0"),
         ("--tolerances x", "'x'", "is not a list of NUMBERS"),
+    ],
+    ANY_NETWORK: [
+        ("--networks resnet", "'resnet'", "cnn, resnet-small, resnet18"),
+        ("--networks nowhere_at_all:make", "'nowhere_at_all:make'", "a function without arguments"),
+        ("--networks rnn --data-set directory", "3 x 224 x 224", "another --data-set"),
+        ("--networks rnn --view patches", "'patches'", "leave out --view"),
+        ("--cuts relu", "cuts relu", "give --networks a single one"),
+        ("--data-set cifar100", "'cifar100'", "'mnist', 'fashion-mnist', 'cifar10', 'svhn'"),
+        ("--data-set directory --networks cnn", "directory", "give --data"),
+        ("--data /nowhere/at/all", "/nowhere/at/all", "is not a folder"),
+        ("--updates 2", "updates 2", "at least 3"),
+        ("--t -1", "t -1", "at least 0"),
+        ("--alpha nan", "alpha nan", "finite"),
+        ("--batch-size 0", "batch_size 0", "at least 1"),
+        ("--test-samples 0", "test_samples 0", "at least 1"),
+        ("--rules BP,EP", "'EP'", "BP, IL, Z-IL, Fa-Z-IL"),
+        ("--dtype float16", "'float16'", "'float32', 'float64'"),
+        ("--seeds -1", "-1", "from 0 to 2^63 - 1"),
+        ("--checkpoint-every 1", "--checkpoint-every", "No such option"),
     ],
 }
 

@@ -16,6 +16,7 @@ WORDS = {
     ABLATION: ("Figure 3", "What to train:", "--seeds", "Where to run:", "How much to spend:"),
     "jobs.imagenet_timing": ("Table 4", "--networks", "vgg16", "--with-loading", "--plan"),
     "jobs.detection_rate": ("Table 3", "--horizons", "l_max-1", "--tolerances", "--plan"),
+    "jobs.any_network": ("any network", "--networks", "transformer-3", "--ablation", "--plan"),
     "jobs.collect": ("--store", "--partial"),
     "jobs.report": ("--store", "--partial", "--output", "--open"),
     "jobs.status": ("--store", "--watch"),
@@ -81,8 +82,8 @@ def test_planning_looking_collecting_and_deleting_import_neither_torch_nor_ray(
         # For GPUs this machine's speed is not measured, which takes seconds.
         *(
             (f"{job}.__main__", *at, "--plan", *sums, "--gpus-per-worker", "1")
-            for job in list(WORDS)[:3]
-            for sums in [() if "timing" in job else ("--sums", "library")]
+            for job in list(WORDS)[:4]
+            for sums in [() if "timing" in job or "network" in job else ("--sums", "library")]
         ),
         ("jobs.status", *at, "--sweep", "a"),
         ("jobs.collect", *at, "--sweep", "a", "--partial"),

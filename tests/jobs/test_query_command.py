@@ -148,10 +148,22 @@ def test_without_a_question_a_terminal_gets_a_prompt(
     assert "SELECT 40" in (tmp_path / "cache" / "query-history").read_text()
 
 
+def test_a_filter_that_nothing_fulfils_is_said(store: LocalStore) -> None:
+    for more in ([], ["--rows"], ["--group-by", "rule"]):
+        options = ("--table", "trials", "--filter", "rule=ZIL", "--filter", "t=4", *more)
+        done = asked(store, *options, "--format", "json")
+        assert (done.code, done.stdout) == (0, "[]\n")
+        assert done.stderr == "no row of the table trials fulfils rule=ZIL and t=4\n"
+
+
 def test_a_schema_needs_no_sweep(store: LocalStore) -> None:
     every = called("--schema", "--format", "json", module=QUERY)
     tables = {row["table"] for row in json.loads(every.stdout)}
     assert {"trials", "timings", "detection", "divergence", "failures"} <= tables
+    for options in ([], ["--store", str(store.root), "--sweep", "a"]):
+        piped = called("--schema", *options, module=QUERY).stdout.splitlines()
+        assert len(piped) > 50 and max(map(len, piped)) <= 100
+        assert any("DOUBLE[]" in line for line in piped)
     mine = rows(store, "--schema")
     assert {row["table"] for row in mine} == {
         "trials",
@@ -167,6 +179,7 @@ MISTAKES = {
     "SELEC 1": ['Parser Error: syntax error at or near "SELEC"'],
     "SELECT * FROM trails": ['Did you mean "trials"'],
     "SELECT 'a'::INT": ["Conversion Error"],
+    "SELECT 1; SELECT 2": ["2 statements", "ask one at a time"],
     "SELECT 1 --table trials": ["SQL and --table", "one question"],
     "--table trails": ["'trails'", "use one of trials"],
     "--table trials --filter rul=IL": ["'rul'", "use one of rule"],
@@ -174,6 +187,10 @@ MISTAKES = {
     "--table trials --limit -1": ["-1", "x>=0"],
     "--limit 3": ["are for --table"],
     "--schema trails": ["'trails'"],
+    "--table timings": ["use one of divergence", "jobs.imagenet_timing have a table timings"],
+    "SELECT * FROM timings": ["jobs.imagenet_timing have a table timings"],
+    "--schema detection": ["jobs.detection_rate have a table detection"],
+    "--sql x": ["No such option '--sql';", "jobs.query --help lists what there is"],
     "--format xml": ["'csv', 'json', 'parquet'"],
     "--output /nowhere/at/all --table trials": ["/nowhere/at/all", "name another file"],
     "": ["nothing is asked", "--table NAME"],
@@ -203,6 +220,7 @@ def test_a_sweep_or_a_store_that_is_not_there_is_one_line(
     assert not (tmp_path / "none").exists()
     no_sweep = called("--store", str(store.root), "SELECT 1", module=QUERY)
     assert "give --sweep NAME" in the_line(no_sweep)
+    assert "it has a, b, c" in the_line(no_sweep)
 
 
 def test_sweeps_of_a_later_schema_are_refused_in_one_line(store: LocalStore) -> None:

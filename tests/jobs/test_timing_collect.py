@@ -387,7 +387,8 @@ def test_a_person_reads_all_of_it(store: LocalStore) -> None:
         "report/table4.png",
         "tables/{timings,weights,failures}.parquet",
         "ratio_to_bp_median",
-        "-m jobs.collect",
+        "-m jobs.query",
+        "-m jobs.report",
     ):
         assert part in text, part
     assert "figure3" not in text

@@ -10,7 +10,7 @@ import pytest
 from builders import ablation, planned
 from command_lines import ROOT, called, files
 
-from cluster.nodes.resources import Resources
+from cluster.nodes.resources import Resources, device_of
 from cluster.sweeps.plan import make_plan
 from cluster.sweeps.stored import adopt_plan, read_plan, store_plan
 from cluster.sweeps.sweep import Sweep
@@ -21,7 +21,7 @@ from jobs.imagenet_timing.configuration import (
 )
 from jobs.imagenet_timing.cost import update_seconds
 from jobs.imagenet_timing.experiment import TIMING
-from jobs.imagenet_timing.sweep import device_of, imagenet_timing
+from jobs.imagenet_timing.sweep import imagenet_timing
 from pcworker.errors import InputError
 from pcworker.plain import from_json
 from pcworker.store.local import LocalStore

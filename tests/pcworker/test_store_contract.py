@@ -50,6 +50,14 @@ def test_put_replaces(store: Store) -> None:
     assert store.list("a/") == ["a/b.bin"]
 
 
+def test_folders_are_named_without_what_is_in_them(store: Store) -> None:
+    assert store.folders("a/") == []
+    for key in ("a/c/1.bin", "a/c/d/2.bin", "a/b/3.bin", "a/file.bin", "ab/other/4.bin"):
+        store.put(key, b"x")
+    assert store.folders("a/") == ["b", "c"]
+    assert store.folders("a/c/") == ["d"]
+
+
 def test_nothing_is_none(store: Store) -> None:
     assert store.get("a/b.bin") is None
 

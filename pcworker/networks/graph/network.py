@@ -48,6 +48,15 @@ class GraphNetwork:
         self._reads = {
             name: vertex.reads for name, vertex in network.vertices.items() if vertex.reads
         }
+        self._places: dict[int, list[int]] = {}
+        """The places of the operations that read each parameter."""
+        self._readers: dict[int, list[str]] = {}
+        """The vertices that read each parameter, in the order of execution."""
+        for name, reads in self._reads.items():
+            for k, place in reads:
+                self._places.setdefault(k, []).append(place)
+                self._readers.setdefault(k, []).append(name)
+        self._first_reader = {k: names[0] for k, names in self._readers.items()}
         self._checked = False
 
     @property
@@ -77,14 +86,7 @@ class GraphNetwork:
         activity or a parameter so that its gradient cannot be added in autograd's order, or if
         `probe` refuses the network. The last two are found at the first update.
         """
-        given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-        if len(given) != len(self._network.inputs):
-            raise InputError(
-                f"{len(given)} inputs for a network of {len(self._network.inputs)}: "
-                f"{', '.join(self._network.inputs)}"
-            )
-        named = dict(zip(self._network.inputs, given, strict=True))
-        state = GraphState(self._network, named, method)
+        state = GraphState(self._network, self._named(inputs), method)
         if method.sigma:
             self._require_noise(noise or {})
         shifts = {name: method.sigma * normal for name, normal in (noise or {}).items()}
@@ -99,6 +101,31 @@ class GraphNetwork:
             self._literal(state, method, rate)
         return errors
 
+    @torch.no_grad()
+    def activities(self, inputs: Tensor | Sequence[Tensor]) -> dict[str, Tensor]:
+        """What each vertex predicts for the inputs, in the order of execution (Eq. 5)."""
+        found: dict[str, Tensor] = {}
+        named = self._named(inputs)
+        for name, vertex in self._network.vertices.items():
+            read = {use: found[use.parent] for use in self.graph.uses if use.child == name}
+            found[name] = vertex.predict(read, named)
+        return found
+
+    def level_of(self, parameter: nn.Parameter) -> int:
+        """The largest level of a vertex that reads the parameter, at which its last change comes.
+        It is -1 if there is none."""
+        same = (k for k, p in enumerate(self._network.parameters) if p is parameter)
+        return next((self._last_level(k) for k in same if k in self._places), -1)
+
+    def _named(self, inputs: Tensor | Sequence[Tensor]) -> dict[str, Tensor]:
+        given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+        if len(given) != len(self._network.inputs):
+            raise InputError(
+                f"{len(given)} inputs for a network of {len(self._network.inputs)}: "
+                f"{', '.join(self._network.inputs)}"
+            )
+        return dict(zip(self._network.inputs, given, strict=True))
+
     def _may_sweep(self, method: Method) -> bool:
         """True if the bits of the literal schedule come out of a sweep, too: every vertex learns at
         its level, until then its error is exactly 0, and a delay rounds nothing."""
@@ -107,8 +134,8 @@ class GraphNetwork:
 
     def _sweep(self, state: GraphState, rate: float) -> None:
         """From the output to the inputs. Each vertex at the one step at which it learns."""
-        changes: list[Change] = []
         held: dict[Use, Tensor] = {}
+        changes: dict[int, list[Change]] = {k: [] for k in self._places}
         for name in reversed(self.graph.vertices):
             if name != self.graph.output:
                 mine = [use for use in self.graph.used[name] if use in held]
@@ -118,8 +145,12 @@ class GraphNetwork:
             eps = state.error(name)
             pulled = self._network.vertices[name].pull(eps, eps)
             held |= pulled.activities
-            changes += pulled.changes
-        self._learn(changes, rate)
+            state.forget(name)
+            for change in pulled.changes:
+                changes[change.parameter].append(change)
+            for k, _ in self._reads.get(name, ()):
+                if self._first_reader[k] == name:  # no vertex that is still to come reads it
+                    self._learn(changes.pop(k, ()), rate)
 
     def _delayed(self, state: GraphState, use: Use, pulled: Tensor) -> Tensor:
         """What the identity vertices before a use would make of an error: each multiplies it by
@@ -170,26 +201,17 @@ class GraphNetwork:
         self, held: list[Change], t: int, last: int, gated: bool, rate: float
     ) -> list[Change]:
         """Moves the parameters whose changes from all operations are known. Returns the others."""
-        places = {k: [p for j, p in self._every_read if j == k] for k, _ in self._every_read}
         known = {
             k
-            for k, of in places.items()
+            for k, of in self._places.items()
             if t == last or (len(of) == 1 if gated else t >= self._last_level(k))
         }
         self._learn([change for change in held if change.parameter in known], rate)
         return [change for change in held if change.parameter not in known]
 
-    @property
-    def _every_read(self) -> list[tuple[int, int]]:
-        return [read for reads in self._reads.values() for read in reads]
-
     def _last_level(self, parameter: int) -> int:
         """The largest level of a vertex that reads the parameter."""
-        return max(
-            self.levels[name]
-            for name, reads in self._reads.items()
-            if any(k == parameter for k, _ in reads)
-        )
+        return max(self.levels[name] for name in self._readers[parameter])
 
     def _learn(self, changes: Sequence[Change], rate: float) -> None:
         """theta += rate * the sum of its changes, from the last operation to the first   (Eq. 9)"""
@@ -203,7 +225,7 @@ class GraphNetwork:
     def _require_autograds_order(self) -> None:
         """Raises InputError if an operation reads a leaf several times inside, unless it is the
         first whose gradient is added: autograd would add one by one what comes as a sum here."""
-        first = {k: max(p for j, p in self._every_read if j == k) for k, _ in self._every_read}
+        first = {k: max(places) for k, places in self._places.items()}
         for name, vertex in self._network.vertices.items():
             for key in vertex.repeated():
                 if isinstance(key, Use):

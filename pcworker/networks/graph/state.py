@@ -92,6 +92,10 @@ class GraphState:
         eps = self.error(name)
         return eps.where(self._detector[name].listen(eps), 0.0) if gated else eps
 
+    def forget(self, name: str) -> None:
+        """Frees what is held of a vertex that is not needed any more in this update."""
+        del self.mu[name], self.eps[name], self.activity[name]
+
     def move(self, name: str, pulled: Sequence[Tensor]) -> None:
         """x_i += gamma (sum of what is pulled back - eps_i)                             (Eq. 7)
 
@@ -142,7 +146,10 @@ def move(activity: Activity, pulled: Sequence[Tensor], eps: Tensor | None, gamma
     terms = [*pulled] if eps is None else [*pulled, -eps]
     if not terms:
         return
-    total = terms[0]
-    for each in terms[1:]:
-        total = total + each
-    activity.move(total * gamma)
+    if len(terms) == 1:  # nobody says that this memory may be written to
+        activity.move(terms[0] * gamma)
+        return
+    total = terms[0] + terms[1]
+    for each in terms[2:]:
+        total += each
+    activity.move(total.mul_(gamma))

@@ -18,7 +18,7 @@ from torch.fx.proxy import TraceError
 from pcworker.errors import InputError
 from pcworker.networks.graph.probe import Write
 from pcworker.networks.graph.structure import Graph, Use
-from pcworker.networks.graph.vertex import Vertex
+from pcworker.networks.graph.vertex import Vertex, reads_shape
 from pcworker.networks.sequential import require_repeatable
 
 _READS = ("placeholder", "get_attr")
@@ -280,15 +280,9 @@ def _given(root: fx.GraphModule, nodes: Sequence[fx.Node]) -> set[fx.Node]:
             p.requires_grad for p in root.get_submodule(str(node.target)).parameters()
         )
         constant = all(n.op == "get_attr" and not _is_parameter(root, n) for n in reads)
-        if _is_shape(node) or (constant and not learns):
+        if reads_shape(node) or (constant and not learns):
             found.add(node)
     return found
-
-
-def _is_shape(node: fx.Node) -> bool:
-    if node.op == "call_method":
-        return _name(node) in ("size", "dim", "numel")
-    return node.target is getattr and node.args[1] in ("shape", "ndim", "dtype", "device")
 
 
 def _is_parameter(root: nn.Module, node: fx.Node) -> bool:
@@ -343,7 +337,7 @@ def _divided(
         for end in last
         for node in own[end]
         for other in node.all_input_nodes
-        if other in own and other not in own[end] and not _is_shape(node)
+        if other in own and other not in own[end] and not reads_shape(node)
     }
     vertices = {
         end.name: Vertex(end.name, own[end], places, owners, root, parameters) for end in last

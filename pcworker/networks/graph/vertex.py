@@ -7,9 +7,9 @@ them up in the order in which autograd adds them in the whole network.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -39,6 +39,36 @@ class Pulled:
     changes: Sequence[Change]
 
 
+@dataclass(frozen=True)
+class _Slot:
+    """A place in the list of values that a prediction uses and makes."""
+
+    place: int
+
+
+@dataclass(frozen=True)
+class _Step:
+    """An operation of a prediction, with a slot wherever it reads a value."""
+
+    call: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    keywords: Mapping[str, Any]
+    flat: bool
+    """True if no slot is inside of another argument. Then to fill them is quick."""
+
+    def __call__(self, values: Sequence[Any]) -> Any:
+        """Runs the operation on the values that its slots stand for."""
+        if self.flat:
+            filled = [values[a.place] if type(a) is _Slot else a for a in self.arguments]
+            return self.call(*filled, **self.keywords)
+
+        def fill(argument: Any) -> Any:
+            return values[argument.place] if type(argument) is _Slot else argument
+
+        arguments, keywords = fx.node.map_aggregate((self.arguments, dict(self.keywords)), fill)
+        return self.call(*arguments, **keywords)
+
+
 class Vertex:
     """The operations between some activities and the next one."""
 
@@ -60,13 +90,16 @@ class Vertex:
         """
         self.name = name
         self._operations, self._places, self._owners = operations, places, owners
-        self._root = root
+        self._root, self._learning = root, parameters
         self._index = {id(p): k for k, p in enumerate(parameters)}
         self._mu: Tensor | None = None
         """The last prediction, with autograd's record of how it was made."""
         self._leaves: dict[Use, Tensor] = {}
         self._read: dict[tuple[int, int], Tensor] = {}
         """The leaves of parameters, by the parameter's place and the operation's."""
+        self._slots: dict[Use | tuple[int, int] | str, _Slot] = {}
+        """Where the leaves and what is known stand in the list of values, before all results."""
+        self._steps = self._compiled()
 
     @cached_property
     def reads(self) -> frozenset[tuple[int, int]]:
@@ -92,12 +125,11 @@ class Vertex:
 
         Raises InputError if the prediction is not a tensor of floating-point numbers.
         """
-        self._forget()
-        env: dict[fx.Node, Any] = {}
+        made = [self._value(key, values, known) for key in self._slots]
         with torch.enable_grad():
-            for node in self._operations:
-                env[node] = self._run(node, env, values, known)
-        mu = env[self._operations[-1]]
+            for step in self._steps:
+                made.append(step(made))
+        mu = made[-1]
         if not isinstance(mu, Tensor) or not mu.is_floating_point():
             kind = mu.dtype if isinstance(mu, Tensor) else type(mu).__name__
             raise InputError(
@@ -151,38 +183,84 @@ class Vertex:
     def _forget(self) -> None:
         self._mu, self._leaves, self._read = None, {}, {}
 
-    def _run(
+    def _value(
         self,
-        node: fx.Node,
-        env: Mapping[fx.Node, Any],
+        key: Use | tuple[int, int] | str,
         values: Mapping[Use, Tensor],
         known: Mapping[str, Tensor],
-    ) -> Any:
-        place = self._places[node]
+    ) -> Tensor:
+        """What stands in the slot of a use, of a parameter that an operation reads, or of what is
+        known. Uses and parameters have leaves of their own."""
+        if isinstance(key, str):
+            return known[key]
+        if isinstance(key, Use):
+            leaf = self._leaves[key] = values[key].detach().requires_grad_()
+            return leaf
+        leaf = self._learning[key[0]]
+        if key[0] not in self._read_once:
+            leaf = leaf.detach().requires_grad_()
+        self._read[key] = leaf
+        return leaf
 
-        def read(other: fx.Node) -> Any:
-            if other in env:
-                return env[other]
-            if other.op == "get_attr":
-                return self._attribute(other, place)
-            use = Use(self._owners[other], self.name, place)
-            if use not in values:  # It is an input of the network, or only its shape is read.
-                return known[use.parent]
-            if use not in self._leaves:
-                self._leaves[use] = values[use].detach().requires_grad_()
-            return self._leaves[use]
+    def _compiled(self) -> list[_Step]:
+        """The operations as steps, and the slots of what they read."""
+        for node in self._operations:
+            for key in self._keys(node).values():
+                self._slots.setdefault(key, _Slot(len(self._slots)))
+            for _, key in self._learnt_by(node):
+                self._slots.setdefault(key, _Slot(len(self._slots)))
+        first = len(self._slots)
+        results = {node: _Slot(first + n) for n, node in enumerate(self._operations)}
+        return [self._step(node, results) for node in self._operations]
 
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), read)
-        if node.op == "call_module":
-            module, own = self._root.get_submodule(str(node.target)), self._parameters_of(node)
-            leaves = {name: self._leaf(p, place) for name, p in own.items()}
-            if all(leaves[name] is p for name, p in own.items()):
-                return module(*args, **kwargs)
-            return functional_call(module, leaves, args, kwargs, tie_weights=False)
+    def _keys(self, node: fx.Node) -> dict[fx.Node, Use | tuple[int, int] | str]:
+        """What an operation reads from outside of the vertex, but the parameters of a module."""
+        found: dict[fx.Node, Use | tuple[int, int] | str] = {}
+        for other in node.all_input_nodes:
+            if other.op == "placeholder":
+                found[other] = self._owners[other]
+            elif other.op == "get_attr":
+                k = self._index.get(id(_attribute(self._root, str(other.target))))
+                if k is not None:
+                    found[other] = (k, self._places[node])
+            elif other not in self._operations:
+                name = self._owners[other]
+                found[other] = (
+                    name if reads_shape(node) else Use(name, self.name, self._places[node])
+                )
+        return found
+
+    def _learnt_by(self, node: fx.Node) -> list[tuple[str, tuple[int, int]]]:
+        """The names of the parameters of a module that learn, and their keys."""
+        if node.op != "call_module":
+            return []
+        own = self._parameters_of(node).items()
+        learning = ((name, self._index.get(id(p))) for name, p in own)
+        return [(name, (k, self._places[node])) for name, k in learning if k is not None]
+
+    def _step(self, node: fx.Node, results: Mapping[fx.Node, _Slot]) -> _Step:
+        keys = self._keys(node)
+
+        def slot(other: fx.Node) -> Any:
+            if other in keys:
+                return self._slots[keys[other]]
+            if other.op == "get_attr":  # It does not learn.
+                return _attribute(self._root, str(other.target))
+            return results[other]
+
+        arguments, keywords = fx.node.map_arg((node.args, node.kwargs), slot)
+        call: Any = node.target
         if node.op == "call_method":
-            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-        assert callable(node.target)
-        return node.target(*args, **kwargs)
+            call = _method(str(node.target))
+        elif node.op == "call_module":
+            call = module = self._root.get_submodule(str(node.target))
+            learnt = self._learnt_by(node)
+            if any(k not in self._read_once for _, (k, _) in learnt):
+                leaves = {name: self._slots[key] for name, key in learnt}
+                call = partial(functional_call, module, tie_weights=False)
+                arguments, keywords = (leaves, arguments, dict(keywords)), {}  # type: ignore[assignment]
+        assert callable(call)
+        return _Step(call, tuple(arguments), dict(keywords), _is_flat(arguments, keywords))
 
     def _parameters_of(self, node: fx.Node) -> Mapping[str, nn.Parameter]:
         """The parameters that an operation reads, by a name that is its own."""
@@ -193,18 +271,34 @@ class Vertex:
         found = {str(n.target): _attribute(self._root, str(n.target)) for n in read}
         return {name: p for name, p in found.items() if isinstance(p, nn.Parameter)}
 
-    def _attribute(self, node: fx.Node, place: int) -> Any:
-        value = _attribute(self._root, str(node.target))
-        return self._leaf(value, place) if isinstance(value, nn.Parameter) else value
 
-    def _leaf(self, parameter: nn.Parameter, place: int) -> Tensor:
-        k = self._index.get(id(parameter))
-        if k is None:  # It does not learn.
-            return parameter
-        if (k, place) not in self._read:
-            alone = k in self._read_once
-            self._read[k, place] = parameter if alone else parameter.detach().requires_grad_()
-        return self._read[k, place]
+def reads_shape(node: fx.Node) -> bool:
+    """True if an operation reads nothing of a tensor but its shape or its kind."""
+    if node.op == "call_method":
+        return str(node.target) in ("size", "dim", "numel")
+    return node.target is getattr and node.args[1] in ("shape", "ndim", "dtype", "device")
+
+
+def _is_flat(arguments: Sequence[Any], keywords: Mapping[str, Any]) -> bool:
+    """True if no argument holds a slot inside of it."""
+    found: list[_Slot] = []
+
+    def look(argument: Any) -> Any:
+        if type(argument) is _Slot:
+            found.append(argument)
+        return argument
+
+    fx.node.map_aggregate((tuple(arguments), dict(keywords)), look)
+    return len(found) == sum(type(a) is _Slot for a in arguments)
+
+
+def _method(name: str) -> Callable[..., Any]:
+    """A function that calls the method of that name of its first argument."""
+
+    def called(owner: Any, *arguments: Any, **keywords: Any) -> Any:
+        return getattr(owner, name)(*arguments, **keywords)
+
+    return called
 
 
 def _attribute(root: nn.Module, target: str) -> Any:

@@ -10,7 +10,7 @@ import mimetypes
 import re
 import shlex
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -148,6 +148,15 @@ class S3Store:
         # S3 has no folders. So a name may hold "..", and its web console marks an empty folder by
         # an object whose name ends with a slash. No store of ours reads such names.
         return sorted(filter(is_key, (key[root:] for key in keys)))
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        name = self._name(prefix) + "/"
+        found: set[str] = set()
+        with self._trouble(f"list {prefix}"):
+            pages = self._client.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self._bucket, Prefix=name, Delimiter="/"):
+                found |= {each["Prefix"][len(name) : -1] for each in page.get("CommonPrefixes", ())}
+        return sorted(filter(is_key, found))
 
     def delete(self, key: str) -> None:
         name = self._name(key)

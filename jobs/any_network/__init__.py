@@ -1,0 +1,1 @@
+"""Exact Z-IL on any network: how far every rule is from backpropagation, and what it costs."""

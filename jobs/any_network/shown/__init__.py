@@ -1,0 +1,1 @@
+"""What the terminal, the report page and the README show of the experiment."""

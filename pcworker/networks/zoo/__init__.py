@@ -1,0 +1,1 @@
+"""Named networks that are graphs: residual, recurrent, convolutional and attention networks."""
