@@ -498,6 +498,21 @@ def test_bad_networks_are_refused_in_one_line(case: str) -> None:
         predictive_graph(network_of(forward))
 
 
+def test_a_weight_that_a_vertex_reads_in_several_ways_learns_from_all(cpu: torch.device) -> None:
+    """As a parameter, in a module, and in a module that is called twice."""
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        h = torch.tanh(self.a(x))
+        g = torch.einsum("bi,bj,jk->bik", h, self.same(h), self.a.weight)
+        return self.b(torch.tanh(self.a(torch.tanh(self.a(g)))).mean(1))  # type: ignore[no-any-return]
+
+    network = made(lambda: network_of(forward))
+    theirs = by_backprop(network, (8,), updates=3)
+    for method in (SWEEP, LITERAL):
+        for cuts in (None, ["tanh"], ["tanh_1"]):
+            assert equal(by(network, (8,), 3, method, cuts=cuts), theirs)
+
+
 class Doubled(torch.autograd.Function):
     """A function whose gradient is not that of its operations."""
 

@@ -9,7 +9,7 @@ them up in the order in which autograd adds them in the whole network.
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -257,7 +257,7 @@ class Vertex:
             learnt = self._learnt_by(node)
             if any(k not in self._read_once for _, (k, _) in learnt):
                 leaves = {name: self._slots[key] for name, key in learnt}
-                call = partial(functional_call, module, tie_weights=False)
+                call = _with_leaves(module)
                 arguments, keywords = (leaves, arguments, dict(keywords)), {}  # type: ignore[assignment]
         assert callable(call)
         return _Step(call, tuple(arguments), dict(keywords), _is_flat(arguments, keywords))
@@ -290,6 +290,16 @@ def _is_flat(arguments: Sequence[Any], keywords: Mapping[str, Any]) -> bool:
 
     fx.node.map_aggregate((tuple(arguments), dict(keywords)), look)
     return len(found) == sum(type(a) is _Slot for a in arguments)
+
+
+def _with_leaves(module: nn.Module) -> Callable[..., Any]:
+    """A function that calls the module with leaves in the place of its parameters."""
+
+    def called(leaves: Mapping[str, Tensor], arguments: Any, keywords: Mapping[str, Any]) -> Any:
+        # functional_call adds to the dictionary, and those of torch.fx cannot be changed.
+        return functional_call(module, dict(leaves), arguments, dict(keywords), tie_weights=False)
+
+    return called
 
 
 def _method(name: str) -> Callable[..., Any]:
