@@ -29,6 +29,8 @@ _LOCKED: dict[str, str | bool | int | float | list[str]] = {
     "temp_directory": "",  # It would be a folder that statements may read and write.
     "lock_configuration": "true",
 }
+_OWN = re.compile(r'\sDid you mean "(?:pg_|duckdb_|sqlite_|information_schema)[^"]*"\?')
+"""DuckDB's proposal of a table of its own, which no user of ours means."""
 
 
 class Session:
@@ -68,7 +70,12 @@ class Session:
 
     def again(self, sql: str, parameters: Sequence[Any] = ()) -> pa.Table:
         """Does the same as `ask`, with the rows that were there at the last look."""
-        return answer(self._connection, sql, parameters)
+        try:
+            return answer(self._connection, sql, parameters)
+        except InputError as error:
+            if "Table with name" in str(error):
+                raise InputError(f"{error}; the tables are {', '.join(self.names)}") from error
+            raise
 
     def weights(self, trial_id: str) -> dict[int, dict[str, np.ndarray]]:
         """The final parameters of a trial, in their own dtype and shape: by layer, where 1 is the
@@ -177,6 +184,7 @@ def _explained() -> Iterator[None]:
         yield
     except duckdb.Error as error:
         said = str(error).partition("\n\nLINE ")[0]  # A copy of the statement follows.
+        said = _OWN.sub("", said)
         raise InputError(f"this query cannot be answered: {said}") from error
     except RuntimeError as error:
         if "interrupted" in str(error):  # DuckDB has stopped because of a signal.

@@ -178,6 +178,7 @@ def test_a_schema_needs_no_sweep(store: LocalStore) -> None:
 MISTAKES = {
     "SELEC 1": ['Parser Error: syntax error at or near "SELEC"'],
     "SELECT * FROM trails": ['Did you mean "trials"'],
+    "SELECT * FROM nothing": ["nothing does not exist!; the tables are trials, epochs"],
     "SELECT 'a'::INT": ["Conversion Error"],
     "SELECT 1; SELECT 2": ["2 statements", "ask one at a time"],
     "SELECT 1 --table trials": ["SQL and --table", "one question"],
