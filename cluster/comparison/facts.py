@@ -1,12 +1,12 @@
 """The facts of a comparison as rows and as lines, for the terminal, CSV, JSON and the page."""
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cluster.comparison.side import CellKey, Side
 from cluster.comparison.verdict import Apart, CellVerdict, Summary, SweepVerdict
+from cluster.query.formats import plain
 
 _AT_LEAST = ("network", "rule")
 """The fields of a configuration that name a cell, if no field tells the cells apart."""
@@ -52,7 +52,7 @@ def as_json_text(verdict: SweepVerdict) -> str:
         },
         "a": _side(verdict.a),
         "b": _side(verdict.b),
-        "rows": [{k: _plain(v) for k, v in row.items()} for row in fact_rows(verdict)],
+        "rows": [plain(row) for row in fact_rows(verdict)],
     }
     return json.dumps(body, indent=1, allow_nan=False)
 
@@ -153,7 +153,3 @@ def _side(side: Side) -> CellFact:
         "trials_without_result": side.missing,
         "damaged": list(side.damaged),
     }
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -49,7 +49,7 @@ def to_csv(answer: pa.Table) -> str:
 
 def to_json(answer: pa.Table) -> str:
     """A list of objects. JSON has no number that is not finite: NaN and Infinity are texts."""
-    rows = [json.dumps(_plain(row), default=str) for row in answer.to_pylist()]
+    rows = [json.dumps(plain(row), default=str) for row in answer.to_pylist()]
     return "[" + ",\n ".join(rows) + "]\n"
 
 
@@ -115,18 +115,19 @@ def _is_flat(kind: pa.DataType) -> bool:
 def _texts(column: pa.ChunkedArray) -> pa.Array:
     """The values as JSON."""
     made = [
-        None if each is None else json.dumps(_plain(each), default=str)
+        None if each is None else json.dumps(plain(each), default=str)
         for each in column.to_pylist()
     ]
     return pa.array(made, pa.string())
 
 
-def _plain(value: Any) -> Any:
-    """The value with texts instead of the floats that JSON does not have."""
+def plain(value: Any) -> Any:
+    """The value with the texts NaN, Infinity and -Infinity instead of the floats that JSON does not
+    have."""
     if isinstance(value, float) and not math.isfinite(value):
         return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[str(value)]
     if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     return value

@@ -535,6 +535,25 @@ def test_what_no_trace_shows_is_refused(forward: Callable[[Any, Tensor], Tensor]
         predictive_graph(network_of(forward))
 
 
+@pytest.mark.parametrize(
+    "hook",
+    [
+        lambda self: self.register_forward_hook(lambda module, args, result: result * 2),
+        lambda self: self.a.register_full_backward_hook(lambda module, given, got: (given[0] * 2,)),
+        lambda self: self.a.weight.register_hook(lambda error: error * 2),
+        lambda self: self.a.weight.register_post_accumulate_grad_hook(lambda p: p.grad.mul_(2)),
+    ],
+)
+def test_hooks_of_gradients_and_of_the_whole_network_are_refused(
+    hook: Callable[[Any], Any],
+) -> None:
+    network = network_of(lambda self, x: self.b(torch.tanh(self.a(x))))
+    predictive_graph(network)
+    hook(network)
+    with pytest.raises(InputError, match="has hooks, and no trace shows them"):
+        predictive_graph(network)
+
+
 def through(view: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, Tensor], Tensor]:
     def forward(self: Any, x: Tensor) -> Tensor:
         y = self.a(x)

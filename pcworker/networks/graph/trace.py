@@ -57,6 +57,7 @@ def traced(network: nn.Module, cuts: Sequence[str] | None) -> Traced:
     The vertices share the network's parameters. Operations that work in place are run out of place.
     Raises InputError if the network cannot be traced or divided: see the messages.
     """
+    _require_no_hooks(network)
     root = _symbolic(network)
     for node in reversed(root.graph.nodes):
         if node.target is operator.getitem and not node.users:
@@ -75,6 +76,19 @@ def traced(network: nn.Module, cuts: Sequence[str] | None) -> Traced:
     given = _given(root, nodes)
     ends = _ends(root, [node for node in nodes if node not in given], result, cuts)
     return _divided(root, nodes, ends, parameters, writes)
+
+
+def _require_no_hooks(network: nn.Module) -> None:
+    """Raises InputError if a hook would run in autograd, and not here: one that changes a gradient,
+    or one of the whole network."""
+    whole = (network._forward_hooks, network._forward_pre_hooks)
+    modules = [(m._backward_hooks, m._backward_pre_hooks) for m in network.modules()]
+    parameters = [(p._backward_hooks, p._post_accumulate_grad_hooks) for p in network.parameters()]
+    if any(any(hooks) for hooks in (whole, *modules, *parameters)):
+        raise InputError(
+            f"{type(network).__name__} has hooks, and no trace shows them; remove hooks of "
+            "gradients, and those of the whole network"
+        )
 
 
 class _Attribute(fx.proxy.Attribute):
