@@ -86,15 +86,15 @@ class GraphNetwork:
         activity or a parameter so that its gradient cannot be added in autograd's order, or if
         `probe` refuses the network. The last two are found at the first update.
         """
-        given = self._named(inputs)
-        state = GraphState(self._network, given, method)
+        named = self._named(inputs)
+        state = GraphState(self._network, named, method)
         if method.sigma:
             self._require_noise(noise or {})
         shifts = {name: method.sigma * normal for name, normal in (noise or {}).items()}
         errors = state.start(targets, shifts if method.sigma else {})
         if not self._checked:
             self._require_autograds_order()
-            probe(self._network.root, self._network.writes, list(given.values()))
+            probe(self._network.root, self._network.writes, list(named.values()))
             self._checked = True
         if self._may_sweep(method):
             self._sweep(state, rate)
