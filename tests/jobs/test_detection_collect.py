@@ -122,7 +122,7 @@ def test_what_is_printed(store: LocalStore) -> None:
     assert line(text, "784-16-16-10, horizon 8") == ["100.0"] * len(T_D)
     papers = [each for each in text.splitlines() if each.strip().startswith("paper, Table 3")]
     assert papers[0].split()[3:] == [str(value) for value in PAPER.values()]
-    assert "FROM '" in text
+    assert "FROM detection" in text
     assert "sum(only_at_l) / sum(pairs)" in text
     assert (store.root / "sweeps/a/tables/detection.parquet").is_file()
 

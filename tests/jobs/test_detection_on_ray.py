@@ -37,7 +37,7 @@ def test_it_ends_well_and_says_what_it_has_found(run: tuple[Path, Ended]) -> Non
         "|eps| <= 0.0001 counts as 0",
         "relu",
         "weights still",
-        f"{store}/sweeps/a/tables/detection.parquet",
+        f"Tables: {store}/sweeps/a/tables/{{detection,",
     ):
         assert part in ended.stdout, part
 
