@@ -138,8 +138,9 @@ class Shaped(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         head = x[:, :, :4] * 2.0
-        h = torch.tanh(self.a(head)) * self.scale + self.shift
-        size, time, width = h.shape
+        p = self.a(head)
+        h = torch.tanh(p) * self.scale + self.shift
+        size, time, width = p.shape
         h = h + torch.sigmoid(self.b(head)).view(size, time, width)
         h = self.scale * h.reshape(size * time, width).view(size, time, -1)
         return self.last(h.sum(1) / time)  # type: ignore[no-any-return]
@@ -432,6 +433,17 @@ def test_random_graphs_are_backprop_or_refused(plan: list[tuple[str, int, int]])
             assert "in another order" in str(error)
             continue
         assert equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_last_activity_is_what_the_network_returns(cpu: torch.device, name: str) -> None:
+    make, shape = NETWORKS[name]
+    network = made(make)
+    x, _ = batch(shape, 0, torch.float32)
+    graph = predictive_graph(network)
+    found = graph.activities(x)
+    assert list(found) == list(graph.graph.vertices)
+    assert torch.equal(found[graph.graph.output], network(x))
 
 
 def test_levels_are_the_longest_paths() -> None:

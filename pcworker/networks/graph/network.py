@@ -109,7 +109,7 @@ class GraphNetwork:
         named = self._named(inputs)
         for name, vertex in self._network.vertices.items():
             read = {use: found[use.parent] for use in self.graph.uses if use.child == name}
-            found[name] = vertex.predict(read, named)
+            found[name] = vertex.predict(read, {**found, **named})
         return found
 
     def level_of(self, parameter: nn.Parameter) -> int:
