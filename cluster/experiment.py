@@ -41,6 +41,8 @@ class Derived:
     rows: Callable[[Sequence["Plan"], Iterable["Portion"]], Iterable[Any]]
     """Makes the rows from the plans of all sweeps that are collected together, and from what their
     shards have committed. Each portion holds all rows of its trials, and only one is in memory."""
+    reads: Mapping[str, Sequence[str]]
+    """The tables from which it is computed, and the columns of them."""
 
 
 @dataclass(frozen=True)

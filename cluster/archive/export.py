@@ -12,6 +12,7 @@ from cluster.archive.own import checked_plan, copy_objects
 from cluster.results.collect import make_tables
 from cluster.results.committed import read_committed
 from cluster.results.duplicates import leave_out_duplicates
+from cluster.results.needed import everything
 from cluster.sweeps.plan import Plan
 from pcworker.store.local import LocalStore
 from pcworker.store.store import Store
@@ -55,7 +56,7 @@ def _fill(folder: Path, store: Store, plan: Plan, licence: str) -> int:
 
 def _write_tables(folder: Path, copy: LocalStore, plan: Plan) -> list[str]:
     """Writes the tables as the collector would. Returns the names of those in several files."""
-    committed = read_committed(copy, [plan], plan.experiment.tables)
+    committed = read_committed(copy, [plan], everything(plan.experiment.tables))
     leave_out_duplicates(committed)
     tables = make_tables(copy, committed, plan.experiment.derived).tables
     tables.write(copy, plan.keys)

@@ -11,6 +11,7 @@ import pyarrow.types as kinds
 from cluster.results.collect import declared_trials, on_this_disk
 from cluster.results.committed import Portion, read_committed
 from cluster.results.duplicates import digests_of_results
+from cluster.results.needed import everything
 from cluster.sweeps.plan import Plan
 from pcworker.errors import InputError
 from pcworker.row import columns, values
@@ -77,7 +78,7 @@ def read_side(store: Store, plan: Plan[Any], ignored: Collection[str] = ()) -> S
     """
     _require_fields(plan, ignored)
     tables = plan.experiment.tables
-    committed = read_committed(store, [plan], tables)
+    committed = read_committed(store, [plan], everything(tables))
     cells: dict[CellKey, dict[int, TrialOutcome]] = defaultdict(dict)
     for portion in committed.portions():
         outcomes = _outcomes(portion, tables, ignored)

@@ -8,8 +8,9 @@ it. Either way a reader sees whole shards only. Nothing is written into the stor
 import shutil
 import tempfile
 import weakref
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from cluster.experiment import Experiment
+from cluster.experiment import Derived, Experiment
 from cluster.results.collect import declared_trials, make_tables, on_this_disk
 from cluster.results.committed import read_committed
 from cluster.results.duplicates import leave_out_duplicates
+from cluster.results.needed import Needed, everything, only
 from cluster.results.tables import cuts
 from cluster.sweeps.plan import Plan
 from pcworker.store.keys import SCHEMA_VERSION, SweepKeys
@@ -129,12 +131,8 @@ class Views:
 
     def _unfinished(self, names: Collection[str]) -> Mapping[str, ds.Dataset]:
         """Makes tables from what is committed now."""
-        plans, tables = self.asked.plans, self.asked.experiment.tables
         derived = {k: v for k, v in self.asked.experiment.derived.items() if k in names}
-        if not derived and len(plans) == 1:  # Otherwise all tables are needed.
-            kept = {k: v for k, v in tables.row_types.items() if k in (*names, tables.per_trial)}
-            tables = replace(tables, row_types=kept)
-        committed = read_committed(self._store, plans, tables)
+        committed = read_committed(self._store, self.asked.plans, self._needed(names, derived))
         leave_out_duplicates(committed)
         made = make_tables(self._store, committed, derived)
         self.remarks = tuple(_remarks(self.asked, made.missing, made.failed, made.damaged))
@@ -144,6 +142,19 @@ class Views:
         return {
             name: as_dataset(folder / f"{name}.arrow", made.tables.parts(name)) for name in names
         }
+
+    def _needed(self, names: Collection[str], derived: Mapping[str, Derived]) -> Needed:
+        """What must be read of the shards' tables, so that these tables can be made."""
+        tables = self.asked.experiment.tables
+        if len(self.asked.plans) > 1:  # A trial's copies are compared in all tables.
+            return everything(tables)
+        read: dict[str, set[str]] = defaultdict(set)
+        for each in derived.values():
+            for name, columns in each.reads.items():
+                read[name].update(columns)
+        for name in tables.row_types.keys() & names:
+            read[name].update(schema_of(tables.row_types[name]).names)
+        return only(tables, {name: sorted(columns) for name, columns in read.items()})
 
 
 def _is_derived(asked: Asked, kind: type) -> bool:

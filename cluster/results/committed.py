@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 from cluster.results.compaction.entries import ENTRY_COLUMNS
 from cluster.results.compaction.gather import Holdings, gather
 from cluster.results.compaction.source import attempts_of, read_row_group
+from cluster.results.needed import Needed
 from cluster.sweeps.plan import Plan
 from pcworker.row import Row
 from pcworker.store.parquet import schema_of
-from pcworker.store.result import Tables
 from pcworker.store.store import Store
 from pcworker.trials.trial import Trial
 
@@ -190,16 +190,16 @@ class Portion:
         return pa.concat_tables([wanted.empty_table(), *parts])
 
 
-def read_committed(store: Store, plans: Sequence[Plan], tables: Tables | None = None) -> Committed:
-    """Reads what the shards of the plans have committed: the rows of these tables. Without
-    `tables` it reads all, and compacts them in the store: see `gather`."""
+def read_committed(store: Store, plans: Sequence[Plan], needed: Needed | None = None) -> Committed:
+    """Reads what the shards of the plans have committed, as far as it is needed. Without `needed`
+    it reads all, and compacts it in the store: see `gather`."""
     folder = Path(tempfile.mkdtemp(prefix="zilsweep-"))
     gathered = []
     try:
         for place, plan in enumerate(plans):
             inner = folder / str(place)
             inner.mkdir()
-            gathered.append(gather(store, plan, inner, tables))
+            gathered.append(gather(store, plan, inner, needed))
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

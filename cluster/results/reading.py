@@ -1,20 +1,20 @@
 """Reads committed results: exactly the files that commits name, and each file is checked."""
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from cluster.results.needed import Needed, everything
 from cluster.sweeps.plan import Plan, Shard
 from pcworker.errors import DamagedError
 from pcworker.plain import from_json
 from pcworker.row import columns
 from pcworker.store.commit import Commit, read_commit, read_file
 from pcworker.store.keys import Key, SweepKeys
-from pcworker.store.parquet import schema_of
 from pcworker.store.result import Tables
 from pcworker.store.sealed import unseal
 from pcworker.store.store import Store
@@ -33,21 +33,25 @@ _R = TypeVar("_R")
 
 
 def read_shard(
-    store: Store, plan: Plan, shard: Shard, tables: Tables | None = None
+    store: Store, plan: Plan, shard: Shard, needed: Needed | None = None
 ) -> tuple[Commit, dict[str, pa.Table]] | None:
-    """Reads a shard's commit and these tables of it, or all; None if it has no commit."""
-    tables = tables or plan.experiment.tables
+    """Reads a shard's commit and what is needed of its tables, or all; None if it has no commit."""
+    tables = plan.experiment.tables
+    needed = everything(tables) if needed is None else needed
     commit = read_shard_commit(store, plan, shard)
     if commit is None:
         return None
     key = plan.keys.commit(shard.shard_id)
-    rows, version = tables.row_types, plan.engine_version
     parts = {
-        file.table: _with_todays_columns(read_file(store, file, key), rows[file.table], version)
+        file.table: _with_todays_columns(
+            read_file(store, file, key, needed[file.table].names),
+            needed[file.table],
+            plan.engine_version,
+        )
         for file in commit.files
-        if file.table in rows
+        if file.table in needed
     }
-    if not _are_rows_of(parts, commit, tables):
+    if not _are_rows_of(parts, needed, commit, tables):
         raise DamagedError(
             f"{store.describe(key)} names tables with other columns, or with rows of other trials, "
             "than the plan's shard; delete it and submit the sweep again to run its shard anew"
@@ -156,10 +160,9 @@ def read_all(read: Callable[[_T], _R], things: Iterable[_T]) -> Iterator[_R | Da
             yield waiting.popleft().result()
 
 
-def _with_todays_columns(rows: pa.Table, row: type, engine_version: int) -> pa.Table:
-    """The rows of a table of the dataclass `row` that this engine has written, with the columns
-    that were added since. They hold what was done before there was a choice."""
-    schema = schema_of(row)
+def _with_todays_columns(rows: pa.Table, schema: pa.Schema, engine_version: int) -> pa.Table:
+    """The rows that this engine has written, with those columns of the schema that were added
+    since. They hold what was done before there was a choice."""
     for name, value in not_said(engine_version).items():
         if name in schema.names and name not in rows.column_names:
             place = schema.names.index(name)
@@ -167,17 +170,17 @@ def _with_todays_columns(rows: pa.Table, row: type, engine_version: int) -> pa.T
     return rows
 
 
-def _are_rows_of(parts: dict[str, pa.Table], commit: Commit, tables: Tables) -> bool:
-    """True if the tables have the columns of the experiment's with all values that a row must have,
-    rows of every trial where each has some, and no row of another trial."""
-    if not all(_are_of(tables.row_types[name], part) for name, part in parts.items()):
-        return False
+def _are_rows_of(
+    parts: Mapping[str, pa.Table], needed: Needed, commit: Commit, tables: Tables
+) -> bool:
+    """True if the tables have the needed columns with all values that a row must have, rows of
+    every trial where each has some, and no row of another trial."""
+    for name, part in parts.items():
+        never_null = {each.name for each in columns(tables.row_types[name]) if not each.optional}
+        there = never_null.intersection(part.column_names)
+        if part.schema != needed[name] or any(part[each].null_count for each in there):
+            return False
     ids = {name: set(part["trial_id"].to_pylist()) for name, part in parts.items()}
     every = set(commit.trial_ids)
-    return ids[tables.per_trial] == every and all(found <= every for found in ids.values())
-
-
-def _are_of(row: type, part: pa.Table) -> bool:
-    """True if a table has the columns of these rows, and all values that none of them lacks."""
-    needed = [column.name for column in columns(row) if not column.optional]
-    return part.schema == schema_of(row) and not any(part[name].null_count for name in needed)
+    all_there = ids.get(tables.per_trial, every) == every
+    return all_there and all(found <= every for found in ids.values())

@@ -24,7 +24,11 @@ _DISTANCES = {
     "maxabs": "weight_maxabs_to_twin",
 }
 """The columns of the table `epochs` from whose last row the fields of an outcome are."""
-_MEASURED = ("test_error", "twin_test_error", *_DISTANCES.values())
+DIVERGENCE_READS = {
+    "epochs": ("trial_id", "epoch", "test_error", "twin_test_error", *_DISTANCES.values()),
+    "weights": ("trial_id", "layer", "parameter", "sha256"),
+}
+"""The columns of the trials' tables from which the divergence is computed."""
 
 
 @dataclass(frozen=True)
@@ -150,10 +154,10 @@ def _outcomes(portion: Portion) -> pa.Table:
 
     A trial is exact if its weights have the digest of the twin that its own shard trained.
     """
-    made = measured(portion.rows("epochs", ["trial_id", "epoch", *_MEASURED]))
+    made = measured(portion.rows("epochs", DIVERGENCE_READS["epochs"]))
     twins = {trial.trial_id: trial.twin_id for trial in portion.trials}
     digests = _twin_digests(portion.entries)
-    weights = _weight_digests(portion.rows("weights", ["trial_id", "layer", "parameter", "sha256"]))
+    weights = _weight_digests(portion.rows("weights", DIVERGENCE_READS["weights"]))
     exact = [
         finite and weights.get(each) == digests.get((each, twins[each]))
         for each, finite in zip(*(made[n].to_pylist() for n in ("trial_id", "finite")), strict=True)

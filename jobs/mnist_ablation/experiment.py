@@ -8,7 +8,7 @@ import pyarrow as pa
 from cluster.experiment import Derived, Experiment, Panels, Question
 from cluster.report.drawing import DrawPanel
 from jobs.mnist_ablation.cost import shard_bytes, shard_seconds, shard_updates
-from jobs.mnist_ablation.divergence import divergence_rows
+from jobs.mnist_ablation.divergence import DIVERGENCE_READS, divergence_rows
 from jobs.mnist_ablation.packs import packs
 from jobs.mnist_ablation.page import ablation_sections
 from jobs.mnist_ablation.published.comparison import compared_with_published
@@ -64,7 +64,7 @@ ABLATION = Experiment(
     data_name=lambda digits: "MNIST, verified",
     engine=ablation_engine,
     tables=SHARD_TABLES,
-    derived={"divergence": Derived(DivergenceRow, divergence_rows)},
+    derived={"divergence": Derived(DivergenceRow, divergence_rows, DIVERGENCE_READS)},
     published=compared_with_published,
     report=print_report,
     figures=_figures,

@@ -6,7 +6,7 @@ the race for the commit, leave files that no reader ever looks at.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -156,9 +156,11 @@ def read_attempt(store: Store, key: str) -> FinishedAttempt | None:
     return found if SweepKeys.of(key).parse(key) == own else None
 
 
-def read_file(store: Store, file: CommittedFile, commit_key: str) -> pa.Table:
-    """The rows of a committed file. Raises DamagedError unless it is the very file that was
-    committed."""
+def read_file(
+    store: Store, file: CommittedFile, commit_key: str, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """The rows of a committed file, with these of its columns or all. Raises DamagedError unless it
+    is the very file that was committed."""
     data = store.get(file.key)
     remedy = f"delete {store.describe(commit_key)} and submit the sweep again to run its shard anew"
     if data is None:
@@ -169,7 +171,7 @@ def read_file(store: Store, file: CommittedFile, commit_key: str) -> pa.Table:
             f"{_sha256(data)[:12]}; committed were {file.size}, {file.sha256[:12]}; {remedy}"
         )
     try:
-        return from_parquet(data)
+        return from_parquet(data, columns)
     except (pa.ArrowException, OSError) as error:
         raise DamagedError(f"{store.describe(file.key)} is no Parquet file; {remedy}") from error
 

@@ -66,10 +66,11 @@ def to_parquet(rows: pa.Table) -> bytes:
     return data
 
 
-def from_parquet(data: bytes) -> pa.Table:
-    """The table in the bytes of a Parquet file. Raises pyarrow.ArrowException if it is damaged."""
+def from_parquet(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table in the bytes of a Parquet file: these of its columns, or all. Raises
+    pyarrow.ArrowException if it is damaged."""
     # The readers of many small files are threads already.
-    return pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
+    return pq.ParquetFile(pa.BufferReader(data)).read(columns, use_threads=False)
 
 
 class RowWriter:

@@ -21,9 +21,11 @@ from tables import equal_tables
 from cluster.deletion import in_stages
 from cluster.results import tables as results_tables
 from cluster.results.collect import Collected, collect, write_tables
+from cluster.results.committed import read_committed
 from cluster.results.compaction import spool
 from cluster.results.compaction.choice import FEWEST, compaction_id, counting, listing_of, litter
 from cluster.results.compaction.entries import COMMITS
+from cluster.results.needed import only
 from cluster.results.tables import cuts
 from cluster.sweeps.plan import Plan
 from jobs.experiments import EXPERIMENTS
@@ -145,6 +147,27 @@ def test_a_second_collector_reads_no_shard(store: Store, plan: Plan, alone: Mapp
     assert len(record) == 1
     assert_whole(collect(store, [plan]), alone)
     assert of_shards(store.read) == []
+
+
+def test_of_a_compaction_only_what_is_needed_is_fetched(
+    store: Store, plan: Plan, alone: Mapping
+) -> None:
+    columns = ["trial_id", "epoch", "test_error"]
+    needed = only(plan.experiment.tables, {"epochs": columns[1:]})
+    store.read.clear()
+    found = pa.concat_tables(read_committed(store, [plan], needed).rows("epochs", columns=columns))
+    assert found.equals(alone["epochs"].select(columns).replace_schema_metadata(None))
+    assert {Path(key).stem for key in store.read if key.endswith(".parquet")} == {
+        "epochs",
+        COMMITS,
+    }
+    assert of_shards(store.read) == []
+
+
+def test_columns_that_no_table_has_cannot_be_needed(plan: Plan) -> None:
+    for table, columns in (("epochs", ["test_eror"]), ("epoch", ["test_error"]), ("epoch", [])):
+        with pytest.raises(ValueError, match=f"no table {table} with"):
+            only(plan.experiment.tables, {table: columns})
 
 
 def test_every_cell_is_exact(alone: Mapping) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from builders import ablation, commit, commit_all, paper_drift, planned, weights
+from builders import Counting, ablation, commit, commit_all, paper_drift, planned, weights
 
 from cluster.query.session import Session
 from cluster.query.views import Asked
@@ -62,6 +62,21 @@ def test_a_collected_table_is_read_instead_of_commits(store: LocalStore) -> None
     for key in store.list(plan.keys.shards):
         store.delete(key)
     assert session(store, plan).ask("SELECT count(*) n FROM trials")["n"].to_pylist() == [8]
+
+
+def test_what_a_question_does_not_need_is_not_read(tmp_path: Path) -> None:
+    store = Counting(tmp_path)
+    plan = planned(store, ablation(), "a")
+    commit_all(store, plan)
+    for table, files in (
+        ("divergence", {"epochs", "weights"}),
+        ("epochs", {"epochs"}),
+        ("failures", set()),
+    ):
+        store.read.clear()
+        session(store, plan).ask(f"SELECT * FROM {table}")
+        read = {Path(key).stem for key in store.read if key.startswith(plan.keys.shards)}
+        assert read == {"commit", *files}
 
 
 def test_a_table_with_holes_is_not_believed(store: LocalStore) -> None:

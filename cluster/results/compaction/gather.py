@@ -27,10 +27,10 @@ from cluster.results.compaction.entries import COMMITS
 from cluster.results.compaction.record import fetch_compaction, store_compaction
 from cluster.results.compaction.source import Source, attempts_of, trials_of
 from cluster.results.compaction.spool import Spool
+from cluster.results.needed import Needed, everything
 from cluster.results.reading import Unread, read_all, read_shard, read_shard_commit
 from cluster.sweeps.plan import Plan, Shard
 from pcworker.errors import DamagedError
-from pcworker.store.result import Tables
 from pcworker.store.store import Store
 
 
@@ -56,20 +56,21 @@ class Holdings:
     """The shards to which the damaged objects belong."""
 
 
-def gather(store: Store, plan: Plan, folder: Path, tables: Tables | None = None) -> Holdings:
+def gather(store: Store, plan: Plan, folder: Path, needed: Needed | None = None) -> Holdings:
     """Gathers what the plan's shards have committed in files below `folder`, which is the plan's
     alone.
 
-    tables  the tables whose rows are wanted. If it is None, these are all, and they are compacted
-            in the store, if many shards are not compacted yet. Otherwise nothing is written there.
+    needed  what is read. If it is None, this is all, and it is compacted in the store, if many
+            shards are not compacted yet. Otherwise nothing is written there.
     """
+    compacts = needed is None
+    needed = everything(plan.experiment.tables) if needed is None else needed
     made = Holdings(plan, listing_of(plan.keys, store.list(plan.keys.shards)))
-    wanted = tables or plan.experiment.tables
     places = {shard.shard_id: place for place, shard in enumerate(plan.shards)}
     stored = store.list(plan.keys.compactions)
-    for key in litter(plan.keys, stored, datetime.now(UTC)) if tables is None else ():
+    for key in litter(plan.keys, stored, datetime.now(UTC)) if compacts else ():
         store.delete(key)  # A collector that was killed has left it.
-    sources = list(_compactions(store, plan, wanted, places, stored, folder))
+    sources = list(_compactions(store, plan, needed, places, stored, folder))
     compacted = [attempts_of(source.entries) for source in sources]
     counts = counting(compacted, _current(store, plan, places, made.listing, compacted))
     for source, commits, entries in zip(sources, compacted, counts, strict=True):
@@ -80,10 +81,11 @@ def gather(store: Store, plan: Plan, folder: Path, tables: Tables | None = None)
         for place, shard in enumerate(plan.shards)
         if place not in taken and shard.shard_id in made.listing.committed
     ]
-    for spool in _spooled(store, made, wanted, left, folder):
-        if len(left) >= FEWEST and tables is None:
+    for spool in _spooled(store, made, needed, left, folder):
+        if len(left) >= FEWEST and compacts:
             store_compaction(store, plan.keys, spool.folder.name, spool.files)
-        source = Source(spool.folder, wanted, tuple(wanted.row_types))
+        per_trial = plan.experiment.tables.per_trial
+        source = Source(spool.folder, needed, tuple(needed), per_trial)
         shards = [places[shard] for shard, _ in attempts_of(source.entries)]
         made.chosen.append(Chosen(source, range(len(shards)), shards))
     return made
@@ -92,7 +94,7 @@ def gather(store: Store, plan: Plan, folder: Path, tables: Tables | None = None)
 def _compactions(
     store: Store,
     plan: Plan,
-    tables: Tables,
+    needed: Needed,
     places: Mapping[str, int],
     stored: Sequence[str],
     folder: Path,
@@ -101,16 +103,18 @@ def _compactions(
 
     stored  the keys of all their files and records
     """
-    keys, counted = plan.keys, tuple(plan.experiment.tables.row_types)
+    keys, every = plan.keys, everything(plan.experiment.tables)
+    whole = {name: every[name] for name in needed}
     for key in stored:
         of = keys.parse(key)
         if of is None or of.kind != "compaction":
             continue
         inner = folder / of.compaction
-        if not fetch_compaction(store, keys, of.compaction, (*tables.row_types, COMMITS), inner):
+        files = (*every, COMMITS)
+        if not fetch_compaction(store, keys, of.compaction, files, {*needed, COMMITS}, inner):
             continue
         try:
-            source = Source(inner, tables, counted)
+            source = Source(inner, whole, tuple(every), plan.experiment.tables.per_trial)
         except (ValueError, pa.ArrowException, OSError):
             continue
         if _are_of(plan, places, source):
@@ -147,17 +151,17 @@ def _current(
 
 
 def _spooled(
-    store: Store, made: Holdings, tables: Tables, left: Sequence[Shard], folder: Path
+    store: Store, made: Holdings, needed: Needed, left: Sequence[Shard], folder: Path
 ) -> Iterator[Spool]:
     """Reads the shards `left`, and yields each spool of them that is full, or the last one."""
     plan, spool = made.plan, None
-    read = partial(read_shard, store, plan, tables=tables)
+    read = partial(read_shard, store, plan, needed=needed)
     for shard, found in zip(left, read_all(read, left), strict=True):
         if isinstance(found, DamagedError):
             made.damaged.append(str(found))
             made.unread.append((plan, shard))
         elif found is not None:
-            spool = spool or Spool(folder / _new_id(), tables.row_types)
+            spool = spool or Spool(folder / _new_id(), needed)
             spool.add(*found)
             if spool.full:
                 spool.close()

@@ -5,7 +5,7 @@ lost with a compaction: the shards' own files stay, and are read where no compac
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -40,10 +40,16 @@ def store_compaction(store: Store, keys: SweepKeys, made: str, files: Mapping[st
 
 
 def fetch_compaction(
-    store: Store, keys: SweepKeys, made: str, names: Iterable[str], folder: Path
+    store: Store,
+    keys: SweepKeys,
+    made: str,
+    names: Iterable[str],
+    needed: Collection[str],
+    folder: Path,
 ) -> bool:
-    """Copies the files of a compaction into a folder, as `<table>.parquet`. Returns False if it
-    is damaged, or has other files than those of the tables `names`: then it does not count."""
+    """Copies those files of a compaction that are needed into a folder, as `<table>.parquet`.
+    Returns False if it is damaged, or has other files than those of the tables `names`: then it
+    does not count."""
     try:
         body = unseal(store.get(keys.compaction(made)) or b"")
         record = from_json(Compaction, body)
@@ -57,6 +63,8 @@ def fetch_compaction(
         return False
     folder.mkdir()
     for file in expected:
+        if file.table not in needed:
+            continue
         data = store.get(file.key)
         if data is None or hashlib.sha256(data).hexdigest() != file.sha256:
             return False

@@ -9,8 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster.results.compaction.entries import COMMITS, ENTRY_COLUMNS
-from pcworker.store.parquet import schema_of
-from pcworker.store.result import Tables
+from cluster.results.needed import Needed
 
 RowGroup = Callable[[Path, int, tuple[str, ...] | None], pa.Table]
 """Reads some columns, or all, of one row group of a file."""
@@ -25,10 +24,13 @@ def read_row_group(path: Path, group: int, columns: tuple[str, ...] | None) -> p
 class Source:
     """The files of one spool or compaction."""
 
-    def __init__(self, folder: Path, tables: Tables, counted: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, schemas: Needed, counted: Sequence[str], per_trial: str
+    ) -> None:
         """
-        tables   the tables whose files are there
-        counted  the names of the tables whose rows the entries count, in their order
+        schemas    the columns of the tables whose files are there
+        counted    the names of the tables whose rows the entries count, in their order
+        per_trial  the name of the table in which every trial has a row
 
         Raises ValueError if the files are not what a spool of these tables has written, or their
         entries do not fit the rows.
@@ -42,16 +44,16 @@ class Source:
         self._files: dict[str, Path] = {}
         self._starts: dict[str, np.ndarray] = {}
         self._groups: dict[str, np.ndarray] = {}
-        for name, kind in tables.row_types.items():
+        for name, schema in schemas.items():
             self._files[name] = folder / f"{name}.parquet"
             self._starts[name] = _sums(counts[:, counted.index(name)])
             with pq.ParquetFile(self._files[name]) as file:
                 groups = [file.metadata.row_group(k) for k in range(file.num_row_groups)]
                 self._groups[name] = _sums([group.num_rows for group in groups])
-                same = file.schema_arrow.equals(schema_of(kind), check_metadata=False)
+                same = file.schema_arrow.equals(schema, check_metadata=False)
             if not same or self._groups[name][-1] != self._starts[name][-1]:
                 raise ValueError(f"its table {name} has other columns or rows")
-        self._require_rows_of_their_trials(tables.per_trial)
+        self._require_rows_of_their_trials(per_trial)
 
     def rows(
         self,

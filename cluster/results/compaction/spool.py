@@ -6,8 +6,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from cluster.results.compaction.entries import COMMITS, Entry, entry_of
+from cluster.results.needed import Needed
 from pcworker.store.commit import Commit
-from pcworker.store.parquet import RowWriter, schema_of, table
+from pcworker.store.parquet import RowWriter, table
 
 FULL_COMMITS = 10_000
 FULL_BYTES = 128 * 2**20
@@ -17,14 +18,13 @@ FULL_BYTES = 128 * 2**20
 class Spool:
     """Files that grow by one commit after the other: one for each table, one for the entries."""
 
-    def __init__(self, folder: Path, row_types: Mapping[str, type]) -> None:
-        """`folder` must not exist yet. `row_types` are the dataclasses of the tables' rows."""
+    def __init__(self, folder: Path, schemas: Needed) -> None:
+        """`folder` must not exist yet. `schemas` are the columns of the tables."""
         folder.mkdir()
         self.folder = folder
-        self._names = tuple(row_types)
+        self._names = tuple(schemas)
         self._writers = {
-            name: RowWriter(folder / f"{name}.parquet", schema_of(kind))
-            for name, kind in row_types.items()
+            name: RowWriter(folder / f"{name}.parquet", schema) for name, schema in schemas.items()
         }
         self._entries: list[Entry] = []
         self._bytes = 0
