@@ -5,6 +5,7 @@ chains (bit for bit), and closed forms of what gamma does.
 """
 
 import copy
+import gc
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -312,9 +313,54 @@ def test_another_order_of_summation_changes_last_bits_only(cpu: torch.device) ->
     make, shape = NETWORKS["encoder"]
     network = made(make)
     theirs = by_backprop(network, shape, updates=2)
-    ours = by(network, shape, 2, SWEEP, change=added_the_other_way_round)
+    assert equal(by(network, shape, 2, LITERAL), theirs)
+    ours = by(network, shape, 2, LITERAL, change=added_the_other_way_round)
     assert not equal(ours, theirs)
     assert close(ours, theirs, 1e-5)
+
+
+class Idle(nn.Module):
+    """Operations that return the very tensor that they read: an activity, or a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 6), nn.Linear(6, CLASSES)
+        self.drop, self.scale = nn.Dropout(), nn.Parameter(torch.linspace(0.5, 1.5, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        same = self.drop(h)
+        factor = self.scale.contiguous()
+        return self.last(same.contiguous() * factor + h * factor)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("gamma", [1.0, 0.7])
+def test_a_vertex_may_return_what_it_reads(cpu: torch.device, gamma: float) -> None:
+    """Oracle: the literal schedule, in which every activity is a tensor of its own."""
+    network = made(Idle)
+    cuts = ["first", "drop", "contiguous", "contiguous_1", "mul", "mul_1"]
+    methods = [Method(rule="Z-IL", gamma=gamma, schedule=s) for s in ("layerwise", "literal")]
+    sweep, literal = (by(network, (8,), 3, method, cuts=cuts) for method in methods)
+    assert predictive_graph(network, cuts).graph.vertices[:-1] == tuple(cuts)
+    assert equal(sweep, literal)
+    assert equal(sweep, by_backprop(network, (8,), updates=3)) == (gamma == 1.0)
+
+
+def test_a_sweep_leaves_nothing_behind(cpu: torch.device) -> None:
+    """A cycle of references would keep all activities of an update until Python looks for it."""
+    make, shape = NETWORKS["encoder"]
+    network = made(make)
+    graph, (x, y) = predictive_graph(network), batch(shape, 0, torch.float32)
+    graph.update(x, y, RATE, SWEEP)
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(type(each) is Tensor for each in gc.get_objects())
+        graph.update(x, y, RATE, Method(rule="Z-IL", gamma=0.5))
+        assert sum(type(each) is Tensor for each in gc.get_objects()) == before
+    finally:
+        gc.enable()
+    assert not any(parameter._backward_hooks for parameter in network.parameters())
 
 
 @pytest.mark.parametrize("name", NETWORKS)

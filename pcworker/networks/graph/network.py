@@ -2,12 +2,12 @@
 
 There are two ways, with the same bits. *Literal* is the text: every vertex at every step, and an
 identity vertex for each step by which a path to the output is shorter than the longest one.
-*Layerwise* is a sweep from the output to the inputs: each vertex is computed once, at the step at
-which its weights move, because its error is exactly 0 until then. There an identity vertex only
-delays what it brings, so there are none, and a sweep costs what backpropagation costs.
+*Layerwise* is a sweep from the output to the inputs, in which each vertex is computed once: see
+`pcworker.networks.graph.sweep`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from pcworker.errors import InputError
 from pcworker.networks.graph.probe import probe
 from pcworker.networks.graph.state import DelayLine, GraphState
 from pcworker.networks.graph.structure import Use
+from pcworker.networks.graph.sweep import Sweep
 from pcworker.networks.graph.trace import Traced, traced
 from pcworker.networks.graph.vertex import Change
 from pcworker.networks.method import Method
@@ -56,8 +57,11 @@ class GraphNetwork:
             for k, place in reads:
                 self._places.setdefault(k, []).append(place)
                 self._readers.setdefault(k, []).append(name)
-        self._first_reader = {k: names[0] for k, names in self._readers.items()}
         self._checked = False
+
+    @cached_property
+    def _sweep(self) -> Sweep:
+        return Sweep(self._network)
 
     @property
     def l_max(self) -> int:
@@ -87,26 +91,25 @@ class GraphNetwork:
         `probe` refuses the network. The last two are found at the first update.
         """
         named = self._named(inputs)
-        state = GraphState(self._network, named, method)
+        if not self._checked:
+            self._check(named)
+        if self._may_sweep(method):
+            return self._sweep.update(list(named.values()), targets, rate, method.gamma)
         if method.sigma:
             self._require_noise(noise or {})
         shifts = {name: method.sigma * normal for name, normal in (noise or {}).items()}
+        state = GraphState(self._network, named, method)
         errors = state.start(targets, shifts if method.sigma else {})
-        if not self._checked:
-            self._require_autograds_order()
-            probe(self._network.root, self._network.writes, list(named.values()))
-            self._checked = True
-        if self._may_sweep(method):
-            self._sweep(state, rate)
-        else:
-            self._literal(state, method, rate)
+        self._literal(state, method, rate)
         return errors
 
     @torch.no_grad()
     def activities(self, inputs: Tensor | Sequence[Tensor]) -> dict[str, Tensor]:
         """What each vertex predicts for the inputs, in the order of execution (Eq. 5)."""
+        return self._predictions(self._named(inputs))
+
+    def _predictions(self, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
-        named = self._named(inputs)
         for name, vertex in self._network.vertices.items():
             read = {use: found[use.parent] for use in self.graph.uses if use.child == name}
             found[name] = vertex.predict(read, {**found, **named})
@@ -127,38 +130,17 @@ class GraphNetwork:
             )
         return dict(zip(self._network.inputs, given, strict=True))
 
+    def _check(self, named: Mapping[str, Tensor]) -> None:
+        self._predictions(named)
+        self._require_autograds_order()
+        probe(self._network.root, self._network.writes, list(named.values()))
+        self._checked = True
+
     def _may_sweep(self, method: Method) -> bool:
         """True if the bits of the literal schedule come out of a sweep, too: every vertex learns at
         its level, until then its error is exactly 0, and a delay rounds nothing."""
         exact = method.arithmetic == "displacement" and not method.sigma and self._levelled
         return exact and method.schedule == "layerwise" and RULES[method.rule].layer_by_layer
-
-    def _sweep(self, state: GraphState, rate: float) -> None:
-        """From the output to the inputs. Each vertex at the one step at which it learns."""
-        held: dict[Use, Tensor] = {}
-        changes: dict[int, list[Change]] = {k: [] for k in self._places}
-        for name in reversed(self.graph.vertices):
-            if name != self.graph.output:
-                mine = [use for use in self.graph.used[name] if use in held]
-                state.eps[name] = None  # exactly 0 until now (Lemma A3 of the paper)
-                state.move(name, [self._delayed(state, use, held.pop(use)) for use in mine])
-            state.compare(name)
-            eps = state.error(name)
-            pulled = self._network.vertices[name].pull(eps, eps)
-            held |= pulled.activities
-            state.forget(name)
-            for change in pulled.changes:
-                changes[change.parameter].append(change)
-            for k, _ in self._reads.get(name, ()):
-                if self._first_reader[k] == name:  # no vertex that is still to come reads it
-                    self._learn(changes.pop(k, ()), rate)
-
-    def _delayed(self, state: GraphState, use: Use, pulled: Tensor) -> Tensor:
-        """What the identity vertices before a use would make of an error: each multiplies it by
-        gamma."""
-        for _ in range(self.graph.delay(use)):
-            pulled = pulled * state.gamma
-        return pulled
 
     def _literal(self, state: GraphState, method: Method, rate: float) -> None:
         """Every vertex at every step."""

@@ -47,11 +47,7 @@ class GraphState:
             self.predict(name)
             self.activity[name].start(self.mu[name], shifts.get(name))
         self.predict(output)
-        if targets.shape != (outputs := self.mu[output]).shape:
-            raise InputError(
-                f"targets of the shape {tuple(targets.shape)}: the network's output is "
-                f"{tuple(outputs.shape)}; give a target for every output, one-hot for classes"
-            )
+        require_same_shape(outputs := self.mu[output], targets)
         self.activity[output].clamp(outputs, targets)
         for detector in self._detector.values():
             detector.start()
@@ -91,10 +87,6 @@ class GraphState:
         """The error from which the weights learn: with `gated`, only where phi = 1."""
         eps = self.error(name)
         return eps.where(self._detector[name].listen(eps), 0.0) if gated else eps
-
-    def forget(self, name: str) -> None:
-        """Frees what is held of a vertex that is not needed any more in this update."""
-        del self.mu[name], self.eps[name], self.activity[name]
 
     def move(self, name: str, pulled: Sequence[Tensor]) -> None:
         """x_i += gamma (sum of what is pulled back - eps_i)                             (Eq. 7)
@@ -136,6 +128,15 @@ class DelayLine:
         for activity, eps, arriving in zip(self._activities, self._eps, below, strict=True):
             move(activity, [] if arriving is None else [arriving], eps, self._gamma)
         return self._eps[0]
+
+
+def require_same_shape(outputs: Tensor, targets: Tensor) -> None:
+    """Raises InputError if the targets have another shape than the network's output."""
+    if targets.shape != outputs.shape:
+        raise InputError(
+            f"targets of the shape {tuple(targets.shape)}: the network's output is "
+            f"{tuple(outputs.shape)}; give a target for every output, one-hot for classes"
+        )
 
 
 def move(activity: Activity, pulled: Sequence[Tensor], eps: Tensor | None, gamma: float) -> None:

@@ -21,7 +21,7 @@ from pcworker.networks.graph.structure import Graph, Use
 from pcworker.networks.graph.vertex import Vertex, reads_shape
 from pcworker.networks.sequential import require_repeatable
 
-_READS = ("placeholder", "get_attr")
+READS = ("placeholder", "get_attr")
 _TUPLES = (nn.MultiheadAttention, nn.RNNBase)
 """Modules that return a tuple, of which a network needs only one part."""
 _DRAWS = {"bernoulli", "multinomial", "normal", "poisson"}
@@ -62,7 +62,7 @@ def traced(network: nn.Module, cuts: Sequence[str] | None) -> Traced:
     for node in reversed(root.graph.nodes):
         if node.target is operator.getitem and not node.users:
             root.graph.erase_node(node)  # It is a part of a tuple that nobody needs.
-    nodes = [node for node in root.graph.nodes if node.op not in (*_READS, "output")]
+    nodes = [node for node in root.graph.nodes if node.op not in (*READS, "output")]
     result = _result(root.graph)
     writes = _run_out_of_place(root, nodes)
     _require_used(nodes)
@@ -190,7 +190,7 @@ def _constants(traced_module: fx.GraphModule) -> list[Tensor]:
 def _result(graph: fx.Graph) -> fx.Node:
     (output,) = (node for node in graph.nodes if node.op == "output")
     value = output.args[0]
-    if not isinstance(value, fx.Node) or value.op in _READS:
+    if not isinstance(value, fx.Node) or value.op in READS:
         what = "no computed tensor" if isinstance(value, fx.Node) else f"a {type(value).__name__}"
         raise InputError(
             f"the network returns {what}; it must return one tensor that it has computed, because "

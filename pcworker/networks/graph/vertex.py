@@ -163,7 +163,7 @@ class Vertex:
 
     def _grad(self, leaves: list[Tensor], eps: Tensor, keep: bool = False) -> list[Tensor | None]:
         assert self._mu is not None
-        if not leaves or self._mu.grad_fn is None:
+        if not leaves or not self._mu.requires_grad:
             return [None for _ in leaves]
         kept = {"allow_unused": True, "retain_graph": keep}
         return list(torch.autograd.grad(self._mu, leaves, eps, **kept))
