@@ -3,7 +3,7 @@
 There are two ways, with the same bits. *Literal* is the text: every vertex at every step, and an
 identity vertex for each step by which a path to the output is shorter than the longest one.
 *Layerwise* is a sweep from the output to the inputs, in which each vertex is computed once: see
-`pcworker.networks.graph.sweep`.
+`pcworker.networks.graph.layerwise`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from pcworker.equations.rules import RULES
 from pcworker.errors import InputError
+from pcworker.networks.graph.layerwise import Layerwise
 from pcworker.networks.graph.probe import probe
 from pcworker.networks.graph.state import DelayLine, GraphState
 from pcworker.networks.graph.structure import Use
-from pcworker.networks.graph.sweep import Sweep
 from pcworker.networks.graph.trace import Traced, traced
 from pcworker.networks.graph.vertex import Change
 from pcworker.networks.method import Method
@@ -60,8 +60,8 @@ class GraphNetwork:
         self._checked = False
 
     @cached_property
-    def _sweep(self) -> Sweep:
-        return Sweep(self._network)
+    def _layerwise(self) -> Layerwise:
+        return Layerwise(self._network)
 
     @property
     def l_max(self) -> int:
@@ -94,7 +94,7 @@ class GraphNetwork:
         if not self._checked:
             self._check(named)
         if self._may_sweep(method):
-            return self._sweep.update(list(named.values()), targets, rate, method.gamma)
+            return self._layerwise.update(list(named.values()), targets, rate, method.gamma)
         if method.sigma:
             self._require_noise(noise or {})
         shifts = {name: method.sigma * normal for name, normal in (noise or {}).items()}

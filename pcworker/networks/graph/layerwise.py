@@ -17,7 +17,7 @@ from pcworker.networks.graph.state import require_same_shape
 from pcworker.networks.graph.trace import READS, Traced
 
 
-class Sweep:
+class Layerwise:
     """A network that runs forwards once and backwards once in an update."""
 
     def __init__(self, network: Traced) -> None:
