@@ -14,12 +14,11 @@ from jobs.any_network.learners import ByBackprop, ByInference, Learns
 from jobs.any_network.measures import (
     all_finite,
     final_parameters,
-    shas,
     sizes_of,
     weight_distance,
     wrong_answers,
 )
-from jobs.any_network.tables import NetworkResult, Trained
+from jobs.any_network.tables import Trained
 from pcworker.clock.stopwatch import stopwatch
 from pcworker.clock.turns import take_turns, warm_up
 from pcworker.data.picture_sets import Pictures, picture_set
@@ -28,7 +27,7 @@ from pcworker.equations.rules import RULES
 from pcworker.errors import InputError
 from pcworker.networks.graph.network import GraphNetwork, predictive_graph
 from pcworker.networks.zoo.build import build_graph, freeze_statistics
-from pcworker.trials.digests import combine
+from pcworker.store.in_turns import TurnsResult
 from pcworker.trials.trial import Trial
 
 _SETTLING = 200
@@ -54,7 +53,7 @@ class NetworkEngine:
         *,
         report: Callable[[float], None] = lambda share: None,
         **_: Any,
-    ) -> NetworkResult:
+    ) -> TurnsResult[Trained]:
         """Trains all rules of one network and seed.
 
         trials  the trials of a shard, BP first
@@ -98,9 +97,8 @@ class NetworkEngine:
                 trials, networks, graphs, times, peaks, strict=True
             )
         ]
-        return NetworkResult(
+        return TurnsResult(
             trials=found,
-            twins={trials[0].trial_id: [combine(shas(found[0].parameters))]},
             wall_seconds=time.monotonic() - started,
             updates=len(trials) * config.updates,
         )

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from jobs.imagenet_timing.configuration import KEPT, TimingConfiguration
 from jobs.imagenet_timing.learners import layer_distance, learner, named_parameters
-from jobs.imagenet_timing.results import Comparison, TimingResult, TrialTiming
+from jobs.imagenet_timing.results import Comparison, TrialTiming
 from pcworker.clock.stopwatch import stopwatch
 from pcworker.clock.turns import Update, take_turns, time_loops, warm_up
 from pcworker.data.images import Minibatch, images, minibatches
 from pcworker.errors import InputError
 from pcworker.networks.catalogue import facts
 from pcworker.networks.named import build
+from pcworker.store.in_turns import TurnsResult, shas
 from pcworker.store.tables import FinalParameter, final_parameter
-from pcworker.trials.digests import combine
 from pcworker.trials.trial import Trial
 
 
@@ -44,7 +44,7 @@ class TimingEngine:
         *,
         report: Callable[[float], None] = lambda share: None,
         **_: Any,
-    ) -> TimingResult:
+    ) -> TurnsResult[TrialTiming]:
         """Times all rules of one network and seed.
 
         trials  the trials of a shard, plain BP first
@@ -75,13 +75,13 @@ class TimingEngine:
             each.rest()
         parameters = [kept_parameters(each, config.save_weights) for each in networks]
         comparisons = [
-            _compare(each, networks[0], _shas(mine) == _shas(parameters[0]))
+            _compare(each, networks[0], shas(mine) == shas(parameters[0]))
             for each, mine in zip(networks, parameters, strict=True)
         ]
         finite = [_finite(each) for each in networks]
         looped = self._loops(updates, config, seed, shares)
         weights = sum(p.numel() * p.element_size() for p in network.parameters())
-        return TimingResult(
+        return TurnsResult(
             trials=[
                 TrialTiming(
                     trial=trial,
@@ -94,7 +94,6 @@ class TimingEngine:
                 )
                 for place, trial in enumerate(trials)
             ],
-            twins={trials[0].trial_id: [combine(_shas(parameters[0]))]},
             wall_seconds=time.monotonic() - started,
             updates=len(trials) * config.updates_in_all,
         )
@@ -163,10 +162,6 @@ def kept_parameters(network: nn.Sequential, everything: bool) -> list[FinalParam
             kept = everything or values.size <= KEPT
             found.append(final_parameter(l + 1, name, values, kept))
     return found
-
-
-def _shas(parameters: Sequence[FinalParameter]) -> list[str]:
-    return [parameter.sha256 for parameter in parameters]
 
 
 def _compare(network: nn.Sequential, bp: nn.Sequential, exact: bool) -> Comparison:
