@@ -24,7 +24,7 @@ from pcworker.clock.turns import take_turns, warm_up
 from pcworker.data.picture_sets import Pictures, picture_set
 from pcworker.data.shown import PicturesSeen
 from pcworker.equations.rules import RULES
-from pcworker.errors import InputError
+from pcworker.machine.device import prefer_deterministic, require_kind
 from pcworker.networks.graph.network import GraphNetwork, predictive_graph
 from pcworker.networks.zoo.build import build_graph, freeze_statistics
 from pcworker.store.in_turns import TurnsResult
@@ -42,10 +42,7 @@ class NetworkEngine:
         pictures  a set of pictures, or the path of a directory of images
         """
         self._pictures, self._device = pictures, device
-        # without warn_only, torch refuses some gradients on a GPU that add atomically
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        # deterministic torch fills tensors before they are overwritten; usual training does not
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        prefer_deterministic()
 
     def run(
         self,
@@ -65,7 +62,7 @@ class NetworkEngine:
         """
         started = time.monotonic()
         config, seed = trials[0].configuration, trials[0].seed
-        self._require_device(config)
+        require_kind(self._device, config.device_kind)
         shown = self._shown(config)
         network = _network(config, seed, shown, self._device)
         networks = [copy.deepcopy(network) for _ in trials]
@@ -102,13 +99,6 @@ class NetworkEngine:
             wall_seconds=time.monotonic() - started,
             updates=len(trials) * config.updates,
         )
-
-    def _require_device(self, config: NetworkConfiguration) -> None:
-        if self._device.type != config.device_kind:
-            raise InputError(
-                f"the plan's device is {config.device_kind}, and this worker has "
-                f"{self._device.type}; give --device {self._device.type}, or another cluster"
-            )
 
     def _shown(self, config: NetworkConfiguration) -> PicturesSeen:
         kind, dtype = picture_set(config.data), getattr(torch, config.dtype)

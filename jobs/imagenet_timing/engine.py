@@ -16,7 +16,7 @@ from jobs.imagenet_timing.results import Comparison, TrialTiming
 from pcworker.clock.stopwatch import stopwatch
 from pcworker.clock.turns import Update, take_turns, time_loops, warm_up
 from pcworker.data.images import Minibatch, images, minibatches
-from pcworker.errors import InputError
+from pcworker.machine.device import prefer_deterministic, require_kind
 from pcworker.networks.catalogue import facts
 from pcworker.networks.named import build
 from pcworker.store.in_turns import TurnsResult, shas
@@ -32,11 +32,9 @@ class TimingEngine:
         directory  a directory of images; None: synthetic images
         """
         self._directory, self._device = directory, device
-        # without warn_only, torch refuses the gradient of AdaptiveAvgPool2d on a GPU, because it
-        # adds atomically where windows overlap; in these networks they do not overlap
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        # deterministic torch fills tensors before they are overwritten; usual training does not
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        # torch warns of the gradient of AdaptiveAvgPool2d on a GPU, because it adds atomically
+        # where windows overlap; in these networks they do not overlap
+        prefer_deterministic()
 
     def run(
         self,
@@ -55,7 +53,7 @@ class TimingEngine:
         """
         started = time.monotonic()
         config, seed = trials[0].configuration, trials[0].seed
-        self._require_device(config)
+        require_kind(self._device, config.device_kind)
         network = build(config.network, seed).to(self._device)
         networks = [copy.deepcopy(network) for _ in trials]
         example = next(self._batches(config, seed))
@@ -97,13 +95,6 @@ class TimingEngine:
             wall_seconds=time.monotonic() - started,
             updates=len(trials) * config.updates_in_all,
         )
-
-    def _require_device(self, config: TimingConfiguration) -> None:
-        if self._device.type != config.device_kind:
-            raise InputError(
-                f"the plan's device is {config.device_kind}, and this worker has "
-                f"{self._device.type}; give --device {self._device.type}, or another cluster"
-            )
 
     def _batches(
         self, config: TimingConfiguration, seed: int, loaders: int = 0
