@@ -13,7 +13,7 @@ from pcworker.clock.turns import Spread, ratios, spread
 from pcworker.networks.zoo.facts import graph_facts
 from pcworker.row import After, Int64, Prefix, Without
 from pcworker.store.in_turns import TurnsResult, turns_digest, turns_weights
-from pcworker.store.result import Origin, Tables
+from pcworker.store.result import Origin, Tables, planned_fields
 from pcworker.store.tables import FinalParameter, WeightRow
 from pcworker.trials.trial import Trial
 
@@ -92,14 +92,9 @@ def planned_network(trial: Trial[NetworkConfiguration], origin: Origin, status: 
     """The part of a trial's row that its plan knows. The results are still missing."""
     known = graph_facts(trial.configuration.network)
     return NetworkRow(
-        trial_id=trial.trial_id,
-        seed=trial.seed,
-        configuration=trial.configuration,
+        **planned_fields(trial, origin, status),
         family=known.family if known else "own",
         device=origin.device,
-        status=status,
-        origin=origin,
-        engine_version=trial.engine_version,
     )
 
 

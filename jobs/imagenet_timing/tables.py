@@ -14,7 +14,7 @@ from pcworker.clock.turns import Spread, ratios, spread
 from pcworker.networks.catalogue import facts
 from pcworker.row import After, Int64, Prefix, Without, columns
 from pcworker.store.in_turns import TurnsResult, turns_digest, turns_weights
-from pcworker.store.result import Origin, Tables
+from pcworker.store.result import Origin, Tables, planned_fields
 from pcworker.store.tables import WeightRow
 from pcworker.trials.trial import Trial
 
@@ -52,15 +52,10 @@ def planned_timing(trial: Trial[TimingConfiguration], origin: Origin, status: st
     """The part of a trial's row that its plan knows. The results are still missing."""
     network = facts(trial.configuration.network)
     return TimingRow(
-        trial_id=trial.trial_id,
-        seed=trial.seed,
-        configuration=trial.configuration,
+        **planned_fields(trial, origin, status),
         layers=network.layers,
         parameters=network.parameters,
         device=origin.device,
-        status=status,
-        origin=origin,
-        engine_version=trial.engine_version,
     )
 
 
