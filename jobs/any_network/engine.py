@@ -14,21 +14,20 @@ from jobs.any_network.learners import ByBackprop, ByInference, Learns
 from jobs.any_network.measures import (
     all_finite,
     final_parameters,
-    shas,
     sizes_of,
     weight_distance,
     wrong_answers,
 )
-from jobs.any_network.tables import NetworkResult, Trained
+from jobs.any_network.tables import Trained
 from pcworker.clock.stopwatch import stopwatch
 from pcworker.clock.turns import take_turns, warm_up
 from pcworker.data.picture_sets import Pictures, picture_set
 from pcworker.data.shown import PicturesSeen
 from pcworker.equations.rules import RULES
-from pcworker.errors import InputError
+from pcworker.machine.device import prefer_deterministic, require_kind
 from pcworker.networks.graph.network import GraphNetwork, predictive_graph
 from pcworker.networks.zoo.build import build_graph, freeze_statistics
-from pcworker.trials.digests import combine
+from pcworker.store.in_turns import TurnsResult
 from pcworker.trials.trial import Trial
 
 _SETTLING = 200
@@ -43,10 +42,7 @@ class NetworkEngine:
         pictures  a set of pictures, or the path of a directory of images
         """
         self._pictures, self._device = pictures, device
-        # without warn_only, torch refuses some gradients on a GPU that add atomically
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        # deterministic torch fills tensors before they are overwritten; usual training does not
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        prefer_deterministic()
 
     def run(
         self,
@@ -54,7 +50,7 @@ class NetworkEngine:
         *,
         report: Callable[[float], None] = lambda share: None,
         **_: Any,
-    ) -> NetworkResult:
+    ) -> TurnsResult[Trained]:
         """Trains all rules of one network and seed.
 
         trials  the trials of a shard, BP first
@@ -66,7 +62,7 @@ class NetworkEngine:
         """
         started = time.monotonic()
         config, seed = trials[0].configuration, trials[0].seed
-        self._require_device(config)
+        require_kind(self._device, config.device_kind)
         shown = self._shown(config)
         network = _network(config, seed, shown, self._device)
         networks = [copy.deepcopy(network) for _ in trials]
@@ -98,19 +94,11 @@ class NetworkEngine:
                 trials, networks, graphs, times, peaks, strict=True
             )
         ]
-        return NetworkResult(
+        return TurnsResult(
             trials=found,
-            twins={trials[0].trial_id: [combine(shas(found[0].parameters))]},
             wall_seconds=time.monotonic() - started,
             updates=len(trials) * config.updates,
         )
-
-    def _require_device(self, config: NetworkConfiguration) -> None:
-        if self._device.type != config.device_kind:
-            raise InputError(
-                f"the plan's device is {config.device_kind}, and this worker has "
-                f"{self._device.type}; give --device {self._device.type}, or another cluster"
-            )
 
     def _shown(self, config: NetworkConfiguration) -> PicturesSeen:
         kind, dtype = picture_set(config.data), getattr(torch, config.dtype)

@@ -1,6 +1,6 @@
 """Measures networks that have learnt: how far their weights are from BP's, and how they answer."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -59,11 +59,6 @@ def final_parameters(network: nn.Module, graph: GraphNetwork) -> list[FinalParam
         for name, p in network.named_parameters()
         if p.requires_grad
     ]
-
-
-def shas(parameters: Sequence[FinalParameter]) -> list[str]:
-    """The hashes of the parameters."""
-    return [parameter.sha256 for parameter in parameters]
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The results of a shard, and how they become rows of the public table `networks`.
+"""The measurements of a rule, and how they become rows of the public table `networks`.
 
 The fields of the dataclass are the columns: see `pcworker.row`. The names and the meanings of
 columns are a contract with users' queries. A missing value is null.
@@ -10,10 +10,10 @@ from typing import Annotated
 
 from jobs.any_network.configuration import NetworkConfiguration
 from pcworker.clock.turns import Spread, ratios, spread
-from pcworker.fingerprint import fingerprint
 from pcworker.networks.zoo.facts import graph_facts
 from pcworker.row import After, Int64, Prefix, Without
-from pcworker.store.result import Origin, Tables
+from pcworker.store.in_turns import TurnsResult, turns_digest, turns_weights
+from pcworker.store.result import Origin, Tables, planned_fields
 from pcworker.store.tables import FinalParameter, WeightRow
 from pcworker.trials.trial import Trial
 
@@ -62,26 +62,6 @@ class Trained:
     parameters: Sequence[FinalParameter]
 
 
-@dataclass(frozen=True)
-class NetworkResult:
-    """The results of a shard."""
-
-    trials: Sequence[Trained]
-    """The measurements of all rules. BP is the first."""
-    twins: dict[str, list[str]]
-    """The digest of BP's final weights, by BP's trial id."""
-    wall_seconds: float
-    updates: int
-    """The number of weight updates, of all trials together."""
-    packing: str = "alone"
-    """It is always "alone": each trial is a network of its own."""
-    kernel: None = None
-
-    @property
-    def trial_ids(self) -> list[str]:
-        return [trained.trial.trial_id for trained in self.trials]
-
-
 @dataclass(frozen=True, kw_only=True)
 class NetworkRow:
     """A rule on a network. What was measured is None if its shard has failed."""
@@ -112,38 +92,19 @@ def planned_network(trial: Trial[NetworkConfiguration], origin: Origin, status: 
     """The part of a trial's row that its plan knows. The results are still missing."""
     known = graph_facts(trial.configuration.network)
     return NetworkRow(
-        trial_id=trial.trial_id,
-        seed=trial.seed,
-        configuration=trial.configuration,
+        **planned_fields(trial, origin, status),
         family=known.family if known else "own",
         device=origin.device,
-        status=status,
-        origin=origin,
-        engine_version=trial.engine_version,
     )
 
 
-def network_rows(result: NetworkResult, origin: Origin) -> dict[str, Iterable[object]]:
+def network_rows(result: TurnsResult[Trained], origin: Origin) -> dict[str, Iterable[object]]:
     """The rows of a shard by table."""
     bp = result.trials[0]
     return {
         "networks": [_network_row(trained, bp, result, origin) for trained in result.trials],
-        "weights": [
-            WeightRow(trial_id=trained.trial.trial_id, final=parameter)
-            for trained in result.trials
-            for parameter in trained.parameters
-        ],
+        "weights": turns_weights(result),
     }
-
-
-def network_result_digest(result: NetworkResult) -> str:
-    """A digest of the final weights alone: times never repeat, and weights always do."""
-    return fingerprint(
-        {
-            trained.trial.trial_id: [p.sha256 for p in trained.parameters]
-            for trained in result.trials
-        }
-    )
 
 
 NETWORK_TABLES = Tables(
@@ -151,13 +112,13 @@ NETWORK_TABLES = Tables(
     per_trial="networks",
     planned=planned_network,
     rows=network_rows,
-    digest=network_result_digest,
+    digest=turns_digest,
 )
 """The tables that a shard writes."""
 
 
 def _network_row(
-    trained: Trained, bp: Trained, result: NetworkResult, origin: Origin
+    trained: Trained, bp: Trained, result: TurnsResult[Trained], origin: Origin
 ) -> NetworkRow:
     return replace(
         planned_network(trained.trial, origin, "done" if trained.finite else "nonfinite"),

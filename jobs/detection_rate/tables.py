@@ -12,7 +12,7 @@ from jobs.detection_rate.configuration import DetectionConfiguration
 from jobs.detection_rate.results import Detected, DetectionResult
 from pcworker.fingerprint import fingerprint
 from pcworker.row import Int64, Without
-from pcworker.store.result import Origin, Tables
+from pcworker.store.result import Origin, Tables, planned_fields
 from pcworker.store.tables import HiddenLayers
 from pcworker.trials.trial import Trial
 
@@ -40,13 +40,8 @@ def planned_detection(
 ) -> DetectionRow:
     """The part of a trial's row that its plan knows. The results are still missing."""
     return DetectionRow(
-        trial_id=trial.trial_id,
-        seed=trial.seed,
-        configuration=trial.configuration,
+        **planned_fields(trial, origin, status),
         hidden_layers=trial.configuration.training.hidden_layers,
-        status=status,
-        origin=origin,
-        engine_version=trial.engine_version,
     )
 
 

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from jobs.imagenet_timing.configuration import KEPT, TimingConfiguration
 from jobs.imagenet_timing.learners import layer_distance, learner, named_parameters
-from jobs.imagenet_timing.results import Comparison, TimingResult, TrialTiming
+from jobs.imagenet_timing.results import Comparison, TrialTiming
 from pcworker.clock.stopwatch import stopwatch
 from pcworker.clock.turns import Update, take_turns, time_loops, warm_up
 from pcworker.data.images import Minibatch, images, minibatches
-from pcworker.errors import InputError
+from pcworker.machine.device import prefer_deterministic, require_kind
 from pcworker.networks.catalogue import facts
 from pcworker.networks.named import build
+from pcworker.store.in_turns import TurnsResult, shas
 from pcworker.store.tables import FinalParameter, final_parameter
-from pcworker.trials.digests import combine
 from pcworker.trials.trial import Trial
 
 
@@ -32,11 +32,9 @@ class TimingEngine:
         directory  a directory of images; None: synthetic images
         """
         self._directory, self._device = directory, device
-        # without warn_only, torch refuses the gradient of AdaptiveAvgPool2d on a GPU, because it
-        # adds atomically where windows overlap; in these networks they do not overlap
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        # deterministic torch fills tensors before they are overwritten; usual training does not
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        # torch warns of the gradient of AdaptiveAvgPool2d on a GPU, because it adds atomically
+        # where windows overlap; in these networks they do not overlap
+        prefer_deterministic()
 
     def run(
         self,
@@ -44,7 +42,7 @@ class TimingEngine:
         *,
         report: Callable[[float], None] = lambda share: None,
         **_: Any,
-    ) -> TimingResult:
+    ) -> TurnsResult[TrialTiming]:
         """Times all rules of one network and seed.
 
         trials  the trials of a shard, plain BP first
@@ -55,7 +53,7 @@ class TimingEngine:
         """
         started = time.monotonic()
         config, seed = trials[0].configuration, trials[0].seed
-        self._require_device(config)
+        require_kind(self._device, config.device_kind)
         network = build(config.network, seed).to(self._device)
         networks = [copy.deepcopy(network) for _ in trials]
         example = next(self._batches(config, seed))
@@ -75,13 +73,13 @@ class TimingEngine:
             each.rest()
         parameters = [kept_parameters(each, config.save_weights) for each in networks]
         comparisons = [
-            _compare(each, networks[0], _shas(mine) == _shas(parameters[0]))
+            _compare(each, networks[0], shas(mine) == shas(parameters[0]))
             for each, mine in zip(networks, parameters, strict=True)
         ]
         finite = [_finite(each) for each in networks]
         looped = self._loops(updates, config, seed, shares)
         weights = sum(p.numel() * p.element_size() for p in network.parameters())
-        return TimingResult(
+        return TurnsResult(
             trials=[
                 TrialTiming(
                     trial=trial,
@@ -94,17 +92,9 @@ class TimingEngine:
                 )
                 for place, trial in enumerate(trials)
             ],
-            twins={trials[0].trial_id: [combine(_shas(parameters[0]))]},
             wall_seconds=time.monotonic() - started,
             updates=len(trials) * config.updates_in_all,
         )
-
-    def _require_device(self, config: TimingConfiguration) -> None:
-        if self._device.type != config.device_kind:
-            raise InputError(
-                f"the plan's device is {config.device_kind}, and this worker has "
-                f"{self._device.type}; give --device {self._device.type}, or another cluster"
-            )
 
     def _batches(
         self, config: TimingConfiguration, seed: int, loaders: int = 0
@@ -163,10 +153,6 @@ def kept_parameters(network: nn.Sequential, everything: bool) -> list[FinalParam
             kept = everything or values.size <= KEPT
             found.append(final_parameter(l + 1, name, values, kept))
     return found
-
-
-def _shas(parameters: Sequence[FinalParameter]) -> list[str]:
-    return [parameter.sha256 for parameter in parameters]
 
 
 def _compare(network: nn.Sequential, bp: nn.Sequential, exact: bool) -> Comparison:

@@ -1,4 +1,4 @@
-"""The results of timing a shard: plain values, which pass from the engine to the store."""
+"""The measurements of a rule: plain values, which pass from the engine to the store."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,23 +35,3 @@ class TrialTiming:
     """True if all final weights are finite."""
     to_bp: Comparison
     parameters: Sequence[FinalParameter]
-
-
-@dataclass(frozen=True)
-class TimingResult:
-    """The results of timing a shard."""
-
-    trials: Sequence[TrialTiming]
-    """The measurements of all rules. Plain BP is the first."""
-    twins: dict[str, list[str]]
-    """The digest of BP's final weights, by BP's trial id."""
-    wall_seconds: float
-    updates: int
-    """The number of weight updates, of all trials together."""
-    packing: str = "alone"
-    """It is always "alone": each trial is a network of its own."""
-    kernel: None = None
-
-    @property
-    def trial_ids(self) -> list[str]:
-        return [timed.trial.trial_id for timed in self.trials]

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 from jobs.imagenet_timing.configuration import TimingConfiguration
-from jobs.imagenet_timing.results import Comparison, TimingResult, TrialTiming
+from jobs.imagenet_timing.results import Comparison, TrialTiming
 from pcworker.clock.turns import Spread, ratios, spread
-from pcworker.fingerprint import fingerprint
 from pcworker.networks.catalogue import facts
 from pcworker.row import After, Int64, Prefix, Without, columns
-from pcworker.store.result import Origin, Tables
+from pcworker.store.in_turns import TurnsResult, turns_digest, turns_weights
+from pcworker.store.result import Origin, Tables, planned_fields
 from pcworker.store.tables import WeightRow
 from pcworker.trials.trial import Trial
 
@@ -52,36 +52,20 @@ def planned_timing(trial: Trial[TimingConfiguration], origin: Origin, status: st
     """The part of a trial's row that its plan knows. The results are still missing."""
     network = facts(trial.configuration.network)
     return TimingRow(
-        trial_id=trial.trial_id,
-        seed=trial.seed,
-        configuration=trial.configuration,
+        **planned_fields(trial, origin, status),
         layers=network.layers,
         parameters=network.parameters,
         device=origin.device,
-        status=status,
-        origin=origin,
-        engine_version=trial.engine_version,
     )
 
 
-def timing_rows(result: TimingResult, origin: Origin) -> dict[str, Iterable[object]]:
+def timing_rows(result: TurnsResult[TrialTiming], origin: Origin) -> dict[str, Iterable[object]]:
     """The rows of a shard by table."""
     bp = result.trials[0]
     return {
         "timings": [_timing_row(timed, bp, result, origin) for timed in result.trials],
-        "weights": [
-            WeightRow(trial_id=timed.trial.trial_id, final=parameter)
-            for timed in result.trials
-            for parameter in timed.parameters
-        ],
+        "weights": turns_weights(result),
     }
-
-
-def timing_digest(result: TimingResult) -> str:
-    """A digest of the final weights alone: times never repeat, and weights always do."""
-    return fingerprint(
-        {timed.trial.trial_id: [p.sha256 for p in timed.parameters] for timed in result.trials}
-    )
 
 
 _MEASURED = ("ms_per_update", "ratio_to_bp", "loop_", "peak_memory")
@@ -91,7 +75,7 @@ TIMING_TABLES = Tables(
     per_trial="timings",
     planned=planned_timing,
     rows=timing_rows,
-    digest=timing_digest,
+    digest=turns_digest,
     measured=(
         "ms_per_update_median",
         *(c.name for c in columns(TimingRow) if c.name.startswith(_MEASURED)),
@@ -101,7 +85,7 @@ TIMING_TABLES = Tables(
 
 
 def _timing_row(
-    timed: TrialTiming, bp: TrialTiming, result: TimingResult, origin: Origin
+    timed: TrialTiming, bp: TrialTiming, result: TurnsResult[TrialTiming], origin: Origin
 ) -> TimingRow:
     loop, bp_loop = timed.loop_milliseconds, bp.loop_milliseconds
     return replace(

@@ -49,6 +49,23 @@ def prepare_device(device: str, *, gpus: int, cpus: int) -> torch.device:
     return chosen
 
 
+def prefer_deterministic() -> None:
+    """Turns deterministic algorithms on. Where torch has none, it only warns."""
+    # without warn_only, torch refuses some gradients on a GPU that add atomically
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # deterministic torch fills tensors before they are overwritten; usual training does not
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def require_kind(device: torch.device, kind: str) -> None:
+    """Raises InputError if the device is of another kind than the plan's, "cpu" or "cuda"."""
+    if device.type != kind:
+        raise InputError(
+            f"the plan's device is {kind}, and this worker has {device.type}; give --device "
+            f"{device.type}, or another cluster"
+        )
+
+
 def places(device: torch.device, gpu_share: float) -> int:
     """The number of shards that a worker trains at the same time: one on a CPU, and on a GPU as
     many as fill the worker's share of it."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any, Protocol
 
 from pcworker.row import After
+from pcworker.trials.trial import Trial
 
 
 class Result(Protocol):
@@ -73,3 +74,15 @@ class Tables:
     measured: Sequence[str] = ()
     """The columns of measured times and sizes of memory, of whichever table. They differ each time,
     so that two sweeps are compared by their ratios. The first one is the most important."""
+
+
+def planned_fields(trial: Trial[Any], origin: Origin, status: str) -> dict[str, Any]:
+    """The fields that the row of a trial has in every experiment. Its plan knows them."""
+    return {
+        "trial_id": trial.trial_id,
+        "seed": trial.seed,
+        "configuration": trial.configuration,
+        "status": status,
+        "origin": origin,
+        "engine_version": trial.engine_version,
+    }

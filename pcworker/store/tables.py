@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from pcworker.fingerprint import fingerprint
 from pcworker.row import After, Axis, Int64
-from pcworker.store.result import Origin, Tables
+from pcworker.store.result import Origin, Tables, planned_fields
 from pcworker.training.results import EpochMetrics, ShardResult, TrialResult
 from pcworker.trials.configuration import Configuration
 from pcworker.trials.digests import parameter_sha256
@@ -120,13 +120,8 @@ def final_parameter(
 def planned_trial(trial: Trial, origin: Origin, status: str) -> TrialRow:
     """The part of a trial's row that its plan knows. The results are still missing."""
     return TrialRow(
-        trial_id=trial.trial_id,
-        seed=trial.seed,
-        configuration=trial.configuration,
+        **planned_fields(trial, origin, status),
         hidden_layers=trial.configuration.hidden_layers,
-        status=status,
-        origin=origin,
-        engine_version=trial.engine_version,
     )
 
 

@@ -10,14 +10,15 @@ from torch import nn
 from jobs.any_network.configuration import network_configuration
 from jobs.any_network.engine import NetworkEngine
 from jobs.any_network.measures import weight_distance
-from jobs.any_network.tables import NetworkResult, Trained, network_result_digest
+from jobs.any_network.tables import Trained
 from pcworker.data.generators import image_order
 from pcworker.data.mnist import Digits
 from pcworker.data.picture_sets import Pictures
 from pcworker.errors import InputError
 from pcworker.networks.zoo.build import build_graph
 from pcworker.networks.zoo.facts import SMALL
-from pcworker.trials.digests import parameter_sha256
+from pcworker.store.in_turns import TurnsResult, turns_digest
+from pcworker.trials.digests import combine, parameter_sha256
 from pcworker.trials.trial import Trial
 
 SEED, UPDATES, SIZE = 11, 6, 5
@@ -32,7 +33,7 @@ def pictures(digits: Digits) -> Pictures:
 
 def trained(
     pictures: Pictures, network: str, cells: Sequence[dict[str, Any]], **common: Any
-) -> NetworkResult:
+) -> TurnsResult[Trained]:
     """BP, and each of the cells."""
     trials = [
         Trial(network_configuration(network=network, **(COMMON | common | cell)), SEED)
@@ -128,16 +129,16 @@ def test_every_timed_update_has_a_time_and_the_first_its_memory(
     for found in result.trials:
         assert len(found.milliseconds) == UPDATES - 2
         assert found.peak_bytes > 4 * found.sizes.parameters
-    assert result.twins == {bp.trial.trial_id: [*result.twins[bp.trial.trial_id]]}
+    assert result.twins == {bp.trial.trial_id: [combine(shas(bp).values())]}
 
 
 def test_the_same_trials_have_the_same_digest(cpu: torch.device, pictures: Pictures) -> None:
     """Times differ, and noise is that of the seed."""
     cells = [{"rule": "Z-IL", "sigma": 0.1}]
     first, again = (trained(pictures, "cnn", cells) for _ in range(2))
-    assert network_result_digest(first) == network_result_digest(again)
+    assert turns_digest(first) == turns_digest(again)
     other = trained(pictures, "cnn", [{"rule": "Z-IL", "sigma": 0.2}])
-    assert network_result_digest(other) != network_result_digest(first)
+    assert turns_digest(other) != turns_digest(first)
 
 
 def test_weights_that_are_not_finite_are_said_to_be(cpu: torch.device, pictures: Pictures) -> None:

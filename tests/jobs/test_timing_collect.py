@@ -23,7 +23,7 @@ from cluster.results.collect import Collected, collect, stored_plans, write_tabl
 from cluster.sweeps.plan import Plan, Shard
 from jobs.experiments import EXPERIMENTS
 from jobs.imagenet_timing.experiment import TIMING
-from jobs.imagenet_timing.results import Comparison, TimingResult, TrialTiming
+from jobs.imagenet_timing.results import Comparison, TrialTiming
 from jobs.imagenet_timing.shown.figure import draw_table4
 from jobs.imagenet_timing.shown.report import ms
 from jobs.imagenet_timing.shown.views import (
@@ -40,6 +40,7 @@ from jobs.imagenet_timing.sweep import imagenet_timing
 from jobs.imagenet_timing.tables import TIMING_TABLES, TimingRow
 from pcworker.errors import DamagedError, IncompleteError, InputError
 from pcworker.store.commit import commit_shard
+from pcworker.store.in_turns import TurnsResult
 from pcworker.store.keys import SweepKeys
 from pcworker.store.local import LocalStore
 from pcworker.store.parquet import schema_of, to_parquet
@@ -78,12 +79,12 @@ def timed(trial: Trial[Any], times_bp: float, exact: bool) -> TrialTiming:
     )
 
 
-def result(trials: Sequence[Trial[Any]]) -> TimingResult:
+def result(trials: Sequence[Trial[Any]]) -> TurnsResult[TrialTiming]:
     made = [
         timed(trial, k + 1.0, exact=trial.configuration.rule in ("BP", "Z-IL"))
         for k, trial in enumerate(trials)
     ]
-    return TimingResult(made, {trials[0].trial_id: ["digest"]}, 5.0, 7 * len(trials))
+    return TurnsResult(made, 5.0, 7 * len(trials))
 
 
 def commit(store: Store, plan: Plan[Any], shard: Shard[Any], **host: Any) -> str:

@@ -24,13 +24,14 @@ from jobs.imagenet_timing.configuration import (
 )
 from jobs.imagenet_timing.engine import TimingEngine, kept_parameters
 from jobs.imagenet_timing.learners import GraphLearner, layer_distance, learner
-from jobs.imagenet_timing.results import Comparison, TimingResult, TrialTiming
-from jobs.imagenet_timing.tables import TIMING_TABLES, timing_digest, timing_rows
+from jobs.imagenet_timing.results import Comparison, TrialTiming
+from jobs.imagenet_timing.tables import TIMING_TABLES, timing_rows
 from pcworker.data.generators import draw_parameters
 from pcworker.data.images import Minibatch, SyntheticImages, minibatches
 from pcworker.errors import InputError, LackingError
 from pcworker.networks.catalogue import facts
 from pcworker.networks.named import build
+from pcworker.store.in_turns import TurnsResult, turns_digest
 from pcworker.store.parquet import table
 from pcworker.store.result import Origin
 from pcworker.trials.trial import Trial
@@ -62,12 +63,12 @@ def timing_engine(cpu: torch.device) -> TimingEngine:
 
 
 @pytest.fixture(scope="module")
-def result(timing_engine: TimingEngine) -> TimingResult:
+def result(timing_engine: TimingEngine) -> TurnsResult[TrialTiming]:
     return timing_engine.run(trials())
 
 
 def of(
-    result: TimingResult,
+    result: TurnsResult[TrialTiming],
     rule: str,
     schedule: str | None = "layerwise",
     execution: str = "plain",
@@ -103,7 +104,7 @@ def shas(timed: TrialTiming) -> dict[tuple[int, str], str]:
 
 
 def test_bp_and_both_schedules_of_z_il_learn_what_autograd_and_sgd_learn_bit_for_bit(
-    result: TimingResult, cpu: torch.device
+    result: TurnsResult[TrialTiming], cpu: torch.device
 ) -> None:
     network = backprop(cpu)
     modules = [m for m in network if isinstance(m, (nn.Conv2d, nn.Linear))]
@@ -121,7 +122,9 @@ def test_bp_and_both_schedules_of_z_il_learn_what_autograd_and_sgd_learn_bit_for
         assert timed.to_bp == Comparison(True, 0.0, 0.0)
 
 
-def test_rules_that_are_not_bp_say_how_far_they_are_from_it(result: TimingResult) -> None:
+def test_rules_that_are_not_bp_say_how_far_they_are_from_it(
+    result: TurnsResult[TrialTiming],
+) -> None:
     """Oracle: NumPy's norms. The final values are there because the network is small."""
     bp = of(result, "BP", None)
     for timed in (of(result, "IL"), of(result, "Fa-Z-IL", "literal")):
@@ -144,7 +147,7 @@ def test_a_distance_is_that_of_the_whole_layer_however_large_its_pieces_are() ->
     assert layer_distance(ours, theirs) == ((5_000_000 / 64 + 1) ** 0.5, 1.0)
 
 
-def test_every_turn_of_every_rule_has_its_time(result: TimingResult) -> None:
+def test_every_turn_of_every_rule_has_its_time(result: TurnsResult[TrialTiming]) -> None:
     for timed in result.trials:
         assert len(timed.milliseconds) == UPDATES // BLOCK
         assert min(timed.milliseconds) > 0
@@ -152,7 +155,7 @@ def test_every_turn_of_every_rule_has_its_time(result: TimingResult) -> None:
     assert result.updates == len(METHODS) * (WARMUP + UPDATES)
 
 
-def test_peak_memory_holds_what_a_rule_cannot_do_without(result: TimingResult) -> None:
+def test_peak_memory_holds_what_a_rule_cannot_do_without(result: TurnsResult[TrialTiming]) -> None:
     """Every rule needs the weights, the first activities and one layer's gradients. BP needs the
     gradients of all layers at once, and its backward pass needs the activities."""
     sizes = {(p.layer, p.parameter): 4 * int(np.prod(p.shape)) for p in result.trials[0].parameters}
@@ -166,7 +169,7 @@ def test_peak_memory_holds_what_a_rule_cannot_do_without(result: TimingResult) -
 
 
 def test_weights_do_not_depend_on_blocks_on_the_other_rules_or_on_loading(
-    timing_engine: TimingEngine, result: TimingResult
+    timing_engine: TimingEngine, result: TurnsResult[TrialTiming]
 ) -> None:
     alone = trials(block=1, loaders=1)[:2]
     again = timing_engine.run(alone)
@@ -182,10 +185,10 @@ def test_a_digest_is_of_the_weights_and_not_of_the_times(timing_engine: TimingEn
     some = trials(updates=BLOCK)[:2]
     first, again = timing_engine.run(some), timing_engine.run(some)
     assert again.trials[0].milliseconds != first.trials[0].milliseconds
-    assert timing_digest(again) == timing_digest(first)
+    assert turns_digest(again) == turns_digest(first)
     assert again.twins == first.twins
     other = timing_engine.run([replace(trial, seed=1) for trial in some])
-    assert timing_digest(other) != timing_digest(first)
+    assert turns_digest(other) != turns_digest(first)
 
 
 def test_weights_that_are_not_finite_any_more_are_a_result(timing_engine: TimingEngine) -> None:
