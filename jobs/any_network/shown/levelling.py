@@ -20,8 +20,8 @@ from matplotlib.patches import FancyArrowPatch
 from torch import nn
 
 from jobs.options import help_text, main
+from pcworker.networks.graph.divide import divided
 from pcworker.networks.graph.structure import Graph, Use
-from pcworker.networks.graph.trace import traced
 from pcworker.networks.zoo.convolutional import ResidualBlock
 from pcworker.networks.zoo.recurrent import ManyToOneLstm
 
@@ -43,12 +43,12 @@ def residual_block() -> Graph:
     """A residual block between a convolution and a linear layer, cut after its ReLUs."""
     block = ResidualBlock(4, 4)
     parts = (nn.Conv2d(1, 4, 3), nn.ReLU(), block, nn.Flatten(), nn.Linear(4, 3))
-    return traced(nn.Sequential(*parts), ["_1", "relu", "relu_1"]).graph
+    return divided(nn.Sequential(*parts), ["_1", "relu", "relu_1"]).graph
 
 
 def two_time_steps() -> Graph:
     """Two time steps of an LSTM, and the third one, whose cell is inside of the output's vertex."""
-    return traced(ManyToOneLstm(3, 3, 2, width=2), None).graph
+    return divided(ManyToOneLstm(3, 3, 2, width=2), None).graph
 
 
 def levelling_drawn(kind: str = "png") -> bytes:

@@ -13,14 +13,15 @@ from functools import partial
 import torch
 from torch import Tensor, fx
 
+from pcworker.networks.graph.divide import Divided
 from pcworker.networks.graph.state import require_same_shape
-from pcworker.networks.graph.trace import READS, Traced
+from pcworker.networks.graph.trace import operations_of
 
 
 class Layerwise:
     """A network that runs forwards once and backwards once in an update."""
 
-    def __init__(self, network: Traced) -> None:
+    def __init__(self, network: Divided) -> None:
         self._parameters = network.parameters
         self._module = _with_boundaries(network)
 
@@ -76,14 +77,14 @@ def _moved(pulled: Tensor, gamma: float) -> Tensor:
     return pulled if gamma == 1 else pulled * gamma
 
 
-def _with_boundaries(network: Traced) -> fx.GraphModule:
+def _with_boundaries(network: Divided) -> fx.GraphModule:
     """The network with one more argument, the first: the `Boundaries`, which are called at every
     hidden activity, and wherever an operation reads one through identity vertices."""
     graph, structure = copy.deepcopy(network.root.graph), network.graph
     nodes = {node.name: node for node in graph.nodes}
     with graph.inserting_before(next(iter(graph.nodes))):
         boundaries = graph.placeholder("boundaries")
-    placed = [node for node in graph.nodes if node.op not in (*READS, "output")]
+    placed = operations_of(graph)
     for name in structure.vertices[:-1]:
         mu = nodes[name]
         with graph.inserting_after(mu):

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from pcworker.equations.rules import RULES
 from pcworker.errors import InputError
+from pcworker.networks.graph.divide import Divided, divided
 from pcworker.networks.graph.layerwise import Layerwise
 from pcworker.networks.graph.probe import probe
 from pcworker.networks.graph.state import DelayLine, GraphState
 from pcworker.networks.graph.structure import Use
-from pcworker.networks.graph.trace import Traced, traced
 from pcworker.networks.graph.vertex import Change
 from pcworker.networks.method import Method
 
@@ -28,19 +28,19 @@ def predictive_graph(
 ) -> "GraphNetwork":
     """Makes a predictive coding network of a module, whose parameters it shares.
 
-    cuts      the names of the operations after which a vertex ends: see `traced`
+    cuts      the names of the operations after which a vertex ends: see `divided`
     levelled  False: without identity vertices, and each vertex learns at its shortest distance. If
               paths differ in length, this is not backpropagation
 
     Raises InputError if the network cannot be traced or divided.
     """
-    return GraphNetwork(traced(network, cuts), levelled)
+    return GraphNetwork(divided(network, cuts), levelled)
 
 
 class GraphNetwork:
     """A network of vertices that learns by Eq. 5-9. It is one trial."""
 
-    def __init__(self, network: Traced, levelled: bool = True) -> None:
+    def __init__(self, network: Divided, levelled: bool = True) -> None:
         """`levelled` is False for a graph that is to be run without identity vertices."""
         self.graph = network.graph
         self.levels = self.graph.levels if levelled else self.graph.shortest

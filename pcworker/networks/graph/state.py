@@ -16,15 +16,15 @@ from torch import Tensor
 from pcworker.equations.activity import Activity, fresh
 from pcworker.equations.phi import FreshDetector
 from pcworker.errors import InputError
+from pcworker.networks.graph.divide import Divided
 from pcworker.networks.graph.structure import Use
-from pcworker.networks.graph.trace import Traced
 from pcworker.networks.method import Method
 
 
 class GraphState:
     """Everything that inference reads and writes."""
 
-    def __init__(self, network: Traced, inputs: Mapping[str, Tensor], method: Method) -> None:
+    def __init__(self, network: Divided, inputs: Mapping[str, Tensor], method: Method) -> None:
         names = network.graph.vertices
         self.gamma = method.gamma
         self.mu: dict[str, Tensor] = {}

@@ -1,13 +1,9 @@
-"""Makes vertices of a torch.nn.Module: torch.fx traces its operations, and cuts divide them.
-
-A vertex ends at each operation after which the user cuts, and wherever an activity is needed,
-because the operations of several vertices read it.
-"""
+"""Traces the operations of a torch.nn.Module by torch.fx, none of which works in place afterwards,
+and refuses what would not be the same twice."""
 
 import copy
-import difflib
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +13,9 @@ from torch.fx.proxy import TraceError
 
 from pcworker.errors import InputError
 from pcworker.networks.graph.probe import Write
-from pcworker.networks.graph.structure import Graph, Use
-from pcworker.networks.graph.vertex import Vertex, reads_shape
 from pcworker.networks.sequential import require_repeatable
 
-READS = ("placeholder", "get_attr")
-_TUPLES = (nn.MultiheadAttention, nn.RNNBase)
-"""Modules that return a tuple, of which a network needs only one part."""
+_READS = ("placeholder", "get_attr")
 _DRAWS = {"bernoulli", "multinomial", "normal", "poisson"}
 _OUT_OF_PLACE = {
     getattr(operator, f"i{name}"): getattr(operator, name)
@@ -32,50 +24,40 @@ _OUT_OF_PLACE = {
 
 
 @dataclass(frozen=True)
-class Traced:
-    """A traced network, divided into vertices."""
+class Trace:
+    """The operations of a network, none of which works in place."""
 
-    graph: Graph
-    vertices: Mapping[str, Vertex]
-    inputs: tuple[str, ...]
-    """The names of the network's inputs, in the order of its arguments."""
-    parameters: tuple[nn.Parameter, ...]
-    """The parameters that learn."""
     root: fx.GraphModule
-    """The whole network. Nothing in it works in place."""
+    operations: tuple[fx.Node, ...]
+    """In the order of execution."""
+    result: fx.Node
+    """The operation that gives the network's output."""
     writes: tuple[Write, ...]
     """The operations that worked in place in the module."""
 
 
-def traced(network: nn.Module, cuts: Sequence[str] | None) -> Traced:
-    """Traces a network and divides it.
+def trace(network: nn.Module) -> Trace:
+    """Traces a network, whose parameters the trace shares.
 
-    cuts  the names of the operations after which a vertex ends, as torch.fx names them. None: after
-          every operation that has parameters, but the last. If it gives a tuple, of which one part
-          is used, the vertex ends after that.
-
-    The vertices share the network's parameters. Operations that work in place are run out of place.
-    Raises InputError if the network cannot be traced or divided: see the messages.
+    Raises InputError if it cannot be traced, or would not repeat itself: see the messages.
     """
     _require_no_hooks(network)
     root = _symbolic(network)
     for node in reversed(root.graph.nodes):
         if node.target is operator.getitem and not node.users:
             root.graph.erase_node(node)  # It is a part of a tuple that nobody needs.
-    nodes = [node for node in root.graph.nodes if node.op not in (*READS, "output")]
+    nodes = operations_of(root.graph)
     result = _result(root.graph)
     writes = _run_out_of_place(root, nodes)
     _require_used(nodes)
     for node in nodes:
         _require_repeatable(root, node)
-    parameters = tuple(p for p in network.parameters() if p.requires_grad)
-    if not parameters:
-        raise InputError(
-            "the network has no parameters, and nothing to learn: give at least one module that has"
-        )
-    given = _given(root, nodes)
-    ends = _ends(root, [node for node in nodes if node not in given], result, cuts)
-    return _divided(root, nodes, ends, parameters, writes)
+    return Trace(root, tuple(nodes), result, writes)
+
+
+def operations_of(graph: fx.Graph) -> list[fx.Node]:
+    """The operations of a graph of torch.fx, in the order of execution."""
+    return [node for node in graph.nodes if node.op not in (*_READS, "output")]
 
 
 def _require_no_hooks(network: nn.Module) -> None:
@@ -190,7 +172,7 @@ def _constants(traced_module: fx.GraphModule) -> list[Tensor]:
 def _result(graph: fx.Graph) -> fx.Node:
     (output,) = (node for node in graph.nodes if node.op == "output")
     value = output.args[0]
-    if not isinstance(value, fx.Node) or value.op in READS:
+    if not isinstance(value, fx.Node) or value.op in _READS:
         what = "no computed tensor" if isinstance(value, fx.Node) else f"a {type(value).__name__}"
         raise InputError(
             f"the network returns {what}; it must return one tensor that it has computed, because "
@@ -268,97 +250,6 @@ def _require_repeatable(root: fx.GraphModule, node: fx.Node) -> None:
             f"{node.name} draws anew at each prediction, or changes with it, and x - mu would not "
             "be 0 where nothing has changed; call network.eval() first, or leave it out"
         )
-
-
-def _given(root: fx.GraphModule, nodes: Sequence[fx.Node]) -> set[fx.Node]:
-    """The operations that no error reaches: they read shapes, inputs and constants alone. They are
-    no part of a vertex of their own; each vertex makes them anew."""
-    found: set[fx.Node] = set()
-    for node in nodes:
-        reads = [n for n in node.all_input_nodes if n.op != "placeholder" and n not in found]
-        learns = node.op == "call_module" and any(
-            p.requires_grad for p in root.get_submodule(str(node.target)).parameters()
-        )
-        constant = all(n.op == "get_attr" and not _is_parameter(root, n) for n in reads)
-        if reads_shape(node) or (constant and not learns):
-            found.add(node)
-    return found
-
-
-def _is_parameter(root: nn.Module, node: fx.Node) -> bool:
-    owner, _, name = str(node.target).rpartition(".")
-    return isinstance(getattr(root.get_submodule(owner), name), nn.Parameter)
-
-
-def _ends(
-    root: nn.Module, nodes: Sequence[fx.Node], result: fx.Node, cuts: Sequence[str] | None
-) -> dict[fx.Node, fx.Node]:
-    """The last operation of the vertex to which each operation belongs."""
-    named = {node.name: node for node in nodes}
-    for cut in cuts or ():
-        if cut not in named:
-            near = difflib.get_close_matches(cut, named, n=5, cutoff=0) or list(named)[:5]
-            raise InputError(
-                f"cut {cut!r}: the network has no such operation; near ones: {', '.join(near)}"
-            )
-    last = {named[cut] for cut in cuts} if cuts is not None else set(_default(root, nodes))
-    last.add(result)
-    ends: dict[fx.Node, fx.Node] = {}
-    for node in reversed(nodes):
-        of = {ends[user] for user in node.users if user in ends}
-        ends[node] = node if node in last or len(of) != 1 else of.pop()
-    return ends
-
-
-def _default(root: nn.Module, nodes: Sequence[fx.Node]) -> list[fx.Node]:
-    found = []
-    for node in nodes:
-        module = root.get_submodule(str(node.target)) if node.op == "call_module" else None
-        if module is not None and next(module.parameters(), None) is not None:
-            is_tuple = isinstance(module, _TUPLES) and len(node.users) == 1
-            found.append(next(iter(node.users)) if is_tuple else node)
-    return found
-
-
-def _divided(
-    root: fx.GraphModule,
-    nodes: Sequence[fx.Node],
-    ends: Mapping[fx.Node, fx.Node],
-    parameters: Sequence[nn.Parameter],
-    writes: tuple[Write, ...],
-) -> Traced:
-    places = {node: place for place, node in enumerate(nodes)}
-    inputs = [node for node in root.graph.nodes if node.op == "placeholder"]
-    last = sorted(set(ends.values()), key=lambda node: places[node])
-    owners = {node: node.name for node in (*inputs, *last)}
-    own = {end: _operations_of(end, ends, places) for end in last}
-    uses = {
-        Use(other.name, end.name, places[node])
-        for end in last
-        for node in own[end]
-        for other in node.all_input_nodes
-        if other in own and other not in own[end] and not reads_shape(node)
-    }
-    vertices = {
-        end.name: Vertex(end.name, own[end], places, owners, root, parameters) for end in last
-    }
-    graph = Graph(tuple(end.name for end in last), tuple(sorted(uses)))
-    names = tuple(node.name for node in inputs)
-    return Traced(graph, vertices, names, tuple(parameters), root, writes)
-
-
-def _operations_of(
-    end: fx.Node, ends: Mapping[fx.Node, fx.Node], places: Mapping[fx.Node, int]
-) -> list[fx.Node]:
-    """The operations of a vertex, and those that are given and that it needs, in their order."""
-    found = {node for node, of in ends.items() if of is end}
-    waiting = list(found)
-    while waiting:
-        for node in waiting.pop().all_input_nodes:
-            if node in places and node not in ends and node not in found:
-                found.add(node)
-                waiting.append(node)
-    return sorted(found, key=lambda node: places[node])
 
 
 def operations(network: nn.Module) -> list[tuple[str, Any]]:
