@@ -11,14 +11,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from buckets import entered, fresh_url
 from builders import ablation, commit, commit_all, planned, rewrite
 from command_lines import ROOT, Ended, called, files, started, the_line
+from seaweed import Seaweed
 
 from cluster.results.collect import collect, write_tables
 from jobs.notebook import results
 from pcworker.errors import InputError
 from pcworker.store.keys import SweepKeys
 from pcworker.store.local import LocalStore
+from pcworker.store.store import open_store
 
 QUERY = "jobs.query"
 
@@ -249,6 +252,26 @@ def test_a_store_without_permission_is_one_line(store: LocalStore) -> None:
     done = subprocess.run([*prefix, *command], cwd=ROOT, capture_output=True, text=True)
     line = the_line(Ended(done.returncode, done.stdout, done.stderr))
     assert "ermission denied" in line
+
+
+def test_a_bucket_answers_as_a_directory_does(
+    server: Seaweed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = fresh_url(entered(server.server, monkeypatch))
+    bucket = open_store(url)
+    plan = planned(bucket, ablation(seeds=[1]), "a")
+    commit_all(bucket, plan)
+    where = ("--store", url, "--sweep", "a", "--format", "json")
+    before = bucket.list("sweeps/")
+    ended = started(*where, COUNT, module=QUERY)
+    assert (ended.code, json.loads(ended.stdout)) == (0, [{"sweep": "a", "n": 8}])
+    words = called(*where, "--table", "divergence", "--rows", "--columns", "exact", module=QUERY)
+    assert (words.code, len(json.loads(words.stdout))) == (0, len(plan.cells))
+    assert bucket.list("sweeps/") == before
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
+    line = the_line(called(*where, COUNT, module=QUERY))
+    assert "SignatureDoesNotMatch" in line
+    assert "planted" not in line
 
 
 def test_nothing_is_written_into_the_store(store: LocalStore) -> None:
