@@ -346,6 +346,26 @@ def test_a_vertex_may_return_what_it_reads(cpu: torch.device, gamma: float) -> N
     assert equal(sweep, by_backprop(network, (8,), updates=3)) == (gamma == 1.0)
 
 
+class Detached(nn.Module):
+    """A network of two paths, of which no error passes through one, or through either."""
+
+    def __init__(self, both: bool) -> None:
+        super().__init__()
+        self.a, self.b, self.both = nn.Linear(8, CLASSES), nn.Linear(8, CLASSES), both
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = self.a(x).detach()
+        other = torch.tanh(self.b(x))
+        return kept * (other.detach() if self.both else other)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("method", [SWEEP, LITERAL], ids=["sweep", "literal"])
+def test_no_error_passes_a_detach(cpu: torch.device, method: Method) -> None:
+    one, both = made(lambda: Detached(False)), made(lambda: Detached(True))
+    assert equal(by(one, (8,), 3, method), by_backprop(one, (8,), updates=3))
+    assert equal(by(both, (8,), 3, method), both)
+
+
 def test_a_sweep_leaves_nothing_behind(cpu: torch.device) -> None:
     """A cycle of references would keep all activities of an update until Python looks for it."""
     make, shape = NETWORKS["encoder"]

@@ -33,6 +33,8 @@ class Layerwise:
             mu = self._module(Boundaries(gamma), *inputs)
         require_same_shape(mu, targets)
         eps: Tensor = targets - mu.detach()
+        if not mu.requires_grad:  # A detach() lies between the weights and the output.
+            return eps
         found = torch.autograd.grad(mu, self._parameters, eps, allow_unused=True)
         for parameter, change in zip(self._parameters, found, strict=True):
             if change is not None:
