@@ -20,6 +20,7 @@ from pcworker.errors import DamagedError, InputError
 from pcworker.store.keys import KeyKind, SweepKeys
 from pcworker.store.sealed import unseal
 from pcworker.store.store import Store
+from pcworker.text import counted
 
 _ORDER: tuple[KeyKind, ...] = (
     "table", "part", "report", "failure", "compaction", "compacted", "commit", "data", "attempt",
@@ -165,10 +166,11 @@ def _described(store: Store, name: str, keys: Sequence[str]) -> str:
         plan = read_outline(store, name)
         command = first_command(store, name) if plan else None
     except DamagedError:
-        return f"{commits} committed shard(s); its plan cannot be read"
+        return f"{counted(commits, 'committed shard')}; its plan cannot be read"
     if plan is None:
-        return f"{commits} committed shard(s), no plan: what is left of a deletion"
-    text = f"{plan.trial_count} trials, {commits} of {plan.shard_count} shard(s) committed"
+        return f"{counted(commits, 'committed shard')}, no plan: what is left of a deletion"
+    trials, shards = counted(plan.trial_count, "trial"), counted(plan.shard_count, "shard")
+    text = f"{trials}, {commits:,} of {shards} committed"
     return f"{text}\nsubmitted by: {command}" if command else text
 
 

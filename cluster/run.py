@@ -32,6 +32,7 @@ from pcworker.machine.provenance import command_line, provenance
 from pcworker.plain import as_json
 from pcworker.store.patient import PatientStore
 from pcworker.store.store import Store, open_store
+from pcworker.text import counted
 
 STOPPED = 3
 """The exit code of a sweep that was stopped because its budget was used up."""
@@ -196,9 +197,10 @@ def _print_left(plan: Plan[Any], ending: Ending, expected: Estimate, console: Co
     minutes = sum(expected.seconds.get(shard.shard_id, 0.0) for shard in ending.left) / 60
     failed = f", and {len(ending.quarantined)} failed" if ending.quarantined else ""
     console.print(
-        f"Stopped: {ending.stopped}. {len(ending.left)} of {len(plan.shards)} shard(s) are left"
-        f"{failed}: at most {minutes:.1f} worker minutes, less what their checkpoints hold. "
-        "Everything is kept; the same command goes on from there:",
+        f"Stopped: {ending.stopped}. This leaves {len(ending.left):,} of "
+        f"{counted(len(plan.shards), 'shard')}{failed}: at most {minutes:.1f} worker minutes, "
+        "less what their checkpoints hold. Everything is kept; the same command goes on from "
+        "there:",
         style="yellow",
         soft_wrap=True,
     )
@@ -234,8 +236,8 @@ def _report(store: Store, plan: Plan[Any], quarantined: int, console: Console) -
     print_next(store, collected, console)
     if quarantined:
         console.print(
-            f"{quarantined} shard(s) failed; what is done is committed. The table `failures` has "
-            "the tracebacks; the same command tries them again.",
+            f"{counted(quarantined, 'shard')} failed; what is done is committed. The table "
+            "`failures` has the tracebacks; the same command tries them again.",
             style="red",
         )
     return bool(collected.audit.differing)

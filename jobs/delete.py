@@ -16,6 +16,7 @@ from jobs.experiments import EXPERIMENTS
 from jobs.options import console, errors, help_text, main, store_options
 from pcworker.errors import InputError
 from pcworker.store.store import Store, open_store
+from pcworker.text import counted
 
 
 @click.command(help=help_text(__doc__), context_settings={"max_content_width": 100})
@@ -39,12 +40,13 @@ def command(store: str, s3_endpoint: str | None, sweep: str, yes: bool) -> int:
     except KeyboardInterrupt:
         errors.print("interrupted: a part is gone for good; the same command deletes the rest")
         return 130
-    console.print(f"Deleted {found.count} object(s).")
+    console.print(f"Deleted {counted(found.count, 'object')}.")
     if found.foreign:
         kept = ", ".join(found.foreign[:3]) + (", ..." if len(found.foreign) > 3 else "")
         console.print(f"Kept {len(found.foreign)} that are not the sweep's: {kept}", soft_wrap=True)
     if left := len(opened.list(found.folder)) - len(found.foreign):
-        console.print(f"{left} object(s) were written meanwhile: is it running? Delete it again.")
+        came = counted(left, "object")
+        console.print(f"{came} came meanwhile: is it running? Delete it again.")
         return 1
     return 0
 
@@ -71,7 +73,8 @@ def _ask(found: Doomed) -> None:
             "to ask at; give --yes"
         )
     try:
-        answer = click.prompt(f"{found.count} object(s) would go. The sweep's name, to delete it")
+        objects = counted(found.count, "object")
+        answer = click.prompt(f"{objects} would go. The sweep's name, to delete it")
     except click.Abort:
         raise InputError("no answer; nothing was deleted") from None
     if answer != found.name:

@@ -12,6 +12,7 @@ from cluster.archive.restore import restore_sweep
 from jobs.experiments import EXPERIMENTS
 from jobs.options import console, help_text, main, store_options
 from pcworker.store.store import open_store
+from pcworker.text import counted
 
 
 @click.command(help=help_text(__doc__), context_settings={"max_content_width": 100})
@@ -23,7 +24,8 @@ def command(source: Path, store: str, s3_endpoint: str | None) -> int:
     done = restore_sweep(source, opened, EXPERIMENTS)
     name = done.plan.name
     console.print(
-        f"Sweep {name} in {opened.url}: {done.written} object(s) written, {done.there} were there.",
+        f"Sweep {name} in {opened.url}: {counted(done.written, 'object')} written, "
+        f"{done.there:,} were there.",
         soft_wrap=True,
     )
     console.print(

@@ -1,4 +1,5 @@
-"""Text that others wrote, such as error messages and host names, made fit to be kept and shown."""
+"""Text for people. What others wrote, such as error messages and host names, is made fit to be kept
+and shown, and counts are said with their nouns."""
 
 import re
 
@@ -22,6 +23,13 @@ def as_unicode(text: str) -> str:
     terminal takes. It is written as an escape, such as `\\udcff`.
     """
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def counted(count: float, noun: str) -> str:
+    """The count with its noun, such as "1 shard", "2,000 shards" and "0.5 GPUs". The noun's plural
+    must end in s."""
+    number = f"{count:,}" if isinstance(count, int) else f"{count:,g}"
+    return f"{number} {noun}" if count == 1 else f"{number} {noun}s"
 
 
 def printable(text: str) -> str:

@@ -120,8 +120,9 @@ def test_the_packages_that_are_imported_are_this_repositorys() -> None:
 def test_only_the_actor_and_those_who_speak_to_a_cluster_know_ray() -> None:
     cluster = {
         *("cluster/nodes/connect.py", "cluster/nodes/errors.py", "cluster/preflight/look.py"),
-        *("cluster/driver/pools/on_ray.py", "cluster/driver/pools/kinds.py"),
-        *("cluster/driver/metrics.py", "cluster/nodes/autoscaler.py"),
+        *("cluster/driver/pools/on_ray.py", "cluster/driver/pools/workers.py"),
+        *("cluster/driver/pools/kinds.py", "cluster/driver/metrics.py"),
+        "cluster/nodes/autoscaler.py",
     }
     assert importers("ray") == {"pcworker/actor.py", *cluster}
 

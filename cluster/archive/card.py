@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from cluster.archive.facts import ArchivedSweep
 from cluster.archive.layout import CRATE, MANIFEST, STORE
+from pcworker.text import counted
 
 
 def card_text(sweep: ArchivedSweep) -> str:
@@ -18,7 +19,7 @@ def _what(sweep: ArchivedSweep) -> Iterator[str]:
     yield (
         f"This is a sweep of predictive-coding experiments by zilsweep, of the kind "
         f"{sweep.experiment}. It holds {whole} {sweep.trials} trials, with "
-        f"{len(sweep.seeds)} seed(s): {', '.join(map(str, sweep.seeds))}."
+        f"{counted(len(sweep.seeds), 'seed')}: {', '.join(map(str, sweep.seeds))}."
     )
     if sweep.done < sweep.trials:
         yield (

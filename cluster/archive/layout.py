@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from pcworker.errors import InputError
-from pcworker.store.keys import KeyKind, SweepKeys
+from pcworker.store.keys import SWEEPS, KeyKind, SweepKeys
 
 CARD = "README.md"
 CRATE = "ro-crate-metadata.json"
@@ -30,7 +30,7 @@ def sweep_of(names: Iterable[str]) -> str:
     """The name of the sweep whose archive has files of these names. Raises InputError if one of
     them does not belong into an archive, or if they are of no sweep or of several."""
     found = list(names)
-    start = f"{STORE}sweeps/"
+    start = STORE + SWEEPS
     sweeps = {n.removeprefix(start).partition("/")[0] for n in found if n.startswith(start)}
     if len(sweeps) != 1:
         raise InputError(f"it holds {len(sweeps)} sweeps, and an archive holds one")

@@ -26,7 +26,7 @@ from cluster.experiment import Experiments
 from cluster.results.reading import read_all
 from cluster.sweeps.plan import Plan
 from pcworker.errors import DamagedError, InputError
-from pcworker.store.keys import SweepKeys
+from pcworker.store.keys import SWEEPS, SweepKeys
 from pcworker.store.local import LocalStore
 from pcworker.store.store import Store
 
@@ -119,7 +119,7 @@ def _write(folder: Path, objects: Mapping[str, str], store: Store, key: str) -> 
 
 
 def _taken(store: Store, keys: SweepKeys, what: str) -> InputError:
-    name = keys.root.removeprefix("sweeps/")
+    name = keys.root.removeprefix(SWEEPS)
     return InputError(
         f"the store {store.url} holds {what}: {name}; restore into another store, or delete it "
         f"first: python -m jobs.delete {store.options} --sweep {name}"

@@ -7,6 +7,7 @@ from typing import Any
 from cluster.comparison.side import CellKey, Side
 from cluster.comparison.verdict import Apart, CellVerdict, Summary, SweepVerdict
 from cluster.query.formats import plain
+from pcworker.text import counted
 
 _AT_LEAST = ("network", "rule")
 """The fields of a configuration that name a cell, if no field tells the cells apart."""
@@ -65,14 +66,14 @@ def summary_lines(verdict: SweepVerdict) -> Iterator[str]:
     same = [cell for cell in verdict.cells if cell.is_equal]
     trials = sum(len(cell.seeds) for cell in same)
     yield (
-        f"{len(verdict.cells)} cell(s) are in both: {len(same)} equal bit for bit ({trials} "
-        f"trials), {len(verdict.differing)} different."
+        f"In both: {counted(len(verdict.cells), 'cell')}, {len(same):,} equal bit for bit "
+        f"({counted(trials, 'trial')}), {len(verdict.differing):,} different."
     )
     for letter, side, only in (("A", verdict.a, verdict.only_a), ("B", verdict.b, verdict.only_b)):
         if only:
-            yield f"{len(only)} cell(s) are only in {letter}."
+            yield f"Only in {letter}: {counted(len(only), 'cell')}."
         if side.missing:
-            yield f"{side.missing} trial(s) of {letter} have no result."
+            yield f"{letter} has no result of {counted(side.missing, 'trial')}."
         yield from side.damaged
     yield from _settings_apart(verdict)
     if verdict.is_equal:
@@ -93,7 +94,7 @@ def remarks_of(cell: CellVerdict) -> str:
         parts.append(f"no weight by more than {cell.weights_apart:.2g}")
     for letter, only in (("A", cell.only_a), ("B", cell.only_b)):
         if only:
-            parts.append(f"only {letter} has seed(s) {', '.join(map(str, only))}")
+            parts.append(f"seeds only in {letter}: {', '.join(map(str, only))}")
     return "; ".join(parts)
 
 

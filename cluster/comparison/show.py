@@ -16,6 +16,7 @@ from cluster.comparison.facts import (
 from cluster.comparison.verdict import Apart, CellVerdict, Summary, SweepVerdict
 from cluster.report.terminal import number, numbers_table, print_whole
 from pcworker.errors import InputError
+from pcworker.text import counted
 
 SPREAD = (
     "A difference in spreads is the difference of the means (B - A) divided by the pooled standard "
@@ -45,7 +46,7 @@ def print_comparison(console: Console, verdict: SweepVerdict) -> None:
             table.add_row(*texts)
         print_whole(console, table)
         if (more := len(shown.lines) - _LONGEST) > 0:
-            console.print(f"{more} more cell(s): --format csv has all.")
+            console.print(f"{counted(more, 'more cell')}: --format csv has all.")
 
 
 def comparison_page(verdict: SweepVerdict) -> str:

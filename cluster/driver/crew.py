@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from cluster.driver.events import WorkerInfo
+from pcworker.text import counted
 
 _CUDA = "cuda: "
 """The names of GPUs begin with this: see `pcworker.machine.device.device_name`."""
@@ -13,7 +14,7 @@ def in_words(workers: Iterable[WorkerInfo]) -> str:
     """Returns, for example, "1 GPU worker (NVIDIA H100, 11 shards at once) and 6 CPU workers"."""
     kinds = Counter((_gpu(worker), worker.places) for worker in workers)
     return " and ".join(
-        f"{count} {'GPU' if gpu else 'CPU'} worker{'s' if count > 1 else ''}{_more(gpu, places)}"
+        f"{counted(count, 'GPU worker' if gpu else 'CPU worker')}{_more(gpu, places)}"
         for (gpu, places), count in sorted(kinds.items(), reverse=True)
     )
 

@@ -30,7 +30,7 @@ from cluster.sweeps.stored import store_plan
 from pcworker.machine.provenance import command_line, provenance
 from pcworker.plain import as_json
 from pcworker.store.store import Store
-from pcworker.text import in_a_line
+from pcworker.text import counted, in_a_line
 from pcworker.worker import Work
 
 
@@ -110,8 +110,9 @@ def _dispatch(assignment: Assignment, site: Site, console: Console) -> tuple[Pla
         others = _others(clerk.heartbeat, console)
         left = [shard for shard in plan.shards if shard.shard_id not in done]
         console.print(
-            f"Sweep {plan.name}: {len(plan.trials)} trials in {len(plan.shards)} "
-            f"shard(s), {len(done)} committed already, in {store.url}",
+            f"Sweep {plan.name}: {counted(len(plan.trials), 'trial')} in "
+            f"{counted(len(plan.shards), 'shard')}, {len(done):,} committed already, "
+            f"in {store.url}",
             soft_wrap=True,
         )
         watch = Watch(plan.seconds, assignment.hang_minutes * 60)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from cluster.driver.failures import FailureKind
 from cluster.sweeps.plan import Shard
+from pcworker.text import counted
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,8 @@ class Waiting:
 
     def __str__(self) -> str:
         return (
-            f"waiting for {self.workers} more worker(s) of {self.each}: the cluster has room for "
-            f"{self.room} now"
+            f"waiting for {counted(self.workers, 'more worker')} of {self.each}: the cluster has "
+            f"room for {self.room} now"
             + (f"; the sweep waits for {self.longest_s / 60:.0f} minutes" if not self.room else "")
         )
 

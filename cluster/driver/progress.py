@@ -18,7 +18,7 @@ from cluster.driver.events import (
     Trouble,
     Waiting,
 )
-from pcworker.text import printable
+from pcworker.text import counted, printable
 
 LOG_EVERY_S = 60.0
 """The seconds between two lines of progress where there is no bar."""
@@ -168,7 +168,8 @@ class SweepProgress:
         self._console.print(f"{now} event={name} {' '.join(given)}", soft_wrap=True)
 
     def _description(self) -> str:
-        return f"{len(self._done)}/{len(self._costs)} shard(s), {self._failures} failure(s)"
+        shards, failures = counted(len(self._costs), "shard"), counted(self._failures, "failure")
+        return f"{len(self._done):,}/{shards}, {failures}"
 
 
 def _epochs(reached: float) -> str:

@@ -22,6 +22,7 @@ from cluster.nodes.resources import Growth
 from cluster.nodes.shipping import require_fits, shipped
 from pcworker.errors import InputError, first_line
 from pcworker.machine.provenance import ROOT
+from pcworker.text import counted
 
 REACH_S = 5
 """The seconds in which a cluster's head must accept a connection."""
@@ -127,5 +128,5 @@ def _describe_cluster(address: str | None) -> str:
     living = nodes()
     cpus, gpus = (sum(node.get(name, 0.0) for node in living) for name in ("CPU", "GPU"))
     what = "a local Ray on this machine" if address is None else f"the Ray cluster at {address}"
-    also = f", {gpus:g} GPU(s)" if gpus else ""
-    return f"{what}: {len(living)} node(s), {cpus:g} CPU core(s){also}"
+    also = f", {counted(gpus, 'GPU')}" if gpus else ""
+    return f"{what}: {counted(len(living), 'node')}, {counted(cpus, 'CPU core')}{also}"

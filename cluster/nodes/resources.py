@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pcworker.errors import InputError
+from pcworker.text import counted
 
 Growth = Literal["never", "by hand", "on demand"]
 """How a cluster gets more nodes. never: it is the Ray that the driver has started for itself. by
@@ -53,8 +54,8 @@ class Resources:
         return Resources(self.cpu_workers, self.cpus, gpus=0.0, device="cpu")
 
     def __str__(self) -> str:
-        gpus = f" and {self.gpus:g} GPU(s)" if self.gpus else ""
-        return f"{self.cpus:g} CPU core(s){gpus}"
+        gpus = f" and {counted(self.gpus, 'GPU')}" if self.gpus else ""
+        return f"{counted(self.cpus, 'CPU core')}{gpus}"
 
 
 def device_of(resources: Resources) -> dict[str, Any]:
@@ -87,7 +88,7 @@ def require_room(
             _require_room_beside(nodes, needs, needs.beside)
         return
     raise InputError(
-        f"{needs.workers or 1} worker(s) of {needs} do not fit: the cluster has "
+        f"{counted(needs.workers or 1, 'worker')} of {needs} cannot fit: the cluster has "
         f"{_in_words(nodes)}; lower --workers, --cpus-per-worker or --gpus-per-worker"
     )
 
@@ -97,7 +98,7 @@ def lack_of_room(nodes: Sequence[Mapping[str, float]], needs: Resources) -> str 
     fit, wanted = workers_that_fit(nodes, needs), needs.workers or 1
     if fit >= wanted:
         return None
-    room = f"{fit} of {wanted} worker(s) of {needs}"
+    room = f"{fit:,} of {counted(wanted, 'worker')} of {needs}"
     return f"there is room for {room} now: the cluster has {_in_words(nodes)}"
 
 
@@ -107,7 +108,8 @@ def _sum(nodes: Sequence[Mapping[str, float]], resource: str) -> float:
 
 def _in_words(nodes: Sequence[Mapping[str, float]]) -> str:
     cpus, gpus = _sum(nodes, "CPU"), _sum(nodes, "GPU")
-    return f"{cpus:g} CPU core(s) and {gpus:g} GPU(s) on {len(nodes)} node(s)"
+    there = f"{counted(cpus, 'CPU core')} and {counted(gpus, 'GPU')}"
+    return f"{there} on {counted(len(nodes), 'node')}"
 
 
 def _require_room_beside(
@@ -122,8 +124,8 @@ def _require_room_beside(
     room = workers_that_fit(left, beside)
     if room < needs.cpu_workers:
         raise InputError(
-            f"--cpu-workers {needs.cpu_workers}: beside the GPU workers there is room for {room} "
-            f"worker(s) of {beside}; lower --cpu-workers or --cpus-per-worker"
+            f"--cpu-workers {needs.cpu_workers}: beside the GPU workers there is room for "
+            f"{counted(room, 'worker')} of {beside}; lower --cpu-workers or --cpus-per-worker"
         )
 
 

@@ -7,6 +7,7 @@ those that are not ok.
 from cluster.preflight.findings import Found, RayFound, StoreFound
 from cluster.preflight.ray_checks import RAY_CHECKS, answering, names_of, size
 from cluster.preflight.verdicts import Judged, Level, Verdict
+from pcworker.text import counted
 
 CLOCK_WARN_S = 10.0
 """A clock that is this many seconds off is worth a warning: a driver, or `jobs.status`, takes a
@@ -80,7 +81,8 @@ def _clocks(found: Found) -> Judged:
         status: Level = "FAIL" if max(map(abs, off.values())) >= CLOCK_FAIL_S else "warn"
         return Judged(status, what, "set the clocks by NTP: S3 refuses 15 minutes")
     if offsets:
-        what = f"{len(offsets)} other clock(s), less than {CLOCK_WARN_S:.0f} s off this one"
+        others = counted(len(offsets), "other clock")
+        what = f"{others}, less than {CLOCK_WARN_S:.0f} s off this one"
         return Judged("ok", what)
     if found.ray is None or (isinstance(found.ray, RayFound) and found.ray.local):
         return Judged("ok", "there is this machine's alone")

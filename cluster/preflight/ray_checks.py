@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from cluster.preflight.findings import Found, NodeFound, RayFound
 from cluster.preflight.verdicts import EACH_WORKER, RUN_ANYWAY, Judged, Level
+from pcworker.text import counted
 
 RAY_DISK_BYTES = 2**30
 """The bytes that Ray needs for its logs and for the files that it unpacks."""
@@ -29,7 +30,8 @@ def _nodes(found: Found, ray: RayFound) -> Judged:
     if ray.lack:
         remedy = "workers start on nodes that join later, and each looks for itself"
         return Judged("warn", ray.lack, remedy)
-    return Judged("ok", f"{count} node(s) with room for a worker answer" if count else _HERE)
+    answered = f"{counted(count, 'node')} with room for a worker answered"
+    return Judged("ok", answered if count else _HERE)
 
 
 def _versions(found: Found, ray: RayFound) -> Judged:
@@ -63,7 +65,7 @@ def _devices(found: Found, ray: RayFound) -> Judged:
         remedy = f"end what else runs on {short}: a worker needs {size(MEMORY_BYTES)}"
         return Judged("warn", seen, remedy)
     if ray.idle_gpus:
-        what = f"the cluster has {ray.idle_gpus:g} GPU(s) that no worker asks for; {seen}"
+        what = f"the cluster has {counted(ray.idle_gpus, 'GPU')} that no worker asks for; {seen}"
         return Judged("warn", what, "give --gpus-per-worker, or say --device cpu")
     return Judged("ok", seen)
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from cluster.status.status import ShardState, Status
 from pcworker.store.store import Store
-from pcworker.text import in_a_line
+from pcworker.text import counted, in_a_line
 
 STYLES: dict[ShardState, str] = {
     "done": "green",
@@ -77,8 +77,8 @@ class StatusView:
 
     def _parts(self, status: Status) -> Iterator[Text | Table]:
         yield Text(
-            f"Sweep {status.sweep}: {status.trials} trials in {len(status.states)} shard(s), "
-            f"in {self._store.url}",
+            f"Sweep {status.sweep}: {counted(status.trials, 'trial')} in "
+            f"{counted(len(status.states), 'shard')}, in {self._store.url}",
             style="bold",
         )
         yield _labelled("Shards", _counts(status))
@@ -156,7 +156,7 @@ def _eta(status: Status) -> str:
     if status.eta_seconds is None:
         return "-"
     by = "" if status.calibrated else ", by the cost table alone: nothing is committed yet"
-    return f"about {_duration(status.eta_seconds)} with {_workers(status)} worker(s){by}"
+    return f"about {_duration(status.eta_seconds)} with {_workers(status)}{by}"
 
 
 def _duration(seconds: float) -> str:
@@ -194,10 +194,10 @@ def _running(status: Status) -> Table:
 def _line(status: Status) -> str:
     """A line of those facts that change only now and then, not at every reading."""
     return (
-        f"{_counts(status).plain}; {_failures(status)}; {len(status.drivers.alive)} driver(s) "
-        f"alive, {_workers(status)} worker(s)"
+        f"{_counts(status).plain}; {_failures(status)}; "
+        f"{counted(len(status.drivers.alive), 'driver')} alive, {_workers(status)}"
     )
 
 
-def _workers(status: Status) -> int:
-    return sum(machine.workers for machine in status.machines)
+def _workers(status: Status) -> str:
+    return counted(sum(machine.workers for machine in status.machines), "worker")

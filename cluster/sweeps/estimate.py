@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from cluster.experiment import Seconds
 from cluster.sweeps.plan import Plan, Shard
+from pcworker.text import counted
 
 BYTES_PER_WEIGHT = 3 * 8
 """Upper bound of the bytes that one weight takes in the store: a double (8 bytes) in its shard's
@@ -30,7 +31,8 @@ class Estimate:
 
     def __str__(self) -> str:
         total, wall = sum(self.seconds.values()) / 60, self.wall_seconds / 60
-        return f"{total:,.1f} worker minutes, {wall:,.1f} minutes with {self.workers} worker(s)"
+        workers = counted(self.workers, "worker")
+        return f"{total:,.1f} worker minutes, {wall:,.1f} minutes with {workers}"
 
 
 def estimate(

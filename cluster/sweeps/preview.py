@@ -13,6 +13,7 @@ from cluster.nodes.resources import Resources, require_room, workers_that_fit
 from cluster.sweeps.estimate import Estimate, estimate
 from cluster.sweeps.plan import Plan, Shard
 from cluster.sweeps.summary import Amount, Heading, summed_up
+from pcworker.text import counted
 
 LONGEST_SHOWN = 5
 """The number of the longest shards that are shown one by one."""
@@ -36,9 +37,9 @@ def print_plan(
         console.print(_longest(plan, left, expected.seconds))
     updates = sum(row.updates for row in rows.values())
     console.print(
-        f"Sweep {plan.name}: {len(plan.trials):,} trials in {len(plan.shards):,} shard(s), "
-        f"{len(plan.shards) - len(left):,} committed already; {updates:,.0f} weight updates to "
-        f"make.\nAbout {expected}. Nothing was started."
+        f"Sweep {plan.name}: {counted(len(plan.trials), 'trial')} in "
+        f"{counted(len(plan.shards), 'shard')}, {len(plan.shards) - len(left):,} committed "
+        f"already; {updates:,.0f} weight updates to make.\nAbout {expected}. Nothing was started."
     )
     if cost is not None:
         console.print(cost, soft_wrap=True)

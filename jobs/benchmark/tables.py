@@ -16,6 +16,7 @@ from jobs.benchmark.arithmetic import (
 )
 from jobs.benchmark.contenders import OURS
 from pcworker.clock.turns import Spread, spread
+from pcworker.text import counted
 
 TOLERANCE = 0.02
 """Stacks whose times differ by a smaller share than this count as equally fast. It is the noise of
@@ -92,7 +93,7 @@ def width_table(rows: Sequence[Measured]) -> Table:
     widths = sorted({row.width for row in rows})
     table = _table(
         "Our weight updates per second of one core, by the width of the stack",
-        *("rule", *(f"{width} trial(s)" for width in widths), "full speed"),
+        *("rule", *(counted(width, "trial") for width in widths), "full speed"),
     )
     for rule in dict.fromkeys(row.rule for row in rows):
         mine = sorted((row for row in rows if row.rule == rule), key=lambda row: row.width)

@@ -19,6 +19,7 @@ from jobs.mnist_ablation.panels import (
     t_gamma_grids,
     variants,
 )
+from pcworker.text import counted
 
 
 def print_report(console: Console, collected: Collected) -> None:
@@ -30,7 +31,7 @@ def print_report(console: Console, collected: Collected) -> None:
         sigma = sigma_grid(rows, measure)
         if not grids and sigma is None:
             continue
-        shown = f"{'mean' if seeds == 1 else 'mean ± sd'} over {seeds} seed(s)"
+        shown = f"{'mean' if seeds == 1 else 'mean ± sd'} over {counted(seeds, 'seed')}"
         console.print(f"\n{caption[0].upper()}{caption[1:]}, {shown}", style="bold")
         every = [*grids, *([sigma] if sigma else [])]
         for grid in every:

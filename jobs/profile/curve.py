@@ -11,6 +11,7 @@ from jobs.mnist_ablation.cost import shard_seconds, trial_seconds
 from jobs.mnist_ablation.packs import packs
 from pcworker.equations.rules import label
 from pcworker.errors import InputError
+from pcworker.text import counted
 from pcworker.trials.trial import Trial
 
 
@@ -57,7 +58,7 @@ def _longest(shard: Sequence[Trial]) -> str:
     """The longest trial of a shard, in words."""
     trial = max(shard, key=lambda trial: trial_seconds(trial.configuration))
     config, seconds = trial.configuration, trial_seconds(trial.configuration)
-    beside = f" and {len(shard) - 1} more trial(s)" if len(shard) > 1 else ""
+    beside = f" and {counted(len(shard) - 1, 'more trial')}" if len(shard) > 1 else ""
     return f"{label(config.rule, config.t)} of {config.network}, {seconds:.0f} s{beside}"
 
 

@@ -785,7 +785,7 @@ def test_the_report_says_what_exploded_and_what_was_audited(store: LocalStore, p
     commit_all(store, plan)
     text = printed(collected(store, "a"))
     assert "non-finite" in text
-    assert "mean over 1 seed(s)" in text
+    assert "mean over 1 seed" in text
     assert f"{len(plan.shards) - 1} copies of BP twins compared, all bit-identical" in text
 
 

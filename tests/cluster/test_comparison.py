@@ -100,7 +100,7 @@ def test_a_missing_seed_and_a_missing_result_are_differences(store: LocalStore) 
     done = compare(store)
     assert done.code == 1
     assert "0 equal bit for bit (0 trials), 8 different" in done.stdout
-    assert "only A has seed(s) 2" in done.stdout
+    assert "seeds only in A: 2" in done.stdout
     plan = planned(store, ablation(), "c")
     for shard in plan.shards[1:]:
         commit(store, plan, shard)
@@ -108,7 +108,7 @@ def test_a_missing_seed_and_a_missing_result_are_differences(store: LocalStore) 
     for names in (("b", "c"), ("c", "c")):  # What has no result anywhere is not known to be equal.
         done = called(*names, "--store", store.url, module="jobs.compare")
         assert done.code == 1
-        assert f"{len(plan.shards[0].trials)} trial(s) of B have no result" in done.stdout
+        assert f"B has no result of {len(plan.shards[0].trials)} trials" in done.stdout
 
 
 def test_another_engine_is_compared_and_named(store: LocalStore, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_other_epochs_are_other_cells_and_the_reason_is_said(store: LocalStore) 
     made(store, "b", epochs=3)
     done = compare(store)
     assert done.code == 1
-    assert "8 cell(s) are only in A." in done.stdout
+    assert "Only in A: 8 cells." in done.stdout
     assert "epochs is 1 in A and 3 in B; --ignore epochs compares" in done.stdout
     only = [row["verdict"] for row in rows_of(compare(store, "--format", "csv"))]
     assert only == ["only in A"] * 8 + ["only in B"] * 8

@@ -74,7 +74,7 @@ def test_all_of_a_sweep_goes_and_nothing_of_another(
     assert not (store.root / "sweeps" / "a").exists()
     assert read_plan(store, "a", EXPERIMENTS) is None
     shown = capsys.readouterr().out
-    assert "4 of 4 shard(s) committed" in shown
+    assert "4 of 4 shards committed" in shown
 
 
 def test_what_this_project_did_not_write_stays_and_is_named(

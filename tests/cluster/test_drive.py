@@ -53,7 +53,7 @@ def test_a_driver_says_where_it_runs_and_ends_with_a_last_sign_of_life(tmp_path:
     assert first == "Running in this process, without Ray: one shard at a time."
     assert second == "About a moment."
     assert " event=worker " in third
-    assert "8 trials in 2 shard(s), 0 committed already" in events[0]
+    assert "8 trials in 2 shards, 0 committed already" in events[0]
     assert [event.split()[1] for event in events[1:]] == ["event=committed"] * 2
     assert quarantined == 0
     assert plan.shards == PLAN.shards

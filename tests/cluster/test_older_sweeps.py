@@ -41,7 +41,9 @@ def collect(written: Path, sweep: str, *options: str) -> Any:
 def test_its_tables_are_those_that_its_own_collector_made(written: Path, sweep: str) -> None:
     done = collect(written, sweep, *(["--partial"] if sweep == "interrupted" else []))
     assert (done.code, done.stderr) == (0, "")
-    assert done.stdout.startswith((written / f"expected/{sweep}.txt").read_text())
+    # That collector said "1 seed(s)" for what is "1 seed" today.
+    said = (written / f"expected/{sweep}.txt").read_text().replace("1 seed(s)", "1 seed")
+    assert done.stdout.startswith(said)
     assert f"Report: {written}/store/sweeps/{sweep}/report/index.html\n" in done.stdout
     expected = json.loads((written / f"expected/{sweep}.json").read_text())
     for name, table in expected.items():
@@ -103,11 +105,11 @@ def test_a_sweep_that_a_version_before_columns_has_begun_goes_on(tmp_path: Path)
     store, folder = tmp_path / "store", tmp_path / "store/sweeps/half-done"
     before = {path: path.read_bytes() for path in files(folder) if path.parent.name != "drivers"}
     status = called("--store", str(store), "--sweep", "half-done", module="jobs.status")
-    assert "6 trials in 2 shard(s)" in status.stdout and "1/2 done" in status.stdout
+    assert "6 trials in 2 shards" in status.stdout and "1/2 done" in status.stdout
     options = [*SAME_TRIALS[:-1], "1"]  # of one epoch
     done = called("--store", str(store), "--sweep", "half-done", *options, "--local-debug")
     assert (done.code, done.stderr) == (0, "")
-    assert "6 trials in 2 shard(s), 1 committed already" in done.stdout
+    assert "6 trials in 2 shards, 1 committed already" in done.stdout
     assert {path: path.read_bytes() for path in before} == before
     assert not list(folder.glob("plan-*"))
     expected = json.loads((tmp_path / "expected/last_commit.json").read_text())

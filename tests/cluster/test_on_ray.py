@@ -43,7 +43,7 @@ def on_ray() -> Iterator[ModuleType]:
     from cluster.nodes import connect
 
     with connect.connected(None) as cluster:
-        assert cluster.where.startswith("a local Ray on this machine: 1 node(s)")
+        assert cluster.where.startswith("a local Ray on this machine: 1 node,")
         del os.environ["RAY_OVERRIDE_RESOURCES"]
         yield on_ray
 
@@ -262,14 +262,14 @@ def test_more_workers_than_fit_are_refused_with_what_there_is(
 ) -> None:
     many = Resources(workers=10_000, cpus=1, gpus=0, device="cpu")
     said = refusal(on_ray, many, LocalStore(tmp_path))
-    assert re.match(r"10000 worker\(s\) .* do not fit: the cluster has \d+", said)
+    assert re.match(r"10,000 workers .* cannot fit: the cluster has \d+", said)
 
 
 def test_a_gpu_that_the_cluster_does_not_have_is_refused(
     on_ray: ModuleType, tmp_path: Path
 ) -> None:
     many = Resources(workers=None, cpus=0.25, gpus=1000, device="cuda")
-    assert "1000 GPU(s) do not fit" in refusal(on_ray, many, LocalStore(tmp_path))
+    assert "1,000 GPUs cannot fit" in refusal(on_ray, many, LocalStore(tmp_path))
 
 
 def test_a_worker_that_does_not_see_the_drivers_store_says_so_before_any_training(
@@ -281,7 +281,7 @@ def test_a_worker_that_does_not_see_the_drivers_store_says_so_before_any_trainin
 
 
 REFUSED = [
-    ("--workers 10000", "10000 worker(s) of 1 CPU core(s) do not fit", "lower --workers"),
+    ("--workers 10000", "10,000 workers of 1 CPU core cannot fit", "lower --workers"),
     ("--address 127.0.0.1:1", "127.0.0.1:1 cannot be reached", "check --address"),
     (f"--address 127.0.0.1:{'9' * 5000}", "Ray address '127.0.0.1:999", "give auto, or HOST:PORT"),
     ("--address nowhere", "'nowhere'", "HOST:PORT"),

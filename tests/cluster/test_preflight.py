@@ -118,7 +118,7 @@ BAD: list[tuple[Found, str, str, tuple[str, ...]]] = [
     (node(versions={"python": "3.11.7"}), "versions", "FAIL", ("b has code unknown",)),
     (node(free_memory=GB), "devices", "warn", ("1 GB of memory", "needs 1.07 GB")),
     (ray(idle_gpus=8.0), "devices", "warn",
-     ("8 GPU(s)", "--gpus-per-worker")),
+     ("8 GPUs", "--gpus-per-worker")),
     (node(exact=False), "exactness", "FAIL", ("on b", "torch.autograd", "--no-preflight")),
     (node(packing="irreproducible"), "exactness", "FAIL", ("on b", "does not repeat")),
     (replace(node(exact=False), exact=False), "exactness", "warn", ("on b", "torch.autograd")),
@@ -173,7 +173,7 @@ def test_what_cannot_be_looked_at_is_skipped_and_not_called_ok() -> None:
     no_clocks = replace(store(ahead_s=None), ray="Ray at x cannot be reached: no")
     assert {v.check: v.status for v in verdicts(no_clocks)}["clocks"] == "skip"
     one_clock = {v.check: v for v in verdicts(node(ahead_s=None))}["clocks"]
-    assert one_clock.status == "ok" and one_clock.found.startswith("2 other clock(s)")  # not 3
+    assert one_clock.status == "ok" and one_clock.found.startswith("2 other clocks")  # not 3
     silent = verdicts(ray(nodes=(NodeFound("a", silent="dead"),)))
     assert [v.status for v in silent][6:11] == ["FAIL"] + ["skip"] * 4
 
@@ -404,7 +404,7 @@ def resources(gpus: float) -> Resources:
 def test_the_cost_is_worker_hours_times_what_a_worker_costs() -> None:
     expected = Estimate({"a": 3600.0, "b": 5400.0}, workers=8)
     line = cost_line(expected, resources(0.5), Prices(gpu=3.2, core=0.4))
-    assert "2.5 worker hours of 1 CPU core(s) and 0.5 GPU(s) x 2 = 5.00" in line
+    assert "2.5 worker hours of 1 CPU core and 0.5 GPUs x 2 = 5.00" in line
     assert "Estimated" in line
     assert "no GPU's were measured" in line
 
@@ -429,7 +429,7 @@ def test_the_plan_prints_the_cost(tmp_path: Path) -> None:
     plan = ("--store", str(tmp_path), *SMALL, "--plan", "--price-per-gpu-hour", "2.5")
     done = called(*plan, "--sums", "library", "--gpus-per-worker", "1")
     assert (done.code, done.stderr) == (0, "")
-    assert "1 GPU(s) x 2.5 =" in done.stdout
+    assert "1 GPU x 2.5 =" in done.stdout
     assert "No cost: " in called(*plan).stdout
 
 

@@ -83,8 +83,8 @@ def test_every_event_is_a_line_of_fields() -> None:
 
 
 def test_it_is_said_for_which_workers_there_is_no_room_and_how_long_they_are_waited_for() -> None:
-    words = "waiting for 6 more worker(s) of 2 CPU core(s): the cluster has room for 2 now"
-    some, none = lines(Waiting(6, "2 CPU core(s)", 2, 1800.0), Waiting(1, "1 GPU(s)", 0, 1800.0))
+    words = "waiting for 6 more workers of 2 CPU cores: the cluster has room for 2 now"
+    some, none = lines(Waiting(6, "2 CPU cores", 2, 1800.0), Waiting(1, "1 GPU", 0, 1800.0))
     assert fields(some) == {
         "event": "waiting",
         "message": f'"{words}"',

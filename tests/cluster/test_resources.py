@@ -42,7 +42,7 @@ def test_workers_that_fit(nodes: list[dict[str, float]], each: Resources, fit: i
         if enough:
             require_room(nodes, wanted)
         else:
-            with pytest.raises(InputError, match=f"do not fit: .* on {len(nodes)} node"):
+            with pytest.raises(InputError, match=f"cannot fit: .* on {len(nodes)} node"):
                 require_room(nodes, wanted)
 
 
@@ -63,7 +63,7 @@ def test_a_cluster_that_grows_need_not_have_room_for_all_workers_now(
 ) -> None:
     two = needs(cpus=2, workers=2)
     if refused:
-        with pytest.raises(InputError, match=r"2 worker\(s\) of 2 CPU core\(s\) do not fit"):
+        with pytest.raises(InputError, match=r"2 workers of 2 CPU cores cannot fit"):
             require_room(nodes, two, growth)
     else:
         require_room(nodes, two, growth)
@@ -73,8 +73,8 @@ def test_a_lack_of_room_is_said_in_words() -> None:
     assert lack_of_room([{"CPU": 4}], needs(cpus=2, workers=2)) is None
     assert lack_of_room([{"CPU": 4}], needs(cpus=2)) is None
     assert lack_of_room([{"CPU": 0}, {"CPU": 3}], needs(cpus=2, workers=8)) == (
-        "there is room for 1 of 8 worker(s) of 2 CPU core(s) now: "
-        "the cluster has 3 CPU core(s) and 0 GPU(s) on 2 node(s)"
+        "there is room for 1 of 8 workers of 2 CPU cores now: "
+        "the cluster has 3 CPU cores and 0 GPUs on 2 nodes"
     )
 
 

@@ -69,7 +69,7 @@ def test_nodes_come_for_a_sweep_and_each_goes_when_no_shard_is_left_for_it(
     assert done.code == 0, done.stdout + done.stderr
     [waiting] = done.events("waiting")
     assert (
-        "waiting for 2 more worker(s) of 1 CPU core(s): the cluster has room for 0 now; the "
+        "waiting for 2 more workers of 1 CPU core: the cluster has room for 0 now; the "
         in (waiting["message"])
     )
     assert len(done.events("worker")) == 2
@@ -103,5 +103,5 @@ def test_a_worker_for_which_no_node_can_be_started_ends_the_sweep_with_advice(
     command = arguments(cluster, LocalStore(tmp_path), "--cpus-per-worker", "2")
     refused = faults.finished(*command, extra=cluster.environment())
     refused.says_one_line(
-        "1 worker(s) of 2 CPU core(s) do not fit", "autoscaler can start no node", "allow the"
+        "1 worker of 2 CPU cores cannot fit", "autoscaler can start no node", "allow the"
     )

@@ -108,7 +108,7 @@ def test_a_cluster_that_is_well_passes_and_is_looked_at_by_shipped_sources(
         assert done.returncode == 0, done.stdout + done.stderr
         lines = lines_of(done)
         assert list(lines) == CHECKS and bad(lines) == {}
-        assert "1 node(s) with room for a worker answer" in lines["nodes"]  # the head has none
+        assert "1 node with room for a worker answered" in lines["nodes"]  # the head has none
         assert lines["token"].endswith("Ray asks for it")
         assert f"{cluster.dashboard.removeprefix('http://')} asks for a token" in lines["dashboard"]
     assert job.returncode == 2
@@ -140,7 +140,7 @@ def test_fault_8_no_gpu_where_one_is_asked_for(cluster: RayCluster, tmp_path: Pa
     done = preflight(cluster, tmp_path, *gpu)
     assert done.returncode == 2
     line = lines_of(done)["nodes"]
-    assert line.startswith("FAIL ") and "0 GPU(s)" in line and "lower" in line
+    assert line.startswith("FAIL ") and "0 GPUs" in line and "lower" in line
 
 
 HOLD = """

@@ -219,7 +219,7 @@ def submitted(
 def test_a_submitted_job_runs_on_both_nodes_and_ends_well(submitted: Submitted) -> None:
     assert submitted.done.code == 0, submitted.done.said
     assert "Running on the Ray cluster at" in submitted.done.stdout
-    assert "3 node(s), 2 CPU core(s)" in submitted.done.stdout
+    assert "3 nodes, 2 CPU cores" in submitted.done.stdout
     assert says_well(submitted.done.stdout, "Preflight: 13 checks passed.")
     trials = read_tables(folder(submitted.store) / "tables")["trials"]
     hosts = set(trials["hostname"].to_pylist())
@@ -387,7 +387,7 @@ def test_workers_whose_environment_cannot_be_set_up_end_the_sweep_with_advice(
 def test_a_worker_must_fit_on_one_node(cluster: RayCluster, checkout: Path, tmp_path: Path) -> None:
     two = ("--cpus-per-worker", "2")
     refused = driver(cluster, checkout, tmp_path, *ONE_SHARD, *two)
-    refused.refused("1 worker(s) of 2 CPU core(s) do not fit", "2 CPU core(s)", "--cpus-per-worker")
+    refused.refused("1 worker of 2 CPU cores cannot fit", "2 CPU cores", "--cpus-per-worker")
     assert not commits(tmp_path)
 
 
@@ -405,7 +405,7 @@ def test_the_one_gpu_of_a_mixed_cluster_is_shared_and_never_replaced_by_a_cpu(
     two += ("--no-preflight",)
     done = driver(cluster, checkout, tmp_path / "two", *two)
     assert done.code == 0, done.said
-    assert "4 node(s), 3 CPU core(s), 1 GPU(s)" in done.stdout
+    assert "4 nodes, 3 CPU cores, 1 GPU" in done.stdout
     workers = re.findall(r"event=worker worker=(\S+) .*pid=(\d+)", done.stdout)
     assert len(workers) == 2  # as many as fit, by themselves
     assert len({host for host, _ in workers}) == 1
@@ -414,7 +414,7 @@ def test_the_one_gpu_of_a_mixed_cluster_is_shared_and_never_replaced_by_a_cpu(
 
     two = ("--gpus-per-worker", "2", "--device", "cpu")
     refused = driver(cluster, checkout, tmp_path, *ONE_SHARD, *two)
-    refused.refused("1 worker(s)", "2 GPU(s) do not fit", "1 GPU(s) on 4 node(s)")
+    refused.refused("1 worker of", "2 GPUs cannot fit", "1 GPU on 4 nodes")
 
     if not torch.cuda.is_available():  # else the GPU would work
         gpu = ("--sums", "library", "--gpus-per-worker", "1")

@@ -281,14 +281,14 @@ def test_it_is_planned_and_its_plan_is_stored_and_read_again(tmp_path: Path) -> 
     assert read_plan(LocalStore(tmp_path), "planned", REGISTRY) == plan
     code, text = run(tmp_path, plan_only=True)
     assert code == 0
-    assert "9 trials in 3 shard(s), 0 committed already; 9 weight updates to make" in text
+    assert "9 trials in 3 shards, 0 committed already; 9 weight updates to make" in text
 
 
 def test_it_is_dispatched_committed_collected_and_printed(here: tuple[Path, str]) -> None:
     store, text = here
     for part in (
         "Preflight: 6 checks passed.",
-        "9 trials in 3 shard(s), 0 committed already",
+        "9 trials in 3 shards, 0 committed already",
         f"Tables: {store}/sweeps/counted/tables/{{counts,means,failures}}.parquet",
         "SELECT digit, found_mean FROM",
     ):
@@ -317,7 +317,7 @@ def test_a_real_ray_gives_the_same_tables(here: tuple[Path, str], tmp_path: Path
     small = Resources(workers=1, cpus=0.25, gpus=0, device="auto")
     code, text = run(tmp_path, local_debug=False, resources=small)
     assert code == 0, text
-    assert text.startswith("Running on a local Ray on this machine: 1 node(s)")
+    assert text.startswith("Running on a local Ray on this machine: 1 node,")
     for table in ("counts", "means"):
         assert equal_tables(read(tmp_path, table), read(here[0], table))
 
@@ -331,7 +331,7 @@ def test_a_trial_that_fails_has_its_row_and_its_traceback(tmp_path: Path) -> Non
 
     code, text = run(tmp_path, replace(COUNT, engine=Refuses))
     assert code == 1
-    assert "1 shard(s) failed" in text
+    assert "1 shard failed" in text
     statuses = read(tmp_path, "counts")["status"].to_pylist()
     assert sorted(statuses) == ["done"] * 8 + ["failed"]
     failures = read(tmp_path, "failures").to_pylist()
@@ -353,7 +353,7 @@ def test_it_is_deleted_without_a_trace(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     found = doomed(store, "counted", REGISTRY)
     assert found.foreign == ()
-    assert found.described.startswith("9 trials, 3 of 3 shard(s) committed")
+    assert found.described.startswith("9 trials, 3 of 3 shards committed")
     delete(store, found, lambda gone: None)
     assert files(tmp_path) == []
 

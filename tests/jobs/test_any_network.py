@@ -114,7 +114,7 @@ def test_it_ends_well_and_says_what_it_has_found(run: tuple[Path, Ended]) -> Non
     store, ended = run
     assert (ended.code, ended.stderr) == (0, "")
     for part in (
-        "32 trials in 2 shard(s)",
+        "32 trials in 2 shards",
         "Divergence of the final weights from BP's",
         "Z-IL, no identity vertices",
         "these numbers are second-hand",

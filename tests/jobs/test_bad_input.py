@@ -76,7 +76,7 @@ MISTAKES = {
         ("--cpus-per-worker inf", "inf cpus", "whole number, or a share of one"),
         ("--cpus-per-worker 1.5", "1.5 cpus", "whole number, or a share of one"),
         ("--epochs 9999999999", "9999999999", "below 2^31"),
-        ("--workers 999", "999 worker(s)", "lower --workers"),
+        ("--workers 999", "999 workers", "lower --workers"),
         ("--gpus-per-worker -1", "-1 gpus", "whole number, or a share of one"),
         ("--sweep ../x", "'../x'", "letters, digits"),
         ("--sweep .hidden", "'.hidden'", "starting with a letter or a digit"),

@@ -32,7 +32,7 @@ def test_half_of_a_sweep_by_another_build_is_audited_as_equal(tmp_path: Path) ->
     assert len(commits) == 2
     commits[0].unlink()
     said = run(tmp_path)
-    assert " in 2 shard(s), 1 committed already" in said
+    assert " in 2 shards, 1 committed already" in said
     assert "1 repeated attempts of 1 shards, all bit-identical." in said
     audited = called("--store", str(tmp_path), "--sweep", "a", module="jobs.collect")
     assert (audited.code, audited.stderr) == (0, "")

@@ -130,6 +130,6 @@ def test_a_network_that_is_not_for_mnist_is_refused() -> None:
 def test_a_plan_says_what_would_be_run_and_starts_nothing(tmp_path: Path) -> None:
     done = called("--store", str(tmp_path), "--plan", module="jobs.detection_rate")
     assert (done.code, done.stderr) == (0, "")
-    assert "24 trials in 24 shard(s)" in done.stdout
+    assert "24 trials in 24 shards" in done.stdout
     assert "Nothing was started." in done.stdout
     assert files(tmp_path) == []

@@ -29,7 +29,7 @@ def test_it_ends_well_and_says_what_it_has_found(run: tuple[Path, Ended]) -> Non
     store, ended = run
     assert (ended.code, ended.stderr) == (0, "")
     for part in (
-        "3 trials in 3 shard(s)",
+        "3 trials in 3 shards",
         HEADING,
         "paper, Table 3",
         "784-16-16-10, horizon 8",

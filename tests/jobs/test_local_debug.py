@@ -183,7 +183,7 @@ def test_an_interrupted_job_ends_with_130_and_the_next_one_goes_on(tmp_path: Pat
     assert files(tmp_path).count("commit.json") == 1
     with job(tmp_path) as terminal:
         assert terminal.ended() == 0, terminal.shown
-    assert "8 trials in 2 shard(s), 1 committed already" in terminal.shown
+    assert "8 trials in 2 shards, 1 committed already" in terminal.shown
     assert terminal.shown.count(CALLED) == 1
 
 

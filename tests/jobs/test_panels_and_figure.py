@@ -318,7 +318,7 @@ def test_the_figure_is_a_png_and_an_svg(figure: dict[str, bytes]) -> None:
 
 def test_the_figure_names_its_axes_and_its_row_t_l(figure: dict[str, bytes]) -> None:
     svg = figure["svg"].decode()
-    for text in ("784-2-10", "t = l", "non-finite", "missing", "mean over 1 seed(s)"):
+    for text in ("784-2-10", "t = l", "non-finite", "missing", "mean over 1 seed"):
         assert text in svg
 
 
@@ -328,7 +328,7 @@ def test_a_figure_of_two_networks_counts_the_declared_seeds_also_where_results_a
     networks = ["784-2-10", "784-2-2-10"]
     declared = [row(cell, outcome_of(cell), None) for cell in ablation(networks=networks).cells]
     svg = draw_figure3(declared)["svg"].decode()
-    for text in (*networks, "mean over 2 seed(s)"):
+    for text in (*networks, "mean over 2 seeds"):
         assert text in svg
 
 

@@ -183,7 +183,7 @@ def test_the_sweep_says_first_which_ray_it_runs_on_and_ends_with_code_0(undistur
     assert undisturbed.code == 0, undisturbed.stderr
     assert undisturbed.stderr == ""
     first = undisturbed.stdout.splitlines()[0]
-    assert re.match(r"Running on a local Ray on this machine: 1 node\(s\), \d+ CPU core", first)
+    assert re.match(r"Running on a local Ray on this machine: 1 node, \d+ CPU core", first)
 
 
 def test_preflight_says_in_one_line_that_all_is_well(undisturbed: Run) -> None:

@@ -47,7 +47,7 @@ def test_it_ends_well_and_says_what_it_has_found(run: tuple[Path, Ended]) -> Non
     store, ended = run
     assert (ended.code, ended.stderr) == (0, "")
     for part in (
-        "5 trials in 1 shard(s)",
+        "5 trials in 1 shard",
         "images of ImageNet",
         "BP's, bit for bit",
         "ms with loading (1)",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pcworker.text import as_unicode, in_a_line, printable
+from pcworker.text import as_unicode, counted, in_a_line, printable
 
 TEXTS = {
     "plain äöü 漢字 🙂": "plain äöü 漢字 🙂",
@@ -44,3 +44,9 @@ def test_a_line_is_one_line_and_has_an_end() -> None:
 def test_half_a_surrogate_pair_is_escaped_and_everything_else_is_kept() -> None:
     assert as_unicode("a\udcffb\ud800") == r"a\udcffb\ud800"
     assert as_unicode("ä\0\x1b🙂") == "ä\0\x1b🙂"
+
+
+def test_a_count_is_said_with_its_noun() -> None:
+    said = [counted(count, "shard") for count in (0, 1, 2, 51_288, 1_000_116)]
+    assert said == ["0 shards", "1 shard", "2 shards", "51,288 shards", "1,000,116 shards"]
+    assert [counted(x, "GPU") for x in (0.5, 1.0, 8.0)] == ["0.5 GPUs", "1 GPU", "8 GPUs"]

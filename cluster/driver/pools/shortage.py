@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from cluster.driver.events import Trouble, Waiting
 from pcworker.errors import InputError
+from pcworker.text import counted
 
 STARVED_S = 1800.0
 """If there is no worker for so long, the driver gives up. Everything committed is kept."""
@@ -52,7 +53,7 @@ class Shortage:
             told.append(Waiting(self.missing, self._each, look.room, STARVED_S))
         if look.room and self._is_refused(look.time) and not self._told_refusal:
             self._told_refusal = True
-            told.append(Trouble(f"{self._refusal}; the sweep goes on without them"))
+            told.append(Trouble(f"{self._refusal}; the sweep goes on with those that fit"))
         return told
 
     def require_hope(self, time: float, last_ready: float) -> None:
@@ -75,8 +76,8 @@ class Shortage:
     @property
     def _refusal(self) -> str:
         return (
-            f"{self.missing} worker(s) of {self._each} do not fit: Ray's autoscaler can start no "
-            "node for them"
+            f"{counted(self.missing, 'worker')} of {self._each} cannot fit: Ray's autoscaler can "
+            "start no node for such a worker"
         )
 
     def _is_refused(self, time: float) -> bool:

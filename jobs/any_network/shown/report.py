@@ -18,6 +18,7 @@ from jobs.any_network.shown.views import (
     elsewhere,
     method_names,
 )
+from pcworker.text import counted
 
 SECOND_HAND = "Salvatori et al. (AAAI 2022), their networks and data; these numbers are second-hand"
 _UNLEVELLED = "Z-IL, no identity vertices"
@@ -39,7 +40,7 @@ def print_networks(console: Console, collected: Collected) -> None:
 def _print_divergence(console: Console, found: Sequence[Compared]) -> None:
     console.print(
         "\nTheir Table 1. Divergence of the final weights from BP's: the L2 norm, mean over "
-        f"{len(found[0].bp.rows)} seed(s); 0.0 stands for the same bits",
+        f"{counted(len(found[0].bp.rows), 'seed')}; 0.0 stands for the same bits",
         style="bold",
     )
     table = _by_method(found, _distance)

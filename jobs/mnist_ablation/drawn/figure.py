@@ -22,6 +22,7 @@ from jobs.mnist_ablation.panels import (
     t_gamma_grids,
 )
 from pcworker.row import Row
+from pcworker.text import counted
 
 LABELS = {
     "test_error_divergence": "test error (pp)",
@@ -55,7 +56,8 @@ def draw_figure3(rows: Sequence[Row]) -> dict[str, bytes]:
                 draw_heatmap(axis, grid, norm, size=6.5)
             colours = ScalarMappable(norm, COLOURS)
             figure.colorbar(colours, ax=list(line), label=LABELS[measure], pad=0.01, extend="max")
-        figure.suptitle(f"Divergence from backpropagation (mean over {n_seeds(rows)} seed(s))")
+        seeds = counted(n_seeds(rows), "seed")
+        figure.suptitle(f"Divergence from backpropagation (mean over {seeds})")
         figure.legend(
             handles=heatmap_legend(),
             loc="outside lower center",
