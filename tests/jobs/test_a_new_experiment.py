@@ -166,12 +166,15 @@ def count_digest(result: Counted) -> str:
     return fingerprint(result.twins)
 
 
+READS = {"counts": ("digit", "found")}
+
+
 def mean_rows(
     plans: Sequence[Plan[CountConfiguration]], portions: Iterable[Portion]
 ) -> list[MeanRow]:
     by_digit: dict[int, list[int]] = {}
     for portion in portions:
-        for row in portion.rows("counts", ["digit", "found"]).to_pylist():
+        for row in portion.rows("counts", READS["counts"]).to_pylist():
             by_digit.setdefault(row["digit"], []).append(row["found"])
     return [MeanRow(digit, len(found), mean(found)) for digit, found in sorted(by_digit.items())]
 
@@ -210,7 +213,7 @@ COUNT = Experiment(
     data_name=lambda data: f"{len(data)} made-up digits",
     engine=CountEngine,
     tables=Tables({"counts": CountRow}, "counts", planned_count, count_rows, count_digest),
-    derived={"means": Derived(MeanRow, mean_rows)},
+    derived={"means": Derived(MeanRow, mean_rows, READS)},
     report=print_means,
     question=Question("means", "SELECT digit, found_mean FROM {}"),
 )
