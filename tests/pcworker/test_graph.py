@@ -537,6 +537,7 @@ def network_of(forward: Callable[[Any, Tensor], Any]) -> nn.Module:
             self.a, self.b = nn.Linear(8, 8), nn.Linear(8, CLASSES)
             self.act = nn.ReLU(inplace=True)
             self.same, self.asleep, self.flat = nn.Identity(), nn.Dropout(), nn.Flatten()
+            self.drowsy = nn.Dropout(inplace=True)
 
     Made.forward = forward  # type: ignore[method-assign]
     return Made().eval()
@@ -791,6 +792,18 @@ def works_in_place(self: Any, x: Tensor) -> Tensor:
 
 def test_what_works_in_place_is_run_out_of_place(cpu: torch.device) -> None:
     network = made(lambda: network_of(works_in_place))
+    theirs = by_backprop(network, (8,), updates=3)
+    for method in (SWEEP, LITERAL):
+        assert equal(by(network, (8,), 3, method), theirs)
+
+
+def sleeps_in_place(self: Any, x: Tensor) -> Tensor:
+    """As in torchvision's EfficientNet and MobileNetV3."""
+    return self.b(self.drowsy(self.a(x)).view(-1, 8))  # type: ignore[no-any-return]
+
+
+def test_a_dropout_in_place_that_sleeps_writes_nothing(cpu: torch.device) -> None:
+    network = made(lambda: network_of(sleeps_in_place))
     theirs = by_backprop(network, (8,), updates=3)
     for method in (SWEEP, LITERAL):
         assert equal(by(network, (8,), 3, method), theirs)
