@@ -43,9 +43,12 @@ class Write:
                     )
 
 
-def probe(root: fx.GraphModule, writes: Sequence[Write], inputs: Sequence[Tensor]) -> None:
-    """Raises InputError if the network does not repeat itself bit for bit, or if an operation wrote
-    into memory that is read later, through a view for example.
+def probe(
+    root: fx.GraphModule, writes: Sequence[Write], inputs: Sequence[Tensor]
+) -> Mapping[fx.Node, Any]:
+    """Returns the values of all operations. Raises InputError if the network does not repeat itself
+    bit for bit, or if an operation wrote into memory that is read later, through a view for
+    example.
 
     root    the network, in which nothing works in place
     writes  the operations that did
@@ -62,6 +65,7 @@ def probe(root: fx.GraphModule, writes: Sequence[Write], inputs: Sequence[Tensor
     for write in writes:
         same = (n for n, places in memory.items() if places & memory[write.into])
         write.require_alone(n for n in same if write.is_after(n))
+    return first
 
 
 def _values(root: fx.GraphModule, inputs: Sequence[Tensor]) -> dict[fx.Node, Any]:
