@@ -723,7 +723,7 @@ def test_a_write_into_a_buffer_of_the_network_is_refused() -> None:
         predictive_graph(network)
 
 
-@pytest.mark.parametrize("name", ["zero_", "copy_", "uniform_"])
+@pytest.mark.parametrize("name", ["zero_", "copy_", "uniform_", "requires_grad_"])
 def test_what_cannot_work_out_of_place_is_refused(name: str) -> None:
     def forward(self: Any, x: Tensor) -> Tensor:
         more = (x,) if name == "copy_" else ()
@@ -753,6 +753,39 @@ def test_what_draws_under_another_name_is_refused(
     graph = predictive_graph(network_of(forward))
     with pytest.raises(InputError, match="draws anew at each prediction"):
         graph.update(*batch((8,), 0, torch.float32), RATE, SWEEP)
+
+
+def test_an_argument_may_have_any_name(cpu: torch.device) -> None:
+    network = made(lambda: network_of(lambda self, boundaries: self.b(self.a(boundaries))))
+    theirs = by_backprop(network, (8,), updates=2)
+    assert equal(by(network, (8,), 2, SWEEP), theirs)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")
+def test_arguments_and_modules_without_a_python_of_their_own_are_refused() -> None:
+    network = network_of(lambda self, *x: self.b(self.a(x[0])))
+    with pytest.raises(InputError, match=r"forward takes \*x"):
+        predictive_graph(network)
+    with pytest.raises(InputError, match=r"cannot be traced by torch\.fx"):
+        predictive_graph(torch.jit.script(nn.Sequential(nn.Linear(8, CLASSES))))  # type: ignore[no-untyped-call]
+    network = network_of(lambda self, x: self.b(self.a(x)))
+    network.a = torch.jit.script(nn.Linear(8, 8))  # type: ignore[no-untyped-call]
+    with pytest.raises(InputError, match="does not share its parameters"):
+        predictive_graph(network)
+
+
+@pytest.mark.parametrize("method", [SWEEP, LITERAL], ids=["sweep", "literal"])
+@pytest.mark.parametrize("learns", [True, False])
+def test_a_parameter_that_is_frozen_or_thawed_later_is_refused(
+    method: Method, learns: bool
+) -> None:
+    network = network_of(lambda self, x: self.b(self.a(x)))
+    network.a.requires_grad_(learns)
+    graph, (x, y) = predictive_graph(network), batch((8,), 0, torch.float32)
+    graph.update(x, y, RATE, method)
+    network.a.requires_grad_(not learns)
+    with pytest.raises(InputError, match="requires_grad of a parameter has changed"):
+        graph.update(x, y, RATE, method)
 
 
 class Leaves(nn.Module):
@@ -870,6 +903,10 @@ def test_wrong_arguments_are_refused() -> None:
     x, y = batch((8,), 0, torch.float32)
     with pytest.raises(InputError, match="2 inputs for a network of 1: x"):
         graph.update([x, x], y, RATE, SWEEP)
+    with pytest.raises(InputError, match="input x is a NoneType"):
+        graph.update([None], y, RATE, SWEEP)  # type: ignore[list-item]
+    with pytest.raises(InputError, match="targets of true and false"):
+        graph.update(x, y > 0, RATE, SWEEP)
     with pytest.raises(InputError, match="give a target for every output"):
         graph.update(x, y[:, :2], RATE, SWEEP)
     with pytest.raises(InputError, match="give standard normals for each hidden vertex: a"):

@@ -30,6 +30,8 @@ class Divided:
     """The names of the network's inputs, in the order of its arguments."""
     parameters: tuple[nn.Parameter, ...]
     """The parameters that learn."""
+    frozen: tuple[nn.Parameter, ...]
+    """Those that do not, because their requires_grad is False."""
     root: fx.GraphModule
     """The whole network. Nothing in it works in place."""
     writes: tuple[Write, ...]
@@ -54,7 +56,8 @@ def divided(network: nn.Module, cuts: Sequence[str] | None) -> Divided:
         )
     given = _given(made)
     ends = _ends(made, [node for node in made.operations if node not in given], cuts)
-    return _into_vertices(made, ends, parameters)
+    frozen = tuple(p for p in network.parameters() if not p.requires_grad)
+    return _into_vertices(made, ends, parameters, frozen)
 
 
 def _given(made: Trace) -> set[fx.Node]:
@@ -108,7 +111,10 @@ def _default(root: nn.Module, nodes: Sequence[fx.Node]) -> list[fx.Node]:
 
 
 def _into_vertices(
-    made: Trace, ends: Mapping[fx.Node, fx.Node], parameters: Sequence[nn.Parameter]
+    made: Trace,
+    ends: Mapping[fx.Node, fx.Node],
+    parameters: tuple[nn.Parameter, ...],
+    frozen: tuple[nn.Parameter, ...],
 ) -> Divided:
     places = {node: place for place, node in enumerate(made.operations)}
     inputs = [node for node in made.root.graph.nodes if node.op == "placeholder"]
@@ -127,7 +133,7 @@ def _into_vertices(
     }
     graph = Graph(tuple(end.name for end in last), tuple(sorted(uses)))
     names = tuple(node.name for node in inputs)
-    return Divided(graph, vertices, names, tuple(parameters), made.root, made.writes)
+    return Divided(graph, vertices, names, parameters, frozen, made.root, made.writes)
 
 
 def _operations_of(

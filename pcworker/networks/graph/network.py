@@ -93,6 +93,7 @@ class GraphNetwork:
         `probe` refuses the network. The last two are found at the first update with inputs of a
         shape and kind.
         """
+        self._require_same_learners()
         named = self._named(inputs)
         # What is a view, or the same tensor, depends on this: contiguous() of one row, for example.
         kind = tuple((x.shape, x.stride(), x.dtype) for x in named.values())
@@ -134,7 +135,19 @@ class GraphNetwork:
                 f"{len(given)} inputs for a network of {len(self._network.inputs)}: "
                 f"{', '.join(self._network.inputs)}"
             )
-        return dict(zip(self._network.inputs, given, strict=True))
+        named = dict(zip(self._network.inputs, given, strict=True))
+        for name, x in named.items():
+            if not isinstance(x, Tensor):
+                raise InputError(f"input {name} is a {type(x).__name__}: every input is a tensor")
+        return named
+
+    def _require_same_learners(self) -> None:
+        """Raises InputError if a parameter was frozen or thawed since the network was traced."""
+        thawed = any(p.requires_grad for p in self._network.frozen)
+        if thawed or not all(p.requires_grad for p in self._network.parameters):
+            raise InputError(
+                "requires_grad of a parameter has changed since the graph was made; make it anew"
+            )
 
     def _check(self, named: Mapping[str, Tensor]) -> None:
         self._predictions(named)
