@@ -788,6 +788,15 @@ def test_a_parameter_that_is_frozen_or_thawed_later_is_refused(
         graph.update(x, y, RATE, method)
 
 
+@pytest.mark.parametrize(
+    "mode", [torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)]
+)
+def test_an_update_in_another_mode_of_torch_is_refused(mode: Callable[[], Any]) -> None:
+    graph = predictive_graph(network_of(lambda self, x: self.b(self.a(x))))
+    with mode(), pytest.raises(InputError, match=r"runs in torch\.inference_mode"):
+        graph.update(*batch((8,), 0, torch.float32), RATE, SWEEP)
+
+
 class Leaves(nn.Module):
     """A network with modules that return tuples."""
 

@@ -20,6 +20,7 @@ from pcworker.networks.graph.order import require_no_disorder, require_no_repeti
 from pcworker.networks.graph.probe import probe
 from pcworker.networks.graph.state import DelayLine, GraphState
 from pcworker.networks.graph.structure import Use
+from pcworker.networks.graph.trace import require_plain_mode
 from pcworker.networks.graph.vertex import Change
 from pcworker.networks.method import Method
 
@@ -93,6 +94,7 @@ class GraphNetwork:
         `probe` refuses the network. The last two are found at the first update with inputs of a
         shape and kind.
         """
+        require_plain_mode()
         self._require_same_learners()
         named = self._named(inputs)
         # What is a view, or the same tensor, depends on this: contiguous() of one row, for example.
