@@ -346,6 +346,31 @@ def test_a_vertex_may_return_what_it_reads(cpu: torch.device, gamma: float) -> N
     assert equal(sweep, by_backprop(network, (8,), updates=3)) == (gamma == 1.0)
 
 
+class Viewed(nn.Module):
+    """A view of a parameter that is an activity, and that moves before others do."""
+
+    def __init__(self, view: bool) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, CLASSES)
+        self.scale, self.view = nn.Parameter(torch.linspace(0.5, 1.5, 8)), view
+
+    def forward(self, x: Tensor) -> Tensor:
+        factor = self.scale.view(1, 8) if self.view else self.scale * 1.0
+        h = torch.relu(self.second(torch.relu(self.first(x))) * factor)
+        return self.last(torch.relu(h) * factor)  # type: ignore[no-any-return]
+
+
+def test_an_activity_does_not_move_with_the_parameter_that_it_is_a_view_of(
+    cpu: torch.device,
+) -> None:
+    """Oracle: the same network with a copy of the parameter. A graph that is not levelled tells the
+    difference, because there errors arrive after the parameter has moved."""
+    cuts, method = ["first", "second", "relu", "relu_1", "relu_2"], Method(rule="Z-IL", gamma=0.5)
+    view, copied = (made(lambda v=v: Viewed(v)) for v in (True, False))  # type: ignore[misc]
+    ours = by(view, (8,), 3, method, levelled=False, cuts=[*cuts, "view"])
+    assert equal(ours, by(copied, (8,), 3, method, levelled=False, cuts=[*cuts, "mul"]))
+
+
 class Returned(nn.Module):
     """An operation that returns the very tensor that three others read, directly or through it."""
 

@@ -30,8 +30,6 @@ class Divided:
     """The names of the network's inputs, in the order of its arguments."""
     parameters: tuple[nn.Parameter, ...]
     """The parameters that learn."""
-    frozen: tuple[nn.Parameter, ...]
-    """Those that do not, because their requires_grad is False."""
     root: fx.GraphModule
     """The whole network. Nothing in it works in place."""
     writes: tuple[Write, ...]
@@ -56,8 +54,7 @@ def divided(network: nn.Module, cuts: Sequence[str] | None) -> Divided:
         )
     given = _given(made)
     ends = _ends(made, [node for node in made.operations if node not in given], cuts)
-    frozen = tuple(p for p in network.parameters() if not p.requires_grad)
-    return _into_vertices(made, ends, parameters, frozen)
+    return _into_vertices(made, ends, parameters)
 
 
 def _given(made: Trace) -> set[fx.Node]:
@@ -111,10 +108,7 @@ def _default(root: nn.Module, nodes: Sequence[fx.Node]) -> list[fx.Node]:
 
 
 def _into_vertices(
-    made: Trace,
-    ends: Mapping[fx.Node, fx.Node],
-    parameters: tuple[nn.Parameter, ...],
-    frozen: tuple[nn.Parameter, ...],
+    made: Trace, ends: Mapping[fx.Node, fx.Node], parameters: Sequence[nn.Parameter]
 ) -> Divided:
     places = {node: place for place, node in enumerate(made.operations)}
     inputs = [node for node in made.root.graph.nodes if node.op == "placeholder"]
@@ -133,7 +127,7 @@ def _into_vertices(
     }
     graph = Graph(tuple(end.name for end in last), tuple(sorted(uses)))
     names = tuple(node.name for node in inputs)
-    return Divided(graph, vertices, names, parameters, frozen, made.root, made.writes)
+    return Divided(graph, vertices, names, tuple(parameters), made.root, made.writes)
 
 
 def _operations_of(

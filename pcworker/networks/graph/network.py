@@ -20,9 +20,9 @@ from pcworker.networks.graph.order import require_no_disorder, require_no_repeti
 from pcworker.networks.graph.probe import probe
 from pcworker.networks.graph.state import DelayLine, GraphState
 from pcworker.networks.graph.structure import Use
-from pcworker.networks.graph.trace import require_plain_mode
 from pcworker.networks.graph.vertex import Change
 from pcworker.networks.method import Method
+from pcworker.networks.mode import require_plain_mode
 
 
 def predictive_graph(
@@ -48,6 +48,7 @@ class GraphNetwork:
         self.levels = self.graph.levels if levelled else self.graph.shortest
         """The step at which the weights of each vertex move, by Z-IL."""
         self._network, self._levelled = network, levelled
+        self._frozen = [p for p in network.root.parameters() if not p.requires_grad]
         self._reads = {
             name: vertex.reads for name, vertex in network.vertices.items() if vertex.reads
         }
@@ -145,7 +146,7 @@ class GraphNetwork:
 
     def _require_same_learners(self) -> None:
         """Raises InputError if a parameter was frozen or thawed since the network was traced."""
-        thawed = any(p.requires_grad for p in self._network.frozen)
+        thawed = any(p.requires_grad for p in self._frozen)
         if thawed or not all(p.requires_grad for p in self._network.parameters):
             raise InputError(
                 "requires_grad of a parameter has changed since the graph was made; make it anew"

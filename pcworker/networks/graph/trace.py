@@ -3,7 +3,7 @@ and refuses what would not be the same twice."""
 
 import copy
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,21 +124,7 @@ class _Tracer(fx.Tracer):
 
 def _mode() -> tuple[bool, ...]:
     """How torch runs operations at this moment."""
-    return torch.is_grad_enabled(), *_precisions()
-
-
-def _precisions() -> Iterator[bool]:
-    return map(torch.is_autocast_enabled, ("cpu", "cuda"))
-
-
-def require_plain_mode() -> None:
-    """Raises InputError in inference mode, where autograd records nothing, and under autocast,
-    which keeps the converted weights of the step before."""
-    if torch.is_inference_mode_enabled() or any(_precisions()):
-        raise InputError(
-            "an update runs in torch.inference_mode or torch.autocast, where it would not be "
-            "exact; call it outside of them"
-        )
+    return torch.is_grad_enabled(), *map(torch.is_autocast_enabled, ("cpu", "cuda"))
 
 
 def _symbolic(network: nn.Module) -> fx.GraphModule:

@@ -137,7 +137,10 @@ class Vertex:
                 "floating-point numbers, so cut the network elsewhere"
             )
         self._mu = mu
-        return mu.detach()
+        # A view of a parameter would move with it, and x with its own prediction.
+        memory = {p.untyped_storage().data_ptr() for p in self._read.values()}
+        is_view = mu.untyped_storage().data_ptr() in memory
+        return mu.detach().clone() if is_view else mu.detach()
 
     def pull(self, eps: Tensor, taught: Tensor | None) -> Pulled:
         """(d mu / d x)^T eps for each use of an activity (Eq. 7), and the gradients of the
