@@ -516,6 +516,8 @@ class Random(nn.Module):
                 values.append(values[a] + values[b])
             elif name == "mul":
                 values.append(values[a] * values[b])
+            elif name == "same":
+                values.append(values[a].contiguous())  # the very tensor
             else:
                 values.append(torch.sigmoid(values[a]))
         left = [value for place, value in enumerate(values) if place not in read]
@@ -529,7 +531,7 @@ class Random(nn.Module):
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["linear", "add", "mul", "sigmoid"]),
+            st.sampled_from(["linear", "add", "mul", "same", "sigmoid"]),
             st.integers(0, 9),
             st.integers(0, 9),
         ),

@@ -2,7 +2,7 @@
 the last operation to the first.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, fx
@@ -42,7 +42,8 @@ def require_no_disorder(
 ) -> None:
     """Raises InputError if an operation returns the very tensor that it reads, as nn.Identity does,
     and this changes the order. For autograd there is no such operation: its readers read what it
-    reads. Here it pulls back the sum of their gradients, at its own place.
+    reads. Here it pulls back the sum of their gradients at its own place. That is exact if nothing
+    is added before it, or if there are only two gradients.
 
     values  those of all operations of the whole network
     """
@@ -59,19 +60,8 @@ def require_no_disorder(
                 continue
             uses = network.graph.used.get(read.name, ())
             others = {use.place for use in uses} or readers.get(id(values[read]), set())
-            if not _is_in_order(
-                at[node], others - {at[node]}, {at.get(n, len(at)) for n in node.users}
-            ):
+            if max(others, default=-1) > at[node]:
                 raise InputError(
                     f"{node.name} returns {read.name} itself, which other operations read as well, "
                     "and autograd would add their gradients in another order; leave it out"
                 )
-
-
-def _is_in_order(place: int, others: Collection[int], own: Collection[int]) -> bool:
-    """True if a sum of gradients that comes at a place is the sum that autograd makes first.
-
-    others  the places of the other operations that read the same value
-    own     the places of those whose gradients are in the sum
-    """
-    return not others or (min(own) > max(others) and (place > max(others) or len(others) == 1))
