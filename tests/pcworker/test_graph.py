@@ -305,7 +305,7 @@ def test_what_must_break_it_does(
 def added_the_other_way_round(graph: GraphNetwork) -> GraphNetwork:
     used = {name: tuple(reversed(uses)) for name, uses in graph.graph.used.items()}
     graph.graph.__dict__["used"] = used
-    graph._checked = True
+    graph._check = lambda named: None  # type: ignore[method-assign]
     return graph
 
 
@@ -344,6 +344,55 @@ def test_a_vertex_may_return_what_it_reads(cpu: torch.device, gamma: float) -> N
     assert predictive_graph(network, cuts).graph.vertices[:-1] == tuple(cuts)
     assert equal(sweep, literal)
     assert equal(sweep, by_backprop(network, (8,), updates=3)) == (gamma == 1.0)
+
+
+class Viewed(nn.Module):
+    """A view of a parameter that is an activity, and that moves before others do."""
+
+    def __init__(self, view: bool) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, CLASSES)
+        self.scale, self.view = nn.Parameter(torch.linspace(0.5, 1.5, 8)), view
+
+    def forward(self, x: Tensor) -> Tensor:
+        factor = self.scale.view(1, 8) if self.view else self.scale * 1.0
+        h = torch.relu(self.second(torch.relu(self.first(x))) * factor)
+        return self.last(torch.relu(h) * factor)  # type: ignore[no-any-return]
+
+
+def test_an_activity_does_not_move_with_the_parameter_that_it_is_a_view_of(
+    cpu: torch.device,
+) -> None:
+    """Oracle: the same network with a copy of the parameter. A graph that is not levelled tells the
+    difference, because there errors arrive after the parameter has moved."""
+    cuts, method = ["first", "second", "relu", "relu_1", "relu_2"], Method(rule="Z-IL", gamma=0.5)
+    view, copied = (made(lambda v=v: Viewed(v)) for v in (True, False))  # type: ignore[misc]
+    ours = by(view, (8,), 3, method, levelled=False, cuts=[*cuts, "view"])
+    assert equal(ours, by(copied, (8,), 3, method, levelled=False, cuts=[*cuts, "mul"]))
+
+
+class Returned(nn.Module):
+    """An operation that returns the very tensor that three others read, directly or through it."""
+
+    def __init__(self, early: bool) -> None:
+        super().__init__()
+        self.first, self.a, self.b = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+        self.last, self.same, self.early = nn.Linear(8, CLASSES), nn.Identity(), early
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        same = self.same(h) if self.early else h
+        total = self.a(h) + self.b(h)
+        return self.last(total * (same if self.early else self.same(h)))  # type: ignore[no-any-return]
+
+
+def test_what_is_returned_itself_is_read_in_autograds_order_or_refused(cpu: torch.device) -> None:
+    late, early = (made(lambda e=e: Returned(e)) for e in (False, True))  # type: ignore[misc]
+    theirs = by_backprop(late, (8,), updates=3)
+    for method in (SWEEP, LITERAL):
+        assert equal(by(late, (8,), 3, method), theirs)
+        with pytest.raises(InputError, match="same returns first itself, which other operations"):
+            by(early, (8,), 3, method)
 
 
 class Detached(nn.Module):
@@ -467,6 +516,8 @@ class Random(nn.Module):
                 values.append(values[a] + values[b])
             elif name == "mul":
                 values.append(values[a] * values[b])
+            elif name == "same":
+                values.append(values[a].contiguous())  # the very tensor
             else:
                 values.append(torch.sigmoid(values[a]))
         left = [value for place, value in enumerate(values) if place not in read]
@@ -480,7 +531,7 @@ class Random(nn.Module):
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["linear", "add", "mul", "sigmoid"]),
+            st.sampled_from(["linear", "add", "mul", "same", "sigmoid"]),
             st.integers(0, 9),
             st.integers(0, 9),
         ),
@@ -537,6 +588,7 @@ def network_of(forward: Callable[[Any, Tensor], Any]) -> nn.Module:
             self.a, self.b = nn.Linear(8, 8), nn.Linear(8, CLASSES)
             self.act = nn.ReLU(inplace=True)
             self.same, self.asleep, self.flat = nn.Identity(), nn.Dropout(), nn.Flatten()
+            self.drowsy = nn.Dropout(inplace=True)
 
     Made.forward = forward  # type: ignore[method-assign]
     return Made().eval()
@@ -680,6 +732,14 @@ def test_a_write_into_memory_that_is_read_later_is_refused(
         graph.update(*batch((8,), 0, torch.float32), RATE, SWEEP)
 
 
+def test_inputs_of_another_shape_are_checked_anew() -> None:
+    """One row that is transposed is contiguous, and several rows are not."""
+    graph = predictive_graph(network_of(through(lambda self, y: y.T.contiguous())))
+    graph.update(*batch((8,), 0, torch.float32), RATE, SWEEP)
+    with pytest.raises(InputError, match=r"writes into .* reads later"):
+        graph.update(*batch((8,), 0, torch.float32, size=1), RATE, SWEEP)
+
+
 def test_a_write_into_a_buffer_of_the_network_is_refused() -> None:
     def forward(self: Any, x: Tensor) -> Tensor:
         return self.b(torch.tanh(self.a(x)) * self.count.add_(1.0))  # type: ignore[no-any-return]
@@ -690,7 +750,7 @@ def test_a_write_into_a_buffer_of_the_network_is_refused() -> None:
         predictive_graph(network)
 
 
-@pytest.mark.parametrize("name", ["zero_", "copy_", "uniform_"])
+@pytest.mark.parametrize("name", ["zero_", "copy_", "uniform_", "requires_grad_"])
 def test_what_cannot_work_out_of_place_is_refused(name: str) -> None:
     def forward(self: Any, x: Tensor) -> Tensor:
         more = (x,) if name == "copy_" else ()
@@ -719,6 +779,48 @@ def test_what_draws_under_another_name_is_refused(
 ) -> None:
     graph = predictive_graph(network_of(forward))
     with pytest.raises(InputError, match="draws anew at each prediction"):
+        graph.update(*batch((8,), 0, torch.float32), RATE, SWEEP)
+
+
+def test_an_argument_may_have_any_name(cpu: torch.device) -> None:
+    network = made(lambda: network_of(lambda self, boundaries: self.b(self.a(boundaries))))
+    theirs = by_backprop(network, (8,), updates=2)
+    assert equal(by(network, (8,), 2, SWEEP), theirs)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")
+def test_arguments_and_modules_without_a_python_of_their_own_are_refused() -> None:
+    network = network_of(lambda self, *x: self.b(self.a(x[0])))
+    with pytest.raises(InputError, match=r"forward takes \*x"):
+        predictive_graph(network)
+    with pytest.raises(InputError, match=r"cannot be traced by torch\.fx"):
+        predictive_graph(torch.jit.script(nn.Sequential(nn.Linear(8, CLASSES))))  # type: ignore[no-untyped-call]
+    network = network_of(lambda self, x: self.b(self.a(x)))
+    network.a = torch.jit.script(nn.Linear(8, 8))  # type: ignore[no-untyped-call]
+    with pytest.raises(InputError, match="does not share its parameters"):
+        predictive_graph(network)
+
+
+@pytest.mark.parametrize("method", [SWEEP, LITERAL], ids=["sweep", "literal"])
+@pytest.mark.parametrize("learns", [True, False])
+def test_a_parameter_that_is_frozen_or_thawed_later_is_refused(
+    method: Method, learns: bool
+) -> None:
+    network = network_of(lambda self, x: self.b(self.a(x)))
+    network.a.requires_grad_(learns)
+    graph, (x, y) = predictive_graph(network), batch((8,), 0, torch.float32)
+    graph.update(x, y, RATE, method)
+    network.a.requires_grad_(not learns)
+    with pytest.raises(InputError, match="requires_grad of a parameter has changed"):
+        graph.update(x, y, RATE, method)
+
+
+@pytest.mark.parametrize(
+    "mode", [torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)]
+)
+def test_an_update_in_another_mode_of_torch_is_refused(mode: Callable[[], Any]) -> None:
+    graph = predictive_graph(network_of(lambda self, x: self.b(self.a(x))))
+    with mode(), pytest.raises(InputError, match=r"runs in torch\.inference_mode"):
         graph.update(*batch((8,), 0, torch.float32), RATE, SWEEP)
 
 
@@ -796,6 +898,18 @@ def test_what_works_in_place_is_run_out_of_place(cpu: torch.device) -> None:
         assert equal(by(network, (8,), 3, method), theirs)
 
 
+def sleeps_in_place(self: Any, x: Tensor) -> Tensor:
+    """As in torchvision's EfficientNet and MobileNetV3."""
+    return self.b(self.drowsy(self.a(x)).view(-1, 8))  # type: ignore[no-any-return]
+
+
+def test_a_dropout_in_place_that_sleeps_writes_nothing(cpu: torch.device) -> None:
+    network = made(lambda: network_of(sleeps_in_place))
+    theirs = by_backprop(network, (8,), updates=3)
+    for method in (SWEEP, LITERAL):
+        assert equal(by(network, (8,), 3, method), theirs)
+
+
 @pytest.mark.parametrize(
     "forward",
     [
@@ -825,6 +939,10 @@ def test_wrong_arguments_are_refused() -> None:
     x, y = batch((8,), 0, torch.float32)
     with pytest.raises(InputError, match="2 inputs for a network of 1: x"):
         graph.update([x, x], y, RATE, SWEEP)
+    with pytest.raises(InputError, match="input x is a NoneType"):
+        graph.update([None], y, RATE, SWEEP)  # type: ignore[list-item]
+    with pytest.raises(InputError, match="targets of true and false"):
+        graph.update(x, y > 0, RATE, SWEEP)
     with pytest.raises(InputError, match="give a target for every output"):
         graph.update(x, y[:, :2], RATE, SWEEP)
     with pytest.raises(InputError, match="give standard normals for each hidden vertex: a"):

@@ -86,6 +86,7 @@ def _with_boundaries(network: Divided) -> fx.GraphModule:
     nodes = {node.name: node for node in graph.nodes}
     with graph.inserting_before(next(iter(graph.nodes))):
         boundaries = graph.placeholder("boundaries")
+    boundaries.target = boundaries.name  # Another argument may have the name.
     placed = operations_of(graph)
     for name in structure.vertices[:-1]:
         mu = nodes[name]

@@ -16,11 +16,13 @@ from pcworker.equations.rules import RULES
 from pcworker.errors import InputError
 from pcworker.networks.graph.divide import Divided, divided
 from pcworker.networks.graph.layerwise import Layerwise
+from pcworker.networks.graph.order import require_no_disorder, require_no_repetition
 from pcworker.networks.graph.probe import probe
 from pcworker.networks.graph.state import DelayLine, GraphState
 from pcworker.networks.graph.structure import Use
 from pcworker.networks.graph.vertex import Change
 from pcworker.networks.method import Method
+from pcworker.networks.mode import require_plain_mode
 
 
 def predictive_graph(
@@ -46,6 +48,7 @@ class GraphNetwork:
         self.levels = self.graph.levels if levelled else self.graph.shortest
         """The step at which the weights of each vertex move, by Z-IL."""
         self._network, self._levelled = network, levelled
+        self._frozen = [p for p in network.root.parameters() if not p.requires_grad]
         self._reads = {
             name: vertex.reads for name, vertex in network.vertices.items() if vertex.reads
         }
@@ -57,7 +60,8 @@ class GraphNetwork:
             for k, place in reads:
                 self._places.setdefault(k, []).append(place)
                 self._readers.setdefault(k, []).append(name)
-        self._checked = False
+        self._checked: set[tuple[object, ...]] = set()
+        """The kinds of inputs that were checked."""
 
     @cached_property
     def _layerwise(self) -> Layerwise:
@@ -88,11 +92,17 @@ class GraphNetwork:
         Returns the output errors s_out - mu at t = 0. Raises InputError if the targets have another
         shape than the output, if noise is missing, if an operation inside a vertex reads an
         activity or a parameter so that its gradient cannot be added in autograd's order, or if
-        `probe` refuses the network. The last two are found at the first update.
+        `probe` refuses the network. The last two are found at the first update with inputs of a
+        shape and kind.
         """
+        require_plain_mode()
+        self._require_same_learners()
         named = self._named(inputs)
-        if not self._checked:
+        # What is a view, or the same tensor, depends on this: contiguous() of one row, for example.
+        kind = tuple((x.shape, x.stride(), x.dtype) for x in named.values())
+        if kind not in self._checked:
             self._check(named)
+            self._checked.add(kind)
         if self._may_sweep(method):
             return self._layerwise.update(list(named.values()), targets, rate, method.gamma)
         if method.sigma:
@@ -128,13 +138,25 @@ class GraphNetwork:
                 f"{len(given)} inputs for a network of {len(self._network.inputs)}: "
                 f"{', '.join(self._network.inputs)}"
             )
-        return dict(zip(self._network.inputs, given, strict=True))
+        named = dict(zip(self._network.inputs, given, strict=True))
+        for name, x in named.items():
+            if not isinstance(x, Tensor):
+                raise InputError(f"input {name} is a {type(x).__name__}: every input is a tensor")
+        return named
+
+    def _require_same_learners(self) -> None:
+        """Raises InputError if a parameter was frozen or thawed since the network was traced."""
+        thawed = any(p.requires_grad for p in self._frozen)
+        if thawed or not all(p.requires_grad for p in self._network.parameters):
+            raise InputError(
+                "requires_grad of a parameter has changed since the graph was made; make it anew"
+            )
 
     def _check(self, named: Mapping[str, Tensor]) -> None:
         self._predictions(named)
-        self._require_autograds_order()
-        probe(self._network.root, self._network.writes, list(named.values()))
-        self._checked = True
+        require_no_repetition(self._network, self._places)
+        values = probe(self._network.root, self._network.writes, list(named.values()))
+        require_no_disorder(self._network, self._places, values)
 
     def _may_sweep(self, method: Method) -> bool:
         """True if the bits of the literal schedule come out of a sweep, too: every vertex learns at
@@ -204,25 +226,6 @@ class GraphNetwork:
             total[change.parameter] = change.value if before is None else before + change.value
         for k, value in total.items():
             self._network.parameters[k].add_(value, alpha=rate)
-
-    def _require_autograds_order(self) -> None:
-        """Raises InputError if an operation reads a leaf several times inside, unless it is the
-        first whose gradient is added: autograd would add one by one what comes as a sum here."""
-        first = {k: max(places) for k, places in self._places.items()}
-        for name, vertex in self._network.vertices.items():
-            for key in vertex.repeated():
-                if isinstance(key, Use):
-                    bad = self.graph.used[key.parent][0] != key
-                    what = f"the activity {key.parent}"
-                else:
-                    bad = first[key[0]] != key[1]
-                    what = "a parameter that other operations read as well"
-                if bad:
-                    raise InputError(
-                        f"an operation of {name} reads {what} several times, and autograd would "
-                        "add these gradients in another order; write the operation out, so that "
-                        "each of its parts is traced"
-                    )
 
     def _require_noise(self, noise: Mapping[str, Tensor]) -> None:
         hidden = self.graph.vertices[:-1]

@@ -21,6 +21,11 @@ class Write:
     places: Mapping[fx.Node, int]
     """The place of each operation in the order of execution."""
 
+    def is_after(self, node: fx.Node) -> bool:
+        """True if a node is computed before the writing. What is computed later may share memory
+        with the result: Dropout in evaluation, for example, returns the very tensor it reads."""
+        return self.places.get(node, -1) < self.places[self.by]
+
     def require_alone(self, nodes: Iterable[fx.Node]) -> None:
         """Raises InputError if the network itself holds the memory of these nodes, or if one of
         them is read after the writing."""
@@ -38,9 +43,12 @@ class Write:
                     )
 
 
-def probe(root: fx.GraphModule, writes: Sequence[Write], inputs: Sequence[Tensor]) -> None:
-    """Raises InputError if the network does not repeat itself bit for bit, or if an operation wrote
-    into memory that is read later, through a view for example.
+def probe(
+    root: fx.GraphModule, writes: Sequence[Write], inputs: Sequence[Tensor]
+) -> Mapping[fx.Node, Any]:
+    """Returns the values of all operations. Raises InputError if the network does not repeat itself
+    bit for bit, or if an operation wrote into memory that is read later, through a view for
+    example.
 
     root    the network, in which nothing works in place
     writes  the operations that did
@@ -55,7 +63,9 @@ def probe(root: fx.GraphModule, writes: Sequence[Write], inputs: Sequence[Tensor
             )
     memory = {node: {_memory(t) for t in _tensors(value)} - {0} for node, value in first.items()}
     for write in writes:
-        write.require_alone(n for n, places in memory.items() if places & memory[write.into])
+        same = (n for n, places in memory.items() if places & memory[write.into])
+        write.require_alone(n for n in same if write.is_after(n))
+    return first
 
 
 def _values(root: fx.GraphModule, inputs: Sequence[Tensor]) -> dict[fx.Node, Any]:

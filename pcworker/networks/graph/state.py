@@ -11,6 +11,7 @@ g(x) = x: its error reaches its parent one step later, unchanged if gamma is 1.
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from pcworker.equations.activity import Activity, fresh
@@ -131,7 +132,10 @@ class DelayLine:
 
 
 def require_same_shape(outputs: Tensor, targets: Tensor) -> None:
-    """Raises InputError if the targets have another shape than the network's output."""
+    """Raises InputError if the targets have another shape than the network's output, or are no
+    numbers."""
+    if targets.dtype is torch.bool:
+        raise InputError("targets of true and false: give numbers, for example by targets.float()")
     if targets.shape != outputs.shape:
         raise InputError(
             f"targets of the shape {tuple(targets.shape)}: the network's output is "

@@ -17,6 +17,10 @@ from pcworker.networks.sequential import require_repeatable
 
 _READS = ("placeholder", "get_attr")
 _DRAWS = {"bernoulli", "multinomial", "normal", "poisson"}
+_TROUBLES = (
+    *(TraceError, TypeError, RuntimeError, NameError, AttributeError, ValueError),
+    AssertionError,  # A module of TorchScript has no Python to trace.
+)
 _OUT_OF_PLACE = {
     getattr(operator, f"i{name}"): getattr(operator, name)
     for name in ("add", "sub", "mul", "truediv", "matmul", "pow")
@@ -43,6 +47,7 @@ def trace(network: nn.Module) -> Trace:
     """
     _require_no_hooks(network)
     root = _symbolic(network)
+    _require_names(root.graph)
     for node in reversed(root.graph.nodes):
         if node.target is operator.getitem and not node.users:
             root.graph.erase_node(node)  # It is a part of a tuple that nobody needs.
@@ -131,11 +136,16 @@ def _symbolic(network: nn.Module) -> fx.GraphModule:
             copied = copy.deepcopy(network, shared)
             made = fx.GraphModule(copied, _Tracer().trace(copied))
             again = fx.GraphModule(copied, _Tracer().trace(copied))
-    except (TraceError, TypeError, RuntimeError, NameError, AttributeError, ValueError) as error:
+    except _TROUBLES as error:
         raise InputError(
             f"{type(network).__name__} cannot be traced by torch.fx ({error}); its forward must be "
             "made of operations on tensors, without branches that depend on their values"
         ) from error
+    if any(id(p) not in shared for p in copied.parameters()):
+        raise InputError(
+            f"{type(network).__name__} has a part whose copy does not share its parameters, as in "
+            "TorchScript; use the module from which it was made"
+        )
     if versions != [t._version for t in (*network.parameters(), *network.buffers())]:
         raise InputError(
             f"{type(network).__name__} writes into a buffer of its own at each prediction, and x - "
@@ -167,6 +177,16 @@ def _constants(traced_module: fx.GraphModule) -> list[Tensor]:
     names = [node.target for node in traced_module.graph.nodes if node.op == "get_attr"]
     own = [getattr(traced_module, str(name)) for name in names if "_tensor_constant" in str(name)]
     return [value for value in own if isinstance(value, Tensor)]
+
+
+def _require_names(graph: fx.Graph) -> None:
+    """Raises InputError if forward takes `*args` or `**kwargs`, in which an input has no name."""
+    for node in graph.nodes:
+        if node.op == "placeholder" and str(node.target).startswith("*"):
+            raise InputError(
+                f"forward takes {node.target}, and a trace needs each argument by a name of its "
+                "own; write the arguments out"
+            )
 
 
 def _result(graph: fx.Graph) -> fx.Node:
@@ -219,7 +239,7 @@ def _change(node: fx.Node) -> None:
         node.target = _OUT_OF_PLACE[node.target]
     elif node.op != "call_module":
         found = getattr(owner, _name(node)[:-1], None)
-        if found is None:
+        if not callable(found):
             raise InputError(f"{node.name} has no form that works out of place; write it otherwise")
         node.target = _name(node)[:-1] if node.op == "call_method" else found
 

@@ -137,7 +137,10 @@ class Vertex:
                 "floating-point numbers, so cut the network elsewhere"
             )
         self._mu = mu
-        return mu.detach()
+        # A view of a parameter would move with it, and x with its own prediction.
+        memory = {p.untyped_storage().data_ptr() for p in self._read.values()}
+        is_view = mu.untyped_storage().data_ptr() in memory
+        return mu.detach().clone() if is_view else mu.detach()
 
     def pull(self, eps: Tensor, taught: Tensor | None) -> Pulled:
         """(d mu / d x)^T eps for each use of an activity (Eq. 7), and the gradients of the
@@ -173,12 +176,11 @@ class Vertex:
         uses of activities, and the places in the list of parameters with the operations' places."""
         if self._mu is None:
             return []
-        edges = _edges(self._mu)
+        counts = edges(self._mu)
         found: list[Use | tuple[int, int]] = [
-            use for use, leaf in self._leaves.items() if edges.get(id(leaf), 0) > 1
+            use for use, leaf in self._leaves.items() if counts[origin(leaf)] > 1
         ]
-        found += [read for read, leaf in self._read.items() if edges.get(id(leaf), 0) > 1]
-        return found
+        return found + [read for read, leaf in self._read.items() if counts[origin(leaf)] > 1]
 
     def _forget(self) -> None:
         self._mu, self._leaves, self._read = None, {}, {}
@@ -316,18 +318,23 @@ def _attribute(root: nn.Module, target: str) -> Any:
     return getattr(root.get_submodule(owner), name)
 
 
-def _edges(mu: Tensor) -> dict[int, int]:
-    """How many edges of the graph of autograd lead to each leaf, by the leaf's id."""
-    found: dict[int, int] = {}
-    seen, waiting = set(), [mu.grad_fn]
+def edges(made: Tensor) -> Counter[object]:
+    """How many edges of the graph of autograd that made a tensor lead to each `origin`."""
+    found: Counter[object] = Counter()
+    seen, waiting = set(), [made.grad_fn]
     while waiting:
         function = waiting.pop()
         if function is None or function in seen:
             continue
         seen.add(function)
-        for following, _ in function.next_functions:
-            if (leaf := getattr(following, "variable", None)) is not None:
-                found[id(leaf)] = found.get(id(leaf), 0) + 1
-            else:
-                waiting.append(following)
+        for following, number in function.next_functions:
+            leaf = getattr(following, "variable", None)
+            found[(following, number) if leaf is None else id(leaf)] += 1
+            waiting.append(following if leaf is None else None)
     return found
+
+
+def origin(tensor: Tensor) -> object:
+    """What autograd knows a tensor by: a leaf by itself, another one by the function and the number
+    of the result that it is."""
+    return id(tensor) if tensor.grad_fn is None else (tensor.grad_fn, tensor.output_nr)
