@@ -20,7 +20,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from cluster.experiment import Derived, Experiment
-from cluster.results.collect import declared_trials, make_tables, on_this_disk
+from cluster.results.collect import declared_trials, make_tables, on_this_disk, trial_sets
 from cluster.results.committed import read_committed
 from cluster.results.duplicates import leave_out_duplicates
 from cluster.results.needed import Needed, everything, only
@@ -114,7 +114,8 @@ class Views:
         return ds.dataset(paths, schema=schema_of(kind), format="parquet") if paths else None
 
     def _is_whole(self, path: Path, kind: type, is_one: bool) -> bool:
-        """True if the file holds today's columns, and no trial was missing when it was made."""
+        """True if the file holds today's columns and these sweeps' trials, and no trial was missing
+        when it was made."""
         try:
             schema = pq.read_schema(path)
         except (pa.ArrowException, OSError):
@@ -122,7 +123,7 @@ class Views:
         said = {name.decode(): value.decode() for name, value in (schema.metadata or {}).items()}
         expected = {
             "schema_version": str(SCHEMA_VERSION),
-            "trials": str(declared_trials(self.asked.plans)),
+            "trial_sets": trial_sets(self.asked.plans),
             "missing": "0",
         }
         same = schema.equals(schema_of(kind), check_metadata=False)

@@ -112,6 +112,22 @@ def test_two_sweeps_are_told_apart_and_together_they_are_one(store: LocalStore) 
     assert session(store, plans).ask(sql).to_pylist() == [{"sweep": "a+b", "n": 16}]
 
 
+def test_tables_of_a_deleted_sweep_are_not_those_of_another_with_its_name(
+    store: LocalStore,
+) -> None:
+    """Deleting a sweep leaves the tables that it has together with others."""
+    first, other = (planned(store, ablation(seeds=[k]), name) for k, name in ((1, "a"), (2, "b")))
+    for plan in (first, other):
+        commit_all(store, plan)
+    write_tables(store, collect(store, [first, other]))
+    for key in store.list(first.keys.folder):
+        store.delete(key)
+    second = planned(store, ablation(seeds=[5]), "a")
+    commit_all(store, second)
+    found = session(store, [second, other]).ask("SELECT DISTINCT seed FROM trials ORDER BY ALL")
+    assert found["seed"].to_pylist() == [2, 5]
+
+
 def test_weights_have_their_own_shape_and_dtype(store: LocalStore) -> None:
     plan = planned(store, ablation(), "a")
     commit_all(store, plan)
