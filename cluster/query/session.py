@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from cluster.experiment import Experiment
 from cluster.query.filters import literal, quoted
-from cluster.query.views import Asked, Views
+from cluster.query.views import Asked, Views, unreadable
 from pcworker.errors import InputError
 from pcworker.store.store import Store
 
@@ -31,6 +31,8 @@ _LOCKED: dict[str, str | bool | int | float | list[str]] = {
 }
 _OWN = re.compile(r'\sDid you mean "(?:pg_|duckdb_|sqlite_|information_schema)[^"]*"\?')
 """DuckDB's proposal of a table of its own, which no user of ours means."""
+_UNREAD = re.compile(r"reading the stream registered as .* failed: (.*)")
+"""DuckDB's message, and Arrow's in it, for a dataset whose files cannot be read."""
 
 
 class Session:
@@ -183,6 +185,8 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
+        if unread := _UNREAD.search(str(error)):
+            raise unreadable(unread[1]) from error
         said = str(error).partition("\n\nLINE ")[0]  # A copy of the statement follows.
         said = _OWN.sub("", said)
         raise InputError(f"this query cannot be answered: {said}") from error

@@ -8,7 +8,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from builders import Counting, ablation, commit, commit_all, paper_drift, planned, weights
+from builders import (
+    Counting,
+    ablation,
+    commit,
+    commit_all,
+    flipped,
+    paper_drift,
+    planned,
+    record_failure,
+    weights,
+)
 
 from cluster.query.session import Session
 from cluster.query.views import Asked
@@ -62,6 +72,27 @@ def test_a_collected_table_is_read_instead_of_commits(store: LocalStore) -> None
     for key in store.list(plan.keys.shards):
         store.delete(key)
     assert session(store, plan).ask("SELECT count(*) n FROM trials")["n"].to_pylist() == [8]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_damaged_table_gives_no_other_rows(store: LocalStore, name: str) -> None:
+    plan = planned(store, ablation(), "a")
+    commit_all(store, plan)
+    record_failure(store, plan, plan.shards[0], quarantined=False)
+    write_tables(store, collect(store, [plan]))
+    expected = session(store, plan).ask(f"SELECT * FROM {name}")
+    path = store.root / plan.keys.table(name)
+    whole = path.read_bytes()
+    pages = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    refused = 0
+    for place in range(4, pages, max(1, pages // 20)):
+        path.write_bytes(flipped(whole, place))
+        try:
+            assert session(store, plan).ask(f"SELECT * FROM {name}").equals(expected), place
+        except InputError as error:
+            assert "python -m jobs.collect makes it anew" in str(error)
+            refused += 1
+    assert refused > 5
 
 
 def test_what_a_question_does_not_need_is_not_read(tmp_path: Path) -> None:
