@@ -19,6 +19,7 @@ from cluster.query.filters import literal, quoted
 from cluster.query.views import Asked, Views, unreadable
 from pcworker.errors import InputError
 from pcworker.store.store import Store
+from pcworker.text import as_unicode
 
 _LOCKED: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": "false",
@@ -143,10 +144,17 @@ def answer(
 ) -> pa.Table:
     """The result of a statement. Its decimals are integers or doubles, and no two columns have the
     same name. Raises InputError if DuckDB refuses the statement."""
+    if as_unicode(sql) != sql:
+        raise InputError("this query cannot be answered: some of its bytes are no UTF-8")
     with _explained():
-        if (several := len(connection.extract_statements(sql))) > 1:
+        statements = connection.extract_statements(sql)
+        if (several := len(statements)) > 1:
             raise InputError(
                 f"this query cannot be answered: it has {several} statements; ask one at a time"
+            )
+        if statements and statements[0].type == duckdb.StatementType.TRANSACTION:
+            raise InputError(
+                "this query cannot be answered: there are no transactions here; ask for rows"
             )
         relation = connection.sql(sql, params=list(parameters) or None)
         found = pa.table({}) if relation is None else relation.to_arrow_table()
