@@ -6,6 +6,7 @@ statement can unlock it. It gets the rows as Arrow's datasets, under the names o
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Any
@@ -156,9 +157,21 @@ def answer(
             raise InputError(
                 "this query cannot be answered: there are no transactions here; ask for rows"
             )
-        relation = connection.sql(sql, params=list(parameters) or None)
-        found = pa.table({}) if relation is None else relation.to_arrow_table()
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(_rows, connection, sql, list(parameters) or None)
+            try:
+                found = running.result()
+            except KeyboardInterrupt:  # DuckDB itself does not look for a signal within a join.
+                connection.interrupt()
+                raise
     return _plain_columns(found)
+
+
+def _rows(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: list[Any] | None
+) -> pa.Table:
+    relation = connection.sql(sql, params=parameters)
+    return pa.table({}) if relation is None else relation.to_arrow_table()
 
 
 def mentioned(sql: str, names: Sequence[str]) -> Sequence[str]:
@@ -198,7 +211,3 @@ def _explained() -> Iterator[None]:
         said = str(error).partition("\n\nLINE ")[0]  # A copy of the statement follows.
         said = _OWN.sub("", said)
         raise InputError(f"this query cannot be answered: {said}") from error
-    except RuntimeError as error:
-        if "interrupted" in str(error):  # DuckDB has stopped because of a signal.
-            raise KeyboardInterrupt from error
-        raise
