@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from cluster.query.views import Asked, Views
+from cluster.query.views import Asked, Views, reading_rows
 from cluster.report.drawing import DrawPanel, drawn_for_paper
 from cluster.results.collect import stored_plans
 from jobs.experiments import EXPERIMENTS
@@ -99,7 +99,9 @@ def _found(views: Views) -> Mapping[str, DrawPanel]:
     panels = experiment.panels
     if panels is None:
         raise InputError(f"the experiment {experiment.name} has no figures; jobs.query has tables")
-    found = panels.find(views.rows([panels.table])[panels.table].to_table().to_pylist())
+    rows = views.rows([panels.table])[panels.table]
+    with reading_rows():
+        found = panels.find(rows.to_table().to_pylist())
     if not found:
         raise InputError(f"{views.asked.name} has no cells of a figure, or none with a result yet")
     return found

@@ -4,6 +4,9 @@ Exit codes: 0 done, 1 some shards failed or something that was computed twice di
 in the user's input or environment, 3 stopped because the budget is used up, 130 interrupted.
 """
 
+import errno
+import io
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +41,9 @@ class Terminal(Console):
             yield Segment(text if control else printable(text), style, control)
 
 
+for _name in ("stdin", "stdout", "stderr"):
+    if getattr(sys, _name) is None:  # It was closed, as by >&- in a shell.
+        setattr(sys, _name, open(os.devnull, "r+"))  # noqa: SIM115
 # Markup is off because paths and messages may contain brackets.
 console = Terminal(
     width=None if sys.stdout.isatty() else 1000, markup=False, highlight=False, emoji=False
@@ -188,6 +194,8 @@ _GROUPS = {
     "Where to run": [*_PLACE, *_RUN],
     "How much to spend": _HOW_MUCH,
 }
+_UNPRINTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Errors of standard output. The errors of stores and other files are InputErrors already."""
 _HEADING = "heading"
 """The attribute of an option that holds the heading of its group."""
 
@@ -265,6 +273,8 @@ def main(command: click.Command) -> NoReturn:
     """Runs a command and exits. A user's mistake is reported in one line, without a traceback."""
     for stop in (signal.SIGINT, signal.SIGTERM):  # SIGTERM, too, ends a job as Ctrl-C does
         signal.signal(stop, _interrupt)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # Not every terminal has all characters.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = command(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -275,6 +285,10 @@ def main(command: click.Command) -> NoReturn:
         _fail(error.format_message())
     except (InputError, IncompleteError) as error:
         _fail(str(error))
+    except OSError as error:
+        if error.filename is not None or error.errno not in _UNPRINTED:
+            raise
+        _fail(f"the output cannot be written: {error.strerror}; send it to a place with room")
     except (KeyboardInterrupt, click.Abort):
         errors.print("interrupted: what is committed is kept; the same command goes on from there")
         sys.exit(130)

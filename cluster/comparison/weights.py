@@ -10,7 +10,7 @@ import pyarrow.dataset as ds
 
 from cluster.comparison.side import CellKey
 from cluster.comparison.verdict import SweepVerdict
-from cluster.query.views import Asked, Views
+from cluster.query.views import Asked, Views, reading_rows
 from cluster.sweeps.plan import Plan
 from pcworker.store.store import Store
 
@@ -92,10 +92,11 @@ def _batches(pairs: Iterable[_Pair]) -> Iterator[Sequence[_Pair]]:
 
 def _parameters(rows: ds.Dataset, trial_ids: Sequence[str]) -> Mapping[str, TrialWeights]:
     found: dict[str, dict[tuple[int, str], np.ndarray | None]] = {}
-    mine = rows.to_table(
-        columns=["trial_id", "layer", "parameter", "value"],
-        filter=ds.field("trial_id").isin(trial_ids),
-    )
+    with reading_rows():
+        mine = rows.to_table(
+            columns=["trial_id", "layer", "parameter", "value"],
+            filter=ds.field("trial_id").isin(trial_ids),
+        )
     names = zip(*(mine[n].to_pylist() for n in ("trial_id", "layer", "parameter")), strict=True)
     for (trial_id, layer, parameter), value in zip(names, mine["value"], strict=True):
         kept = value.values.to_numpy() if value.is_valid else None

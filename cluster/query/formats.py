@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.csv as pcsv
 from tabulate import tabulate
 
+from pcworker.errors import InputError
 from pcworker.store.parquet import to_parquet
 from pcworker.text import printable
 
@@ -23,7 +24,7 @@ def cells(answer: pa.Table, longest: int = FULL) -> list[list[str]]:
 
     longest  the number of values of a list that are shown
     """
-    return [[_cell(value, longest) for value in row.values()] for row in answer.to_pylist()]
+    return [[_cell(value, longest) for value in row.values()] for row in _values(answer)]
 
 
 def is_numeric(kind: pa.DataType) -> bool:
@@ -49,7 +50,7 @@ def to_csv(answer: pa.Table) -> str:
 
 def to_json(answer: pa.Table) -> str:
     """A list of objects. JSON has no number that is not finite: NaN and Infinity are texts."""
-    rows = [json.dumps(plain(row), default=str) for row in answer.to_pylist()]
+    rows = [json.dumps(plain(row), default=str) for row in _values(answer)]
     return "[" + ",\n ".join(rows) + "]\n"
 
 
@@ -108,6 +109,18 @@ def _cell(value: Any, longest: int) -> str:
     return " ".join(printable(str(value)).split())
 
 
+def _values(of: pa.Table | pa.ChunkedArray) -> list[Any]:
+    """The rows or values for Python, whose dates end with the year 9999."""
+    try:
+        found: list[Any] = of.to_pylist()
+    except (OverflowError, ValueError) as error:
+        raise InputError(
+            f"a date of the answer cannot be shown ({error}); cast it in SQL, as in "
+            "CAST(d AS VARCHAR)"
+        ) from error
+    return found
+
+
 def _is_flat(kind: pa.DataType) -> bool:
     return is_numeric(kind) or kind in (pa.string(), pa.bool_())
 
@@ -115,8 +128,7 @@ def _is_flat(kind: pa.DataType) -> bool:
 def _texts(column: pa.ChunkedArray) -> pa.Array:
     """The values as JSON."""
     made = [
-        None if each is None else json.dumps(plain(each), default=str)
-        for each in column.to_pylist()
+        None if each is None else json.dumps(plain(each), default=str) for each in _values(column)
     ]
     return pa.array(made, pa.string())
 

@@ -6,6 +6,7 @@ statement can unlock it. It gets the rows as Arrow's datasets, under the names o
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Any
@@ -16,9 +17,10 @@ import pyarrow as pa
 
 from cluster.experiment import Experiment
 from cluster.query.filters import literal, quoted
-from cluster.query.views import Asked, Views
+from cluster.query.views import Asked, Views, unreadable
 from pcworker.errors import InputError
 from pcworker.store.store import Store
+from pcworker.text import as_unicode
 
 _LOCKED: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": "false",
@@ -31,6 +33,8 @@ _LOCKED: dict[str, str | bool | int | float | list[str]] = {
 }
 _OWN = re.compile(r'\sDid you mean "(?:pg_|duckdb_|sqlite_|information_schema)[^"]*"\?')
 """DuckDB's proposal of a table of its own, which no user of ours means."""
+_UNREAD = re.compile(r"reading the stream registered as .* failed: (.*)")
+"""DuckDB's message, and Arrow's in it, for a dataset whose files cannot be read."""
 
 
 class Session:
@@ -141,14 +145,33 @@ def answer(
 ) -> pa.Table:
     """The result of a statement. Its decimals are integers or doubles, and no two columns have the
     same name. Raises InputError if DuckDB refuses the statement."""
+    if as_unicode(sql) != sql:
+        raise InputError("this query cannot be answered: some of its bytes are no UTF-8")
     with _explained():
-        if (several := len(connection.extract_statements(sql))) > 1:
+        statements = connection.extract_statements(sql)
+        if (several := len(statements)) > 1:
             raise InputError(
                 f"this query cannot be answered: it has {several} statements; ask one at a time"
             )
-        relation = connection.sql(sql, params=list(parameters) or None)
-        found = pa.table({}) if relation is None else relation.to_arrow_table()
+        if statements and statements[0].type == duckdb.StatementType.TRANSACTION:
+            raise InputError(
+                "this query cannot be answered: there are no transactions here; ask for rows"
+            )
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(_rows, connection, sql, list(parameters) or None)
+            try:
+                found = running.result()
+            except KeyboardInterrupt:  # DuckDB itself does not look for a signal within a join.
+                connection.interrupt()
+                raise
     return _plain_columns(found)
+
+
+def _rows(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: list[Any] | None
+) -> pa.Table:
+    relation = connection.sql(sql, params=parameters)
+    return pa.table({}) if relation is None else relation.to_arrow_table()
 
 
 def mentioned(sql: str, names: Sequence[str]) -> Sequence[str]:
@@ -183,10 +206,8 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
+        if unread := _UNREAD.search(str(error)):
+            raise unreadable(unread[1]) from error
         said = str(error).partition("\n\nLINE ")[0]  # A copy of the statement follows.
         said = _OWN.sub("", said)
         raise InputError(f"this query cannot be answered: {said}") from error
-    except RuntimeError as error:
-        if "interrupted" in str(error):  # DuckDB has stopped because of a signal.
-            raise KeyboardInterrupt from error
-        raise

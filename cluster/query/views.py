@@ -10,6 +10,7 @@ import tempfile
 import weakref
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,16 +21,22 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from cluster.experiment import Derived, Experiment
-from cluster.results.collect import declared_trials, make_tables, on_this_disk
+from cluster.results.collect import declared_trials, make_tables, on_this_disk, trial_sets
 from cluster.results.committed import read_committed
 from cluster.results.duplicates import leave_out_duplicates
 from cluster.results.needed import Needed, everything, only
 from cluster.results.tables import cuts
 from cluster.sweeps.plan import Plan
+from pcworker.errors import DamagedError, first_line
 from pcworker.store.keys import SCHEMA_VERSION, SweepKeys
 from pcworker.store.parquet import schema_of
 from pcworker.store.store import Store
 from pcworker.store.tables import FailureRow
+
+_CHECKED = ds.ParquetFileFormat(
+    default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+)
+"""Parquet files whose pages are compared with their checksums when they are read."""
 
 
 @dataclass(frozen=True)
@@ -111,23 +118,24 @@ class Views:
             if not self._is_whole(path, kind, is_one=len(mine) == 1):
                 return None
             paths.append(path)
-        return ds.dataset(paths, schema=schema_of(kind), format="parquet") if paths else None
+        return ds.dataset(paths, schema=schema_of(kind), format=_CHECKED) if paths else None
 
     def _is_whole(self, path: Path, kind: type, is_one: bool) -> bool:
-        """True if the file holds today's columns, and no trial was missing when it was made."""
+        """True if the file holds today's columns and these sweeps' trials, and no trial was missing
+        when it was made."""
         try:
             schema = pq.read_schema(path)
         except (pa.ArrowException, OSError):
             return False
-        said = {name.decode(): value.decode() for name, value in (schema.metadata or {}).items()}
         expected = {
             "schema_version": str(SCHEMA_VERSION),
-            "trials": str(declared_trials(self.asked.plans)),
+            "trial_sets": trial_sets(self.asked.plans),
             "missing": "0",
         }
         same = schema.equals(schema_of(kind), check_metadata=False)
         one = not is_one or len(cuts(self.asked.plans, kind)) == 2 or _is_derived(self.asked, kind)
-        return same and one and expected.items() <= said.items()
+        said = schema.metadata or {}
+        return same and one and all(said.get(k.encode()) == v.encode() for k, v in expected.items())
 
     def _unfinished(self, names: Collection[str]) -> Mapping[str, ds.Dataset]:
         """Makes tables from what is committed now."""
@@ -159,6 +167,23 @@ class Views:
 
 def _is_derived(asked: Asked, kind: type) -> bool:
     return kind not in asked.experiment.tables.row_types.values()
+
+
+def unreadable(reason: str) -> DamagedError:
+    """The error for rows that cannot be read when they are needed."""
+    return DamagedError(
+        f"a table cannot be read ({reason}); if its file in the store is damaged, "
+        "python -m jobs.collect makes it anew"
+    )
+
+
+@contextmanager
+def reading_rows() -> Iterator[None]:
+    """Raises DamagedError in place of the errors of reading the rows of a view."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(first_line(error)) from error
 
 
 def as_dataset(path: Path, parts: Iterator[pa.Table]) -> ds.Dataset:

@@ -168,6 +168,7 @@ def make_tables(store: Store, committed: Committed, derived: Mapping[str, Derive
     metadata = {
         **_metadata(committed),
         "trials": str(declared_trials(plans)),
+        "trial_sets": trial_sets(plans),
         "missing": str(len(missing)),
         "commits": str(len(committed)),
     }
@@ -199,6 +200,12 @@ def declared_trials(plans: Sequence[Plan]) -> int:
     if len(plans) > 1 and plans[0].experiment.same_everywhere:
         return len({trial.trial_id for plan in plans for trial in plan.trials})
     return sum(len(shard.trials) for plan in plans for shard in plan.shards)
+
+
+def trial_sets(plans: Sequence[Plan]) -> str:
+    """The fingerprints of the plans' sets of trials. Another sweep may get a name that was free
+    again, and then tables of several sweeps are left that were made with the one before it."""
+    return ",".join(plan.trial_set for plan in plans)
 
 
 def _missing(committed: Committed) -> Iterator[tuple[str, Trial[Any]]]:

@@ -42,6 +42,8 @@ class StatusView:
         """
         self._console, self._store = console, store
         self._again, self._collect, self._is_older = again, collect, is_older
+        self._line = "#-" if console.options.ascii_only else "━─"
+        """The characters of a bar, where it is full and where it is empty."""
 
     def show(self, status: Status) -> None:
         """Prints the status."""
@@ -84,14 +86,14 @@ class StatusView:
         yield _labelled("Shards", _counts(status))
         yield _labelled("Attempts", Text(_failures(status)))
         if not status.done:
-            yield _progress(status)
+            yield _progress(status, self._line)
             yield _labelled("Updates", Text(_throughput(status)))
             yield _labelled("ETA", Text(_eta(status)))
         yield _labelled("Drivers", Text(_drivers(status)))
         if status.machines:
             yield _machines(status)
         if status.running:
-            yield _running(status)
+            yield _running(status, self._line)
         if (error := status.first_error) is not None:
             text = f"shard {error.shard_id} ({in_a_line(error.kind)}): {in_a_line(error.error)}"
             yield Text(f"First error: {text}", style="red" if status.count("failed") else "yellow")
@@ -117,16 +119,16 @@ def _labelled(label: str, text: Text) -> Text:
     return Text(f"  {label:<{LABEL}}").append_text(text)
 
 
-def _progress(status: Status) -> Text:
+def _progress(status: Status, line: str) -> Text:
     """A bar, and how long the drivers that are alive have been at work."""
     elapsed = status.elapsed_seconds
     since = "" if elapsed is None else f" in {_duration(max(0.0, elapsed))}"
-    return _labelled("Progress", _bar(status.share, 30).append(f" {status.share:.0%}{since}"))
+    return _labelled("Progress", _bar(status.share, 30, line).append(f" {status.share:.0%}{since}"))
 
 
-def _bar(share: float, width: int) -> Text:
+def _bar(share: float, width: int, line: str) -> Text:
     full = int(share * width)
-    return Text("━" * full, STYLES["running"]).append("─" * (width - full), "dim")
+    return Text(line[0] * full, STYLES["running"]).append(line[1] * (width - full), "dim")
 
 
 def _counts(status: Status) -> Text:
@@ -181,12 +183,12 @@ def _machines(status: Status) -> Table:
     return table
 
 
-def _running(status: Status) -> Table:
+def _running(status: Status, line: str) -> Table:
     table = Table("running shard", "", box=box.SIMPLE_HEAD)
     table.add_column("done", justify="right")
     table.add_column("worker on")
     for shard in status.running:
-        bar, done = _bar(shard.share, 20), f"{shard.share:.0%}"
+        bar, done = _bar(shard.share, 20, line), f"{shard.share:.0%}"
         table.add_row(shard.shard_id, bar, done, in_a_line(shard.hostname))
     return table
 

@@ -111,6 +111,7 @@ def _encoding(schema: pa.Schema) -> dict[str, Any]:
     weights = "value" in schema.names
     return {
         "compression": "zstd",
+        "write_page_checksum": True,  # Most damage to a page gives other numbers, and no error.
         # Weights hardly ever repeat. They pack best if their bytes are split by significance.
         "use_dictionary": not weights,
         "column_encoding": {"value.list.element": "BYTE_STREAM_SPLIT"} if weights else None,

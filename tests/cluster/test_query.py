@@ -1,6 +1,7 @@
 """Tests of the views over a sweep's tables, and of the locked DuckDB that answers with them."""
 
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +9,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from builders import Counting, ablation, commit, commit_all, paper_drift, planned, weights
+from builders import (
+    Counting,
+    ablation,
+    commit,
+    commit_all,
+    flipped,
+    paper_drift,
+    planned,
+    record_failure,
+    weights,
+)
 
 from cluster.query.session import Session
 from cluster.query.views import Asked
@@ -64,6 +75,27 @@ def test_a_collected_table_is_read_instead_of_commits(store: LocalStore) -> None
     assert session(store, plan).ask("SELECT count(*) n FROM trials")["n"].to_pylist() == [8]
 
 
+@pytest.mark.parametrize("name", EVERY)
+def test_a_damaged_table_gives_no_other_rows(store: LocalStore, name: str) -> None:
+    plan = planned(store, ablation(), "a")
+    commit_all(store, plan)
+    record_failure(store, plan, plan.shards[0], quarantined=False)
+    write_tables(store, collect(store, [plan]))
+    expected = session(store, plan).ask(f"SELECT * FROM {name}")
+    path = store.root / plan.keys.table(name)
+    whole = path.read_bytes()
+    pages = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    refused = 0
+    for place in range(4, pages, max(1, pages // 20)):
+        path.write_bytes(flipped(whole, place))
+        try:
+            assert session(store, plan).ask(f"SELECT * FROM {name}").equals(expected), place
+        except InputError as error:
+            assert "python -m jobs.collect makes it anew" in str(error)
+            refused += 1
+    assert refused > 5
+
+
 def test_what_a_question_does_not_need_is_not_read(tmp_path: Path) -> None:
     store = Counting(tmp_path)
     plan = planned(store, ablation(), "a")
@@ -112,6 +144,22 @@ def test_two_sweeps_are_told_apart_and_together_they_are_one(store: LocalStore) 
     assert session(store, plans).ask(sql).to_pylist() == [{"sweep": "a+b", "n": 16}]
 
 
+def test_tables_of_a_deleted_sweep_are_not_those_of_another_with_its_name(
+    store: LocalStore,
+) -> None:
+    """Deleting a sweep leaves the tables that it has together with others."""
+    first, other = (planned(store, ablation(seeds=[k]), name) for k, name in ((1, "a"), (2, "b")))
+    for plan in (first, other):
+        commit_all(store, plan)
+    write_tables(store, collect(store, [first, other]))
+    for key in store.list(first.keys.folder):
+        store.delete(key)
+    second = planned(store, ablation(seeds=[5]), "a")
+    commit_all(store, second)
+    found = session(store, [second, other]).ask("SELECT DISTINCT seed FROM trials ORDER BY ALL")
+    assert found["seed"].to_pylist() == [2, 5]
+
+
 def test_weights_have_their_own_shape_and_dtype(store: LocalStore) -> None:
     plan = planned(store, ablation(), "a")
     commit_all(store, plan)
@@ -155,15 +203,21 @@ def test_a_trial_without_weights_is_named(store: LocalStore) -> None:
         session(store, plan).weights("nobody")
 
 
-def test_a_query_can_be_interrupted(store: LocalStore) -> None:
+@pytest.mark.parametrize("rows", [f"range({10**11}) t(x)", f"range({4 * 10**9}) t(x), trials"])
+def test_a_query_can_be_interrupted(store: LocalStore, rows: str) -> None:
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    asking = session(store, planned(store, ablation(), "a"))
+    plan = planned(store, ablation(), "a")
+    commit_all(store, plan)
+    asking = session(store, plan)
     signal.signal(signal.SIGALRM, interrupt)
+    began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        signal.setitimer(signal.ITIMER_REAL, 0.2)
-        asking.ask(f"SELECT count(*) FROM range({4 * 10**9})")  # It takes seconds.
+        signal.setitimer(signal.ITIMER_REAL, 2.0)
+        asking.ask(f"SELECT sum(x % 7) FROM {rows}")  # It takes minutes.
+    assert time.monotonic() - began < 6
+    assert count(asking) == 8
 
 
 def test_sums_are_numbers_and_columns_have_names_of_their_own(store: LocalStore) -> None:

@@ -262,12 +262,18 @@ def test_a_conversation_goes_on_after_mistakes(tmp_path: Path) -> None:
     commit(store, plan, first)
     assert ask("SELECT count(*) AS n FROM trials")
     commit(store, plan, second)
-    assert ask("SELEC nonsense") and ask(".nonsense") and ask(".schema trails") and ask("  ")
+    assert (
+        ask("BEGIN")
+        and ask("SELEC nonsense")
+        and ask(".nonsense")
+        and ask(".schema trails")
+        and ask("  ")
+    )
     assert ask("SELECT count(*) AS n FROM trials")
     assert shown.tables == [[{"n": 0}], [{"n": len(first.trials)}], [{"n": 8}]]
     assert shown.lines[0] == "a: 8 of 8 trials have no result"
     mistakes = shown.lines[2:]
-    assert [line[:7] for line in mistakes] == ["error: "] * 3
+    assert [line[:7] for line in mistakes] == ["error: "] * 4
     assert not any("\n" in line for line in mistakes)
     assert ask(".tables") and "divergence" in shown.lines[-1]
     assert ask(".schema epochs") and "epoch" in str(shown.tables[-1])

@@ -1,6 +1,7 @@
 """Tests of what all commands have: help, plans that start nothing, and few imports."""
 
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -96,3 +97,36 @@ def test_planning_looking_collecting_and_deleting_import_neither_torch_nor_ray(
     code = LIGHT.replace("CALLS", repr(calls))
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs a line of bash in which $PYTHON is this Python."""
+    return subprocess.run(
+        ["bash", "-c", line], env=os.environ | {"PYTHON": sys.executable} | environment, cwd=ROOT,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "command", ["status --sweep a", "query --sweep a 'SELECT 1'", "query --schema trials"]
+)
+def test_a_full_or_closed_standard_output_is_no_traceback(tmp_path: Path, command: str) -> None:
+    store = LocalStore(tmp_path)
+    commit_all(store, planned(store, ablation(), "a"))
+    line = f"$PYTHON -m jobs.{command} --store {tmp_path}"
+    full = shell(f"{line} > /dev/full")
+    assert (full.returncode, full.stderr) == (
+        2,
+        "error: the output cannot be written: No space left on device; send it to a place with "
+        "room\n",
+    )
+    closed = shell(f"{line} >&- <&-")
+    assert (closed.returncode, closed.stderr) == (0, "")
+
+
+def test_a_terminal_without_unicode_is_shown_the_status(tmp_path: Path) -> None:
+    planned(LocalStore(tmp_path), ablation(), "a")
+    line = f"$PYTHON -m jobs.status --store {tmp_path} --sweep a"
+    done = shell(line, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"Progress    {'-' * 30} 0%" in done.stdout

@@ -8,15 +8,16 @@ from typing import Any
 import matplotlib
 import matplotlib.image
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
-from builders import ablation, commit, commit_all, planned
+from builders import ablation, commit, commit_all, flipped, planned
 from command_lines import Ended, called, files, refusal
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from cluster.report.drawing import FOR_PAPERS, DrawPanel
-from cluster.results.collect import collect
+from cluster.results.collect import collect, write_tables
 from jobs.detection_rate.experiment import DETECTION
 from jobs.imagenet_timing.shown.figure import timing_panels
 from jobs.mnist_ablation.drawn.paper import ablation_panels
@@ -102,6 +103,18 @@ def test_an_unknown_panel_lists_the_known_ones(store: LocalStore, tmp_path: Path
     planned(store, ablation(rules=["BP", "Fa-Z-IL"]), "b")
     line = refusal("--store", store.url, "--sweep", "b", module="jobs.figure")
     assert "no cells of a figure" in line
+
+
+def test_nothing_is_drawn_of_a_damaged_table(store: LocalStore, tmp_path: Path) -> None:
+    plan = planned(store, ablation(), "a")
+    commit_all(store, plan)
+    write_tables(store, collect(store, [plan]))
+    path = store.root / plan.keys.table("divergence")
+    data = path.read_bytes()
+    first = pq.read_metadata(path).row_group(0).column(0)
+    path.write_bytes(flipped(data, first.data_page_offset + first.total_compressed_size // 2))
+    at = ("--store", store.url, "--sweep", "a", "--output", str(tmp_path))
+    assert "python -m jobs.collect makes it anew" in refusal(*at, module="jobs.figure")
 
 
 def test_a_sweep_that_runs_is_drawn_and_what_is_missing_is_said(
