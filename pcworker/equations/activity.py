@@ -11,6 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from pcworker.equations.layout import laid_out
+
 
 class Activity(Protocol):
     """x^l. The returned tensor is the result. `out` is memory that may be used for it."""
@@ -121,11 +123,16 @@ class FreshDisplacement:
     def error(self, mu: Tensor, out: Tensor) -> Tensor:
         del out
         d = _zero(mu) if self._d is None else self._d
-        return d if mu is self._a else d - (mu - self._a)
+        return d if mu is self._a else laid_out(d - (mu - self._a), d)
 
     def move(self, change: Tensor) -> None:
         # the old displacement stays as it is, because eps may be the same tensor
-        self._d = change if self._d is None else change.add_(self._d)
+        if self._d is None:
+            self._d = change
+        elif 0 in change.stride():  # It may be expanded, and then it cannot be written to.
+            self._d = laid_out(change + self._d, change)
+        else:
+            self._d = change.add_(self._d)
 
 
 class FreshTextbook:

@@ -395,6 +395,46 @@ def test_what_is_returned_itself_is_read_in_autograds_order_or_refused(cpu: torc
             by(early, (8,), 3, method)
 
 
+class Summed(nn.Module):
+    """The gradient of a sum is one number that is expanded over all pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.norm, self.last = (
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.BatchNorm2d(4),
+            nn.Linear(4, CLASSES),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.norm(self.a(x)).sum((2, 3)) / 64)  # type: ignore[no-any-return]
+
+
+class Transformed(nn.Module):
+    """The gradient of a Fourier transform is strided."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.last = nn.Linear(8, 12), nn.Linear(7, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.fft.rfft(self.a(x)).abs())  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"), [(Summed, (1, 8, 8)), (Transformed, (8,))], ids=["expanded", "strided"]
+)
+def test_an_error_has_the_layout_of_autograds_gradient(
+    cpu: torch.device, make: Callable[[], nn.Module], shape: tuple[int, ...]
+) -> None:
+    network = made(make)
+    theirs = by_backprop(network, shape, updates=20)
+    for method in (SWEEP, LITERAL):
+        assert equal(by(network, shape, 20, method), theirs), method
+    slow = [Method(rule="Z-IL", gamma=0.7, schedule=s) for s in ("layerwise", "literal")]
+    assert equal(*(by(network, shape, 20, method) for method in slow))
+
+
 class Detached(nn.Module):
     """A network of two paths, of which no error passes through one, or through either."""
 

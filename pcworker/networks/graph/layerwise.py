@@ -13,6 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor, fx
 
+from pcworker.equations.layout import laid_out
 from pcworker.networks.graph.divide import Divided
 from pcworker.networks.graph.state import require_same_shape
 from pcworker.networks.graph.trace import operations_of
@@ -76,7 +77,7 @@ def _moved(pulled: Tensor, gamma: float) -> Tensor:
     x += gamma (pulled - eps) and eps = x - mu, where mu stands still, make eps = gamma pulled. By
     the displacement arithmetic that is so without a rounding of x.                  (Eq. 5, 7)
     """
-    return pulled if gamma == 1 else pulled * gamma
+    return pulled if gamma == 1 else laid_out(pulled * gamma, pulled)
 
 
 def _with_boundaries(network: Divided) -> fx.GraphModule:

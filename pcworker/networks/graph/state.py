@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pcworker.equations.activity import Activity, fresh
+from pcworker.equations.layout import laid_out
 from pcworker.equations.phi import FreshDetector
 from pcworker.errors import InputError
 from pcworker.networks.graph.divide import Divided
@@ -148,13 +149,12 @@ def move(activity: Activity, pulled: Sequence[Tensor], eps: Tensor | None, gamma
 
     eps  None if it is exactly 0
     """
-    terms = [*pulled] if eps is None else [*pulled, -eps]
-    if not terms:
+    arrived = None
+    for each in pulled:
+        arrived = each if arrived is None else arrived + each
+    if arrived is None:
+        if eps is not None:
+            activity.move(-eps * gamma)
         return
-    if len(terms) == 1:  # nobody says that this memory may be written to
-        activity.move(terms[0] * gamma)
-        return
-    total = terms[0] + terms[1]
-    for each in terms[2:]:
-        total += each
-    activity.move(total.mul_(gamma))
+    total = arrived if eps is None else arrived - eps
+    activity.move(laid_out(total * gamma, arrived))
