@@ -102,7 +102,9 @@ class Notebook:
         }
 
     def __getattr__(self, name: str) -> Answer:
-        if name.startswith("_") or name not in self.tables:
+        if name.startswith("_"):  # `copy` asks an object for such names before it has any.
+            raise AttributeError(name)
+        if name not in self.tables:
             raise AttributeError(f"there is no table {name!r}; there are {', '.join(self.tables)}")
         return self.table(name)
 

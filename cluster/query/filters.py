@@ -52,7 +52,11 @@ def condition(text: str, shape: Shape) -> Condition:
 
 
 def from_values(where: Mapping[str, Any]) -> list[str]:
-    """The conditions that these columns have these values, or one of the values of a list."""
+    """The conditions that these columns have these values, or one of the values of a list. Raises
+    InputError for an empty list."""
+    for column, value in where.items():
+        if isinstance(value, (list, tuple)) and not value:
+            raise InputError(f"{column} has an empty list of values; None asks for a missing value")
     return [f"{column}={_text(value)}" for column, value in where.items()]
 
 

@@ -232,6 +232,8 @@ def test_a_large_seed_keeps_all_its_digits() -> None:
 def test_values_in_python_are_conditions() -> None:
     where = {"rule": "IL", "t": [4, None], "bias": True, "gamma": 0.1}
     assert from_values(where) == ["rule=IL", "t=4|null", "bias=True", "gamma=0.1"]
+    with pytest.raises(InputError, match="t has an empty list"):
+        from_values({"t": []})
 
 
 @pytest.mark.parametrize("sign", ["", "-"])

@@ -1,5 +1,6 @@
 """Tests of the command `jobs.query` and of the library for notebooks, `jobs.notebook`."""
 
+import copy
 import json
 import os
 import pty
@@ -309,6 +310,7 @@ def test_a_notebook_asks_in_one_line(store: LocalStore) -> None:
     with pytest.raises(AttributeError, match="'trails'"):
         r.trails  # noqa: B018
     assert "final_test_error" in repr(r.schema("trials"))
+    assert len(copy.copy(r).trials) == 8
 
 
 def test_a_notebooks_summary_is_the_commands(store: LocalStore) -> None:
