@@ -72,8 +72,12 @@ class NetworkEngine:
             for trial, each, graph in zip(trials, networks, graphs, strict=True)
         ]
         watch, batches = stopwatch(self._device), shown.training(seed, config.batch_size)
-        # libraries keep the memory that they take at their first use; it must not count for BP
-        ByBackprop(copy.deepcopy(network), config.rate).update(next(batches))
+        # Libraries keep the memory that they take at their first use, and a graph is checked then;
+        # neither must count for a rule.
+        first = next(batches)
+        ByBackprop(copy.deepcopy(network), config.rate).update(first)
+        for graph in graphs:
+            graph.require_exact(first.inputs)
         peaks = warm_up(watch.peak_bytes, updates, islice(batches, UNTIMED))
         count, done = config.updates - UNTIMED, iter(range(1, config.updates))
         turns = ([batch] for batch in islice(batches, count))

@@ -1,10 +1,12 @@
 """Times several learning rules fairly, by letting them take turns.
 
 All rules learn the same minibatches from the same initial weights. After a warm-up they take turns,
-with a block of updates each: A B C D, A B C D, and so on. So a change in the machine's speed hits
-all rules alike. The time of a block is divided by its number of updates. The time of a rule is the
-median over its blocks, with the 10th and 90th percentiles. Its ratio to BP is computed in every
-turn, from the block of BP in that turn, and is reported in the same way: the median over turns.
+with a block of updates each: A B C D, C A D B, and so on, in an order that is drawn for each turn.
+So a change in the machine's speed hits all rules alike, and none always follows the same other one,
+whose data fill the caches. The time of a block is divided by its number of updates. The time of a
+rule is the median over its blocks, with the 10th and 90th percentiles. Its ratio to BP is computed
+in every turn, from the block of BP in that turn, and is reported in the same way: the median over
+turns.
 
 These times do not include loading: the minibatches of a turn are on the device before it begins,
 and nothing is loaded meanwhile. If the loop with loading is wanted too, it is timed afterwards, one
@@ -12,6 +14,7 @@ rule after the other.
 """
 
 import gc
+import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,10 +80,12 @@ def take_turns(
     report  it is called after each turn
     """
     times: list[list[float]] = [[] for _ in updates]
+    drawn = random.Random(0)
     with without_garbage_collection():
         for batches in turns:
-            for update, mine in zip(updates, times, strict=True):
-                mine.append(milliseconds(partial(_learn, update, batches)) / len(batches))
+            for rule in drawn.sample(range(len(updates)), len(updates)):
+                action = partial(_learn, updates[rule], batches)
+                times[rule].append(milliseconds(action) / len(batches))
             report()
     return times
 

@@ -7,7 +7,6 @@ identity vertex for each step by which a path to the output is shorter than the 
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +47,7 @@ class GraphNetwork:
         self.levels = self.graph.levels if levelled else self.graph.shortest
         """The step at which the weights of each vertex move, by Z-IL."""
         self._network, self._levelled = network, levelled
+        self._layerwise = Layerwise(network)
         self._frozen = [p for p in network.root.parameters() if not p.requires_grad]
         self._reads = {
             name: vertex.reads for name, vertex in network.vertices.items() if vertex.reads
@@ -62,10 +62,6 @@ class GraphNetwork:
                 self._readers.setdefault(k, []).append(name)
         self._checked: set[tuple[object, ...]] = set()
         """The kinds of inputs that were checked."""
-
-    @cached_property
-    def _layerwise(self) -> Layerwise:
-        return Layerwise(self._network)
 
     @property
     def l_max(self) -> int:
@@ -98,11 +94,7 @@ class GraphNetwork:
         require_plain_mode()
         self._require_same_learners()
         named = self._named(inputs)
-        # What is a view, or the same tensor, depends on this: contiguous() of one row, for example.
-        kind = tuple((x.shape, x.stride(), x.dtype) for x in named.values())
-        if kind not in self._checked:
-            self._check(named)
-            self._checked.add(kind)
+        self._check(named)
         if self._may_sweep(method):
             return self._layerwise.update(list(named.values()), targets, rate, method.gamma)
         if method.sigma:
@@ -116,7 +108,9 @@ class GraphNetwork:
     @torch.no_grad()
     def activities(self, inputs: Tensor | Sequence[Tensor]) -> dict[str, Tensor]:
         """What each vertex predicts for the inputs, in the order of execution (Eq. 5)."""
-        return self._predictions(self._named(inputs))
+        found = self._predictions(self._named(inputs))
+        self._forget()
+        return found
 
     def _predictions(self, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
@@ -152,11 +146,26 @@ class GraphNetwork:
                 "requires_grad of a parameter has changed since the graph was made; make it anew"
             )
 
+    @torch.no_grad()
+    def require_exact(self, inputs: Tensor | Sequence[Tensor]) -> None:
+        """Raises the errors of the first update with such inputs, which needs not look then."""
+        self._check(self._named(inputs))
+
     def _check(self, named: Mapping[str, Tensor]) -> None:
+        # What is a view, or the same tensor, depends on this: contiguous() of one row, for example.
+        kind = tuple((x.shape, x.stride(), x.dtype) for x in named.values())
+        if kind in self._checked:
+            return
         self._predictions(named)
         require_no_repetition(self._network, self._places)
+        self._forget()
         values = probe(self._network.root, self._network.writes, list(named.values()))
         require_no_disorder(self._network, self._places, values)
+        self._checked.add(kind)
+
+    def _forget(self) -> None:
+        for vertex in self._network.vertices.values():
+            vertex.forget()
 
     def _may_sweep(self, method: Method) -> bool:
         """True if the bits of the literal schedule come out of a sweep, too: every vertex learns at

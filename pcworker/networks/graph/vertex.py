@@ -157,7 +157,7 @@ class Vertex:
         else:
             found = self._grad(list(self._leaves.values()), eps, keep=True)
             found += self._grad([self._read[p] for p in ps], taught)
-        self._forget()
+        self.forget()
         pulled, changes = zip(xs, found, strict=False), zip(ps, found[len(xs) :], strict=True)
         return Pulled(
             {use: value for use, value in pulled if value is not None},
@@ -182,7 +182,8 @@ class Vertex:
         ]
         return found + [read for read, leaf in self._read.items() if counts[origin(leaf)] > 1]
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Frees what is kept of the last prediction."""
         self._mu, self._leaves, self._read = None, {}, {}
 
     def _value(
