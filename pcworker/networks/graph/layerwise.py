@@ -25,19 +25,23 @@ class Layerwise:
     def __init__(self, network: Divided) -> None:
         self._parameters = network.parameters
         self._module = _with_boundaries(network)
+        self._changes: tuple[Tensor | None, ...] = ()
+        # They are kept until the next update, as BP keeps its gradients. Otherwise the C library
+        # gives the memory back, and takes it anew page by page: 1.14 times BP's time for ResNet-18.
 
     def update(
         self, inputs: Sequence[Tensor], targets: Tensor, rate: float, gamma: float
     ) -> Tensor:
         """Makes one weight update, and returns the output errors: see `GraphNetwork.update`."""
+        self._changes = ()
         with torch.enable_grad():
             mu = self._module(Boundaries(gamma), *inputs)
         require_same_shape(mu, targets)
         eps: Tensor = targets - mu.detach()
         if not mu.requires_grad:  # A detach() lies between the weights and the output.
             return eps
-        found = torch.autograd.grad(mu, self._parameters, eps, allow_unused=True)
-        for parameter, change in zip(self._parameters, found, strict=True):
+        self._changes = torch.autograd.grad(mu, self._parameters, eps, allow_unused=True)
+        for parameter, change in zip(self._parameters, self._changes, strict=True):
             if change is not None:
                 parameter.add_(change, alpha=rate)  # theta += alpha (d mu / d theta)^T eps (Eq. 9)
         return eps
@@ -48,8 +52,7 @@ class Boundaries:
 
     def __init__(self, gamma: float) -> None:
         self._gamma, self._move = gamma, partial(_moved, gamma=gamma)
-        self._made: dict[int, Tensor] = {}
-        """The activities, by the id of the tensor."""
+        self._made: dict[int, Tensor] = {}  # the activities, by the id of the tensor
 
     def activity(self, mu: Tensor) -> Tensor:
         """The activity of a vertex, x = mu, which moves when its error arrives."""

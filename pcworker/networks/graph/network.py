@@ -49,9 +49,7 @@ class GraphNetwork:
         self._network, self._levelled = network, levelled
         self._layerwise = Layerwise(network)
         self._frozen = [p for p in network.root.parameters() if not p.requires_grad]
-        self._reads = {
-            name: vertex.reads for name, vertex in network.vertices.items() if vertex.reads
-        }
+        self._reads = {name: v.reads for name, v in network.vertices.items() if v.reads}
         self._places: dict[int, list[int]] = {}
         """The places of the operations that read each parameter."""
         self._readers: dict[int, list[str]] = {}
@@ -60,8 +58,7 @@ class GraphNetwork:
             for k, place in reads:
                 self._places.setdefault(k, []).append(place)
                 self._readers.setdefault(k, []).append(name)
-        self._checked: set[tuple[object, ...]] = set()
-        """The kinds of inputs that were checked."""
+        self._checked: set[tuple[object, ...]] = set()  # kinds of inputs
 
     @property
     def l_max(self) -> int:
