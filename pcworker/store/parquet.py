@@ -15,6 +15,9 @@ from pcworker.plain import as_json
 from pcworker.row import Int64, columns, values
 from pcworker.store.keys import SCHEMA_VERSION
 
+COMPRESSED_BYTES = 64 * 2**10
+"""A smaller table is not compressed. That hardly makes a file of a few rows smaller, and to read it
+takes 4 times as long, because each page of each column starts the decompression anew."""
 ROW_GROUP_BYTES = 16 * 2**20
 """The bytes in memory of a row group of a large file, about."""
 
@@ -60,8 +63,10 @@ def file_metadata(made_by: Provenance) -> dict[str, str]:
 
 def to_parquet(rows: pa.Table) -> bytes:
     """The bytes of a Parquet file that holds the table."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(rows, sink, **_encoding(rows.schema))
+    sink, encoding = pa.BufferOutputStream(), _encoding(rows.schema)
+    if rows.nbytes < COMPRESSED_BYTES:
+        encoding["compression"] = "none"
+    pq.write_table(rows, sink, **encoding)
     data: bytes = sink.getvalue().to_pybytes()
     return data
 
