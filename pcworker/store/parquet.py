@@ -15,9 +15,10 @@ from pcworker.plain import as_json
 from pcworker.row import Int64, columns, values
 from pcworker.store.keys import SCHEMA_VERSION
 
-COMPRESSED_BYTES = 64 * 2**10
-"""A smaller table is not compressed. That hardly makes a file of a few rows smaller, and to read it
-takes 4 times as long, because each page of each column starts the decompression anew."""
+COMPRESSED_BYTES = 1024
+"""A table whose columns have fewer bytes, on average, is not compressed. That makes a file of a few
+rows no smaller, and to read it takes 4 times as long, because each page of each column starts the
+decompression anew."""
 ROW_GROUP_BYTES = 16 * 2**20
 """The bytes in memory of a row group of a large file, about."""
 
@@ -64,7 +65,7 @@ def file_metadata(made_by: Provenance) -> dict[str, str]:
 def to_parquet(rows: pa.Table) -> bytes:
     """The bytes of a Parquet file that holds the table."""
     sink, encoding = pa.BufferOutputStream(), _encoding(rows.schema)
-    if rows.nbytes < COMPRESSED_BYTES:
+    if rows.nbytes < COMPRESSED_BYTES * rows.num_columns:
         encoding["compression"] = "none"
     pq.write_table(rows, sink, **encoding)
     data: bytes = sink.getvalue().to_pybytes()
