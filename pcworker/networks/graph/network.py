@@ -58,7 +58,7 @@ class GraphNetwork:
             for k, place in reads:
                 self._places.setdefault(k, []).append(place)
                 self._readers.setdefault(k, []).append(name)
-        self._checked: set[tuple[object, ...]] = set()  # kinds of inputs
+        self._checked: set[tuple[object, ...]] = set()  # the kinds of inputs that were checked
 
     @property
     def l_max(self) -> int:
@@ -145,7 +145,7 @@ class GraphNetwork:
 
     @torch.no_grad()
     def require_exact(self, inputs: Tensor | Sequence[Tensor]) -> None:
-        """Raises the errors of the first update with such inputs, which needs not look then."""
+        """Looks for what `update` refuses, so that an update with such inputs need not look."""
         self._check(self._named(inputs))
 
     def _check(self, named: Mapping[str, Tensor]) -> None:
