@@ -60,22 +60,28 @@ class TorchGpu:
         self._stream.synchronize()
 
     def recorded(self, works: Sequence[Callable[[], None]]) -> Callable[[], None]:
-        for work in works:
-            work()
-        self._stream.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        # these are of torch's 32, which only recordings use, one at a time
-        branches = [torch.cuda.Stream() for _ in works]  # type: ignore[no-untyped-call]
-        # Other threads, which train other shards, may use the GPU meanwhile, but not record.
-        alone = torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local")
-        with _RECORDING, alone:
-            for work, branch in zip(works, branches, strict=True):
-                branch.wait_stream(self._stream)
-                with torch.cuda.stream(branch):
-                    work()
-            for branch in branches:
-                self._stream.wait_stream(branch)
+        with _RECORDING:
+            # these are of torch's 32, which only recordings use, one at a time
+            branches = [torch.cuda.Stream() for _ in works]  # type: ignore[no-untyped-call]
+            # autograd adds up a gradient in the stream in which it did so first
+            self._side_by_side(works, branches)
+            self._stream.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            # Other threads, which train other shards, may use the GPU meanwhile, but not record.
+            mode = "thread_local"
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode=mode):
+                self._side_by_side(works, branches)
         return graph.replay
+
+    def _side_by_side(
+        self, works: Sequence[Callable[[], None]], branches: Sequence[torch.cuda.Stream]
+    ) -> None:
+        for work, branch in zip(works, branches, strict=True):
+            branch.wait_stream(self._stream)
+            with torch.cuda.stream(branch):
+                work()
+        for branch in branches:
+            self._stream.wait_stream(branch)
 
 
 def _stream_of_its_own(device: torch.device) -> torch.cuda.Stream:
