@@ -6,16 +6,17 @@ that is not aligned. PTX is written in C++, step by step, and run as `emulated_g
 """
 
 from collections.abc import Sequence
-from ctypes import c_uint32
+from ctypes import PyDLL, c_uint32
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from emulated_gpu import compiled, launched
 from nvrtc_ptx import ptx
 from ptx_code import kernel_code, shared_memory
-from ptx_text import Module, module
+from ptx_text import Function, Module, module
 
-FLAGS = ("-O1", "-fwrapv")
+FLAGS = ("-O1", "-fira-region=one", "-fwrapv", "-g0")
 """A kernel has thousands of variables: -O2 takes much longer to compile it."""
 
 
@@ -38,9 +39,9 @@ class EmulatedPtx:
         order, seed  as in `EmulatedGpu`
         flags        options of NVRTC that take the place of ours
 
-        Raises CudaError if there is no NVRTC, and UnknownPtx if a variable is not known.
+        Raises CudaError if there is no NVRTC.
         """
-        self._module = _read(ptx(source, headers, defines, arch=arch, flags=flags))
+        self.text = ptx(source, headers, defines, arch=arch, flags=flags)
         self._order, self._seed = order, seed
 
     def launch(
@@ -48,18 +49,33 @@ class EmulatedPtx:
     ) -> None:
         """Runs a kernel to its end. The arguments are as in `GpuCode.launch`.
 
-        Raises UnknownPtx if an instruction is not known, and RuntimeError if a GPU would refuse the
+        Raises UnknownPtx if something in the PTX is not known, and RuntimeError if a GPU would refuse the
         launch, if an address is not aligned or beyond the shared memory, or as `EmulatedGpu` does.
         """
-        function = self._module.functions[kernel]
-        assert len(arguments) == len(function.parameters)
-        if function.most_threads is not None and threads > function.most_threads:
-            raise RuntimeError(f"{kernel}: a block has at most {function.most_threads} threads")
-        library = compiled(kernel_code(self._module, kernel), FLAGS)
-        bytes_of_block = shared_memory(self._module, kernel).size + shared
-        c_uint32.in_dll(library, "bytes_of_block").value = bytes_of_block
-        how = (blocks, threads, bytes_of_block)
-        launched(library, kernel, how, arguments, self._order, self._seed)
+        code = _made(self.text, kernel)
+        assert len(arguments) == len(code.function.parameters)
+        most_threads = code.function.most_threads
+        if most_threads is not None and threads > most_threads:
+            raise RuntimeError(f"{kernel}: a block has at most {most_threads} threads")
+        c_uint32.in_dll(code.library, "bytes_of_block").value = code.shared + shared
+        how = (blocks, threads, code.shared + shared)
+        launched(code.library, kernel, how, arguments, self._order, self._seed)
+
+
+class _Code(NamedTuple):
+    """A kernel that was compiled for the emulator."""
+
+    function: Function
+    shared: int
+    """The bytes of shared memory that its source states."""
+    library: PyDLL
+
+
+@cache
+def _made(text: str, kernel: str) -> _Code:
+    made = _read(text)
+    library = compiled(kernel_code(made, kernel), FLAGS)
+    return _Code(made.functions[kernel], shared_memory(made, kernel).size, library)
 
 
 @cache

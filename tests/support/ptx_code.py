@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from ptx_operands import Operands, c_type, constant, name_of
 from ptx_operations import OPERATIONS
-from ptx_registers import unwritten
-from ptx_text import Function, Line, Module, UnknownPtx, Variable, size_of, variable
+from ptx_registers import halves, unwritten
+from ptx_text import Function, Line, Module, UnknownPtx, Variable, parts_of, size_of, variable
 
 _WHOLE = {
     "ret": "return;",
@@ -20,7 +20,7 @@ _WHOLE = {
 }
 """Instructions with the only operands that they may have."""
 _ATOMIC = {"add.u32": "__atomic_fetch_add", "or.b32": "__atomic_fetch_or"}
-_MEMORY = re.compile(r"(ld|st)(?:\.(global|shared|param))?(?:\.v([24]))?\.([busf]\d+)")
+_MEMORY = re.compile(r"(ld|st)(?:\.(global|shared|param|global\.nc))?(?:\.v([24]))?\.([busf]\d+)")
 _ATOM = re.compile(r"atom(?:\.(global|shared))?\.(\w+\.(\w+))")
 _PRAGMA = re.compile(r'"(nounroll|used_bytes_mask \d+)"')
 """They change no result."""
@@ -72,12 +72,13 @@ def _definition(of: Variable) -> str:
 
 
 def _function(function: Function, operands: Operands, module: Module) -> Iterator[str]:
-    """Each parameter is the address of its bytes."""
+    """Each parameter is the address of its bytes. See `halves` about the -1, which is NaN."""
+    packed = halves(function)
     parameters = [f"const unsigned char *{name_of(p.name)}" for p in function.parameters]
     head = f"static __attribute__((noinline)) void {name_of(function.name)}"
     yield f"{head}({', '.join(parameters)}) {{"
     for name, type_ in function.registers.items():
-        yield f"{c_type(type_)} {name_of(name)};"
+        yield f"{c_type(type_)} {name_of(name)}{' = -1' if name in packed else ''};"
     for line in function.lines:
         code = _code(line, operands, module)
         guard = line.guard.replace("%", "v_")
@@ -112,6 +113,8 @@ def _code(line: Line, operands: Operands, module: Module) -> str:
             return f"goto {name_of(line.operands[0])};"
         case "call.uni":
             return _call(line, operands, module)
+        case "mov.b64" if "{" in line.text:
+            return _halves(line, operands)
     if line.opcode in OPERATIONS:
         return _computed(line, operands)
     if match := _MEMORY.fullmatch(line.opcode):
@@ -133,7 +136,7 @@ def _declared(parameter: Variable, operands: Operands) -> str:
 
 def _call(line: Line, operands: Operands, module: Module) -> str:
     name, *rest = line.operands
-    given = [text.strip() for text in rest[0].strip("()").split(",")] if rest else []
+    given = parts_of(rest[0]) if rest else []
     passed = [operands.parameters[text] for text in given]
     asked = module.functions[name].parameters
     if [(p.size, p.alignment) for p in passed] != [(p.size, p.alignment) for p in asked]:
@@ -152,12 +155,24 @@ def _computed(line: Line, operands: Operands) -> str:
     return operands.put(to, value, operation.result)
 
 
+def _halves(line: Line, operands: Operands) -> str:
+    """Makes a number of two halves, or takes one apart. A half that nobody wants is called "_"."""
+    to, from_ = line.operands
+    if from_[0] == "{":
+        low, high = (operands.value(half, "b32") for half in parts_of(from_))
+        return operands.put(to, f"{low} | (uint64_t){high} << 32", "b64")
+    whole, (low, high) = operands.value(from_, "b64"), parts_of(to)
+    wanted = [(half, shift) for half, shift in ((low, 0), (high, 32)) if half != "_"]
+    puts = (operands.put(half, f"(uint32_t)({whole} >> {shift})", "b32") for half, shift in wanted)
+    return " ".join(puts)
+
+
 def _moved(line: Line, match: re.Match[str], operands: Operands) -> str:
     """A load or a store."""
     kind, space, count, type_ = match.groups()
     to, from_ = line.operands
     address, register = (from_, to) if kind == "ld" else (to, from_)
-    registers = [text.strip() for text in register.strip("{}").split(",")]
+    registers = parts_of(register)
     if len(registers) != int(count or 1):
         raise UnknownPtx(f"unknown operands: {line.text}")
     place = operands.place(address, space, len(registers) * size_of(type_), line.text)

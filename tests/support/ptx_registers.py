@@ -16,11 +16,22 @@ def written(line: Line) -> list[str]:
 
 
 def read(line: Line) -> list[str]:
-    """The registers that an instruction reads."""
-    if line.opcode[0] in ".:{}":
+    """The registers that an instruction reads, without those that it only packs."""
+    if line.opcode[0] in ".:{}" or _packs(line):
         return []
     operands = line.operands[1:] if written(line) else line.operands
     return _REGISTER.findall(" ".join((line.guard, *operands)))
+
+
+def halves(function: Function) -> set[str]:
+    """The registers that are packed into one of twice the size. Some compilers pack one to which
+    nothing was written, beside the one that they want."""
+    lines = filter(_packs, function.lines)
+    return {name for line in lines for name in _REGISTER.findall(line.operands[1])}
+
+
+def _packs(line: Line) -> bool:
+    return line.opcode == "mov.b64" and line.operands[1].startswith("{")
 
 
 def unwritten(function: Function) -> set[str]:

@@ -12,11 +12,11 @@ _COMMENT = re.compile(r"//[^\n]*")
 _HEADER = re.compile(r"\.version \d+\.\d+|\.target sm_\w+|\.address_size 64")
 _VARIABLE = re.compile(
     r"(?:\.(?:extern|visible)\s+)?\.(?P<space>global|shared|param)\s+(?:\.align\s+(?P<align>\d+)\s+)?"
-    r"\.(?P<type>\w+)\s+(?P<name>[\w$]+)(?P<array>\[(?P<count>\d*)\])?(?:\s*=\s*(?P<values>[^;]+))?"
+    r"\.(?P<type>\w+)\s+(?:\.ptr\s+\.align\s+\d+\s+)?(?P<name>[\w$]+)(?P<array>\[(?P<count>\d*)\])?(?:\s*=\s*(?P<values>[^;]+))?"
 )
 _FUNCTION = re.compile(
     r"(?:\.visible\s+)?\.(entry|func)\s+([\w$]+)\s*\(([^)]*)\)\s*"
-    r"(?:\.maxntid\s+(\d+),\s*1,\s*1\s*|\.minnctapersm\s+\d+\s*)*\{"
+    r"(?:\.maxntid\s+(\d+)(?:,\s*1,\s*1)?\s*|\.minnctapersm\s+\d+\s*)*\{"
 )
 _LINE = re.compile(r"\s*(?:(?P<label>[\w$]+)\s*:|(?P<brace>[{}])|(?P<statement>[^;]+);)")
 _STATEMENT = re.compile(r"(?:@(!?%\w+)\s+)?(\.?[a-z][\w.:]*)\s*(.*)")
@@ -34,6 +34,11 @@ def size_of(type_: str) -> int:
     if type_[1:] not in _BYTES:
         raise UnknownPtx(f"unknown type: .{type_}")
     return _BYTES[type_[1:]]
+
+
+def parts_of(operand: str) -> list[str]:
+    """The parts of an operand such as "{%r1, %r2}", or the operand itself."""
+    return [part.strip() for part in operand.strip("{}()").split(",")]
 
 
 @dataclass(frozen=True)
@@ -176,10 +181,11 @@ def _function(match: re.Match[str], body: str) -> Function:
 def _end_of_body(text: str, at: int) -> int:
     """The place after the brace that ends what began before `at`."""
     depth = 1
-    while depth:
-        depth += {"{": 1, "}": -1}.get(text[at], 0)
-        at += 1
-    return at
+    for brace in re.compile("[{}]").finditer(text, at):
+        depth += 1 if brace[0] == "{" else -1
+        if not depth:
+            return brace.end()
+    raise UnknownPtx("a function does not end")
 
 
 def _lines(body: str) -> tuple[Line, ...]:
