@@ -2,7 +2,7 @@
 
 `EmulatedGpu` shows what the source means. This shows what the GPU's own compiler makes of it: it
 may fuse a product and a sum, change the order of a sum, or read four numbers at once from a place
-that is not aligned. PTX is written in C++, step by step, and run as `emulated_gpu.py` runs a source.
+that is not aligned. PTX is written in C++, step by step, and run as a source is.
 """
 
 from collections.abc import Sequence
@@ -49,8 +49,9 @@ class EmulatedPtx:
     ) -> None:
         """Runs a kernel to its end. The arguments are as in `GpuCode.launch`.
 
-        Raises UnknownPtx if something in the PTX is not known, and RuntimeError if a GPU would refuse the
-        launch, if an address is not aligned or beyond the shared memory, or as `EmulatedGpu` does.
+        Raises UnknownPtx if something in the PTX is not known, and RuntimeError if a GPU would
+        refuse the launch, if an address is not aligned or beyond the shared memory of the block,
+        or as `EmulatedGpu` does.
         """
         code = _made(self.text, kernel)
         assert len(arguments) == len(code.function.parameters)

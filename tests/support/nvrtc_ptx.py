@@ -9,7 +9,9 @@ from ctypes import POINTER, c_size_t, c_void_p
 from functools import cache
 from pathlib import Path
 
-from pcworker.kernels.cuda.nvrtc import _FLAGS, _Nvrtc, _nvrtc
+import pytest
+
+from pcworker.kernels.cuda.nvrtc import _FLAGS, CudaError, _Nvrtc, _nvrtc
 
 
 def ptx(
@@ -58,3 +60,11 @@ class _PtxCompiler(_Nvrtc):
 @cache
 def _compiler() -> _PtxCompiler:
     return _PtxCompiler(_nvrtc()._library)
+
+
+def require_nvrtc(arch: str = "compute_90") -> None:
+    """Skips a test where NVRTC is missing, or does not know the architecture."""
+    try:
+        _compiler().require_knows(arch.replace("compute", "sm"))
+    except CudaError as error:
+        pytest.skip(str(error))

@@ -39,7 +39,8 @@ def constant(text: str, type_: str) -> str:
     """A constant of PTX, such as "-1" or "0f3F800000"."""
     if re.fullmatch(r"-?\d+", text) and type_[0] != "f":
         return f"({c_type(type_)}){int(text) % 2**64:#x}ull"
-    if match := re.fullmatch(r"0(?:f([0-9A-Fa-f]{8})|d([0-9A-Fa-f]{16}))", text):
+    match = re.fullmatch(r"0(?:f([0-9A-Fa-f]{8})|d([0-9A-Fa-f]{16}))", text)
+    if match and type_[0] in "bf":
         digits = match[1] or match[2]
         return f"as<{c_type(type_)}>((uint{4 * len(digits)}_t)0x{digits}ull)"
     raise UnknownPtx(f"unknown operand of type .{type_}: {text}")

@@ -2,7 +2,7 @@
 
 import re
 
-from ptx_text import Function, Line
+from ptx_text import Function, Line, UnknownPtx
 
 _REGISTER = re.compile(r"%\w+(?![\w.])")
 _WRITES_NOTHING = {"st", "bar", "bra", "call", "ret"}
@@ -40,6 +40,8 @@ def unwritten(function: Function) -> set[str]:
     lines, numbers = function.lines, {name: i for i, name in enumerate(function.registers)}
 
     def bits(names: list[str]) -> int:
+        if unknown := set(names) - numbers.keys():
+            raise UnknownPtx(f"unknown register: {', '.join(sorted(unknown))}")
         return sum(1 << numbers[name] for name in set(names))
 
     reads = [bits(read(line)) for line in lines]
