@@ -157,7 +157,7 @@ TYPES |= {"f": "float", "d": "double"}
 
 def computing(instruction: str, letters: str, operands: tuple[str, ...], place: int) -> str:
     """CUDA that computes an instruction and writes the result as an int64 or a float64."""
-    result, *rest = letters
+    result, rest = letters[0], letters[1:]
     places = ", ".join(f"%{i}" for i in range(len(letters)))
     given = ", ".join(
         f'"{CONSTRAINTS[letter]}"(({TYPES[letter]}){operand})'
@@ -225,6 +225,7 @@ def test_comparisons_are_those_of_the_source(tmp_path: Path) -> None:
         ("*x = *x / x[1]", ("--prec-div=false",), r"div\.full\.f32"),
         ("*x = __expf(*x)", (), r"ex2\.approx"),
         ("*x = __fadd_rz(*x, x[1])", (), r"add\.rz\.f32"),
+        ("*out = twice(*out)", (), r"unknown declaration: \.func +\(\.param \.b64"),
         ("*x = *out", (), r"cvt\.rn\.f32\.s64"),
         (
             "int n[9]; for (int i = 0; i < *out; i++) n[i % 9] = i; *out = n[*out % 9]",
@@ -237,7 +238,9 @@ def test_what_is_not_known_is_an_error_that_names_it(
     tmp_path: Path, body: str, flags: tuple[str, ...], named: str
 ) -> None:
     source = tmp_path / "unknown.cu"
-    head = 'extern "C" __global__ void unknown(long long *out, float *x)'
+    head = """
+static __device__ __noinline__ long long twice(long long n) { return n * threadIdx.x; }
+extern "C" __global__ void unknown(long long *out, float *x)"""
     source.write_text(f"{head} {{ {body}; }}")
     with pytest.raises(UnknownPtx, match=named):
         EmulatedPtx(source, flags=flags).launch("unknown", 1, 1, 0, [0, 0])
@@ -276,7 +279,7 @@ def test_a_line_that_is_known_is_no_error() -> None:
         ("@%p1 bra $L_1; mov.u32 %r2, 1; $L_1: add.s32 %r1, %r1, %r2;", "may read %r2"),
         ("add.s64 %rd1, %rd1, %r1;", "type .b32 where one of type .s64 is needed"),
         ("add.s32 %rd1, %r1, %r1;", "type .s32 for the register %rd1"),
-        ("add.s32 %r1, %r1, 0f3F800000;", "unknown operand of type .s32"),
+        ("add.s32 %r1, %r1, 0f3F800000;", "unknown number 0f3F800000 of type .s32"),
         ("add.s32 %r1, %r1, %laneid;", "unknown register: %laneid"),
         ("add.sat.s32 %r1, %r1, %r1;", r"unknown instruction: add\.sat\.s32"),
         ("ld.volatile.u32 %r1, [%rd1];", r"unknown instruction: ld\.volatile\.u32"),
@@ -285,7 +288,7 @@ def test_a_line_that_is_known_is_no_error() -> None:
         ("bar.sync 1;", r"unknown instruction: bar\.sync 1"),
         ("bar.sync 0, 32;", r"unknown instruction: bar\.sync 0, 32"),
         ('.pragma "unheard of";', r"unknown instruction: \.pragma"),
-        ("mov.u32 %r1, nowhere;", "unknown operand of type .u32: nowhere"),
+        ("mov.u32 %r1, nowhere;", "unknown number nowhere of type .u32"),
     ],
 )
 def test_a_line_that_is_not_known_or_wrong_is_an_error(line: str, trouble: str) -> None:

@@ -16,7 +16,7 @@ from nvrtc_ptx import ptx
 from ptx_code import kernel_code, shared_memory
 from ptx_text import Function, Module, module
 
-FLAGS = ("-O1", "-fira-region=one", "-fwrapv", "-g0")
+FLAGS = ("-O1", "-fwrapv", "-g0")
 """A kernel has thousands of variables: -O2 takes much longer to compile it."""
 
 

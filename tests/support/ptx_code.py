@@ -72,7 +72,7 @@ def _definition(of: Variable) -> str:
 
 
 def _function(function: Function, operands: Operands, module: Module) -> Iterator[str]:
-    """Each parameter is the address of its bytes. See `halves` about the -1, which is NaN."""
+    """Each parameter is the address of its bytes. See `halves` about the -1, a NaN."""
     packed = halves(function)
     parameters = [f"const unsigned char *{name_of(p.name)}" for p in function.parameters]
     head = f"static __attribute__((noinline)) void {name_of(function.name)}"
@@ -80,7 +80,10 @@ def _function(function: Function, operands: Operands, module: Module) -> Iterato
     for name, type_ in function.registers.items():
         yield f"{c_type(type_)} {name_of(name)}{' = -1' if name in packed else ''};"
     for line in function.lines:
-        code = _code(line, operands, module)
+        try:
+            code = _code(line, operands, module)
+        except UnknownPtx as error:
+            raise UnknownPtx(f"{error}: {line.text}") from error
         guard = line.guard.replace("%", "v_")
         yield f"if ({guard}) {{ {code} }}" if guard else code
     yield "}"
@@ -123,7 +126,7 @@ def _code(line: Line, operands: Operands, module: Module) -> str:
         return _changed(line, match, operands)
     whole = " ".join((line.opcode, *line.operands))
     if whole not in _WHOLE:
-        raise UnknownPtx(f"unknown instruction: {line.text}")
+        raise UnknownPtx("unknown instruction")
     return _WHOLE[whole]
 
 
@@ -140,7 +143,7 @@ def _call(line: Line, operands: Operands, module: Module) -> str:
     passed = [operands.parameters[text] for text in given]
     asked = module.functions[name].parameters
     if [(p.size, p.alignment) for p in passed] != [(p.size, p.alignment) for p in asked]:
-        raise UnknownPtx(f"a call with other parameters than the function's: {line.text}")
+        raise UnknownPtx("a call with other parameters than the function's")
     return f"{name_of(name)}({', '.join(map(name_of, given))});"
 
 
@@ -148,7 +151,7 @@ def _computed(line: Line, operands: Operands) -> str:
     operation = OPERATIONS[line.opcode]
     to, *given = line.operands
     if len(given) != len(operation.operands):
-        raise UnknownPtx(f"unknown operands: {line.text}")
+        raise UnknownPtx("unknown operands")
     values = map(operands.value, given, operation.operands)
     written = {name: f"({value})" for name, value in zip("abc", values, strict=False)}
     value = re.sub(r"\b[abc]\b", lambda match: written[match[0]], operation.expression)
@@ -174,7 +177,7 @@ def _moved(line: Line, match: re.Match[str], operands: Operands) -> str:
     address, register = (from_, to) if kind == "ld" else (to, from_)
     registers = parts_of(register)
     if len(registers) != int(count or 1):
-        raise UnknownPtx(f"unknown operands: {line.text}")
+        raise UnknownPtx("unknown operands")
     place = operands.place(address, space, len(registers) * size_of(type_), line.text)
     numbers = [f"(({c_type(type_)} *)at)[{i}]" for i in range(len(registers))]
     if kind == "ld":

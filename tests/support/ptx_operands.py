@@ -43,7 +43,7 @@ def constant(text: str, type_: str) -> str:
     if match and type_[0] in "bf":
         digits = match[1] or match[2]
         return f"as<{c_type(type_)}>((uint{4 * len(digits)}_t)0x{digits}ull)"
-    raise UnknownPtx(f"unknown operand of type .{type_}: {text}")
+    raise UnknownPtx(f"unknown number {text} of type .{type_}")
 
 
 def as_type(value: str, from_: str, to: str) -> str:
@@ -52,7 +52,7 @@ def as_type(value: str, from_: str, to: str) -> str:
     if old == new:
         return value
     if "pred" in (from_, to) or size_of(from_) != size_of(to):
-        raise UnknownPtx(f"a number of type .{from_} where one of type .{to} is needed: {value}")
+        raise UnknownPtx(f"a number of type .{from_} where one of type .{to} is needed")
     return f"as<{new}>({value})" if "f" in (from_[0], to[0]) else f"({new}){value}"
 
 
@@ -71,7 +71,7 @@ class Operands:
 
     def type_of(self, register: str) -> str:
         if register not in self.registers:
-            raise UnknownPtx(f"unknown register: {register}")
+            raise UnknownPtx(f"unknown register {register}")
         return self.registers[register]
 
     def value(self, text: str, type_: str) -> str:
@@ -99,20 +99,20 @@ class Operands:
         """Declares `at`, the place of an address such as "[%rd1+8]". It is in the memory of the
         GPU if no other space is named: see `cvta` in `ptx_operations.py`."""
         if not (match := _ADDRESS.fullmatch(text)):
-            raise UnknownPtx(f"unknown address: {line}")
+            raise UnknownPtx("unknown address")
         base, offset = match[1], int(match[2] or 0)
         if space == "param":
-            return f"const auto at = {self._parameter(base, offset, bytes_, line)};"
+            return f"const auto at = {self._parameter(base, offset, bytes_)};"
         kind, bits = ("SHARED", 32) if space == "shared" else ("GLOBAL", 64)
         address = f"{self.value(base, f'u{bits}')} + (uint{bits}_t){offset}"
         return f'AT_{kind}({address}, {bytes_}, "{line}")'
 
-    def _parameter(self, base: str, offset: int, bytes_: int, line: str) -> str:
+    def _parameter(self, base: str, offset: int, bytes_: int) -> str:
         if base not in self.parameters:
-            raise UnknownPtx(f"unknown parameter: {line}")
+            raise UnknownPtx("unknown parameter")
         parameter = self.parameters[base]
         if not 0 <= offset <= parameter.size - bytes_:
-            raise UnknownPtx(f"beyond the parameter: {line}")
+            raise UnknownPtx("beyond the parameter")
         if offset % bytes_ or parameter.alignment % bytes_:
-            raise UnknownPtx(f"not aligned in the parameter: {line}")
+            raise UnknownPtx("not aligned in the parameter")
         return f"{name_of(base)} + {offset}"

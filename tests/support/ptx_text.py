@@ -88,7 +88,7 @@ class Function:
     @cached_property
     def registers(self) -> dict[str, str]:
         """The type of every register, without the dot."""
-        found = {}
+        found = dict[str, str]()
         for line in self.lines:
             for declared in line.operands if line.opcode == ".reg" else ():
                 if not (match := _REGISTERS.fullmatch(declared)):
@@ -121,6 +121,8 @@ class Module:
         found: dict[str, None] = {}
 
         def visit(name: str) -> None:
+            if name not in self.functions:
+                raise UnknownPtx(f"unknown function: {name}")
             if name not in found:
                 for called in self.functions[name].calls:
                     visit(called)
@@ -133,7 +135,7 @@ class Module:
 def module(text: str) -> Module:
     """Raises UnknownPtx if there is something that is not known."""
     text, at = _COMMENT.sub("", text).rstrip(), 0
-    variables, functions = {}, {}
+    variables, functions = dict[str, Variable](), dict[str, Function]()
     while at < len(text := text.rstrip()):
         if text[at].isspace():
             at += 1
@@ -160,14 +162,13 @@ def variable(declared: str) -> Variable:
 
 
 def _variable(match: re.Match[str]) -> Variable:
-    count = int(match["count"] or 0) if match["array"] else 1
-    alignment = int(match["align"] or size_of(match["type"]))
-    values = (match["values"] or "").strip("{} ")
     return Variable(
-        *match.group("space", "type", "name"),
-        alignment,
-        count,
-        tuple(value.strip() for value in values.split(",")) if values else (),
+        space=match["space"],
+        type=match["type"],
+        name=match["name"],
+        alignment=int(match["align"] or size_of(match["type"])),
+        count=int(match["count"] or 0) if match["array"] else 1,
+        values=tuple(parts_of(match["values"])) if match["values"] else (),
     )
 
 
