@@ -4,7 +4,7 @@ Oracle: the defined digests of `jobs.verify`, and the kernel of the CPU. test_pt
 the emulator itself.
 
 `compute_90` and `compute_100` are two compilers: NVRTC has one for the GPUs before Blackwell, and
-another one, fifteen versions of LLVM later, from there on.
+another one, fifteen versions later, from there on.
 """
 
 import re
