@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from emulated_gpu import EmulatedGpu
 
-from pcworker.kernels.cuda.gpu import Gpu
+from pcworker.kernels.cuda.gpu import Gpu, Launches
 from pcworker.kernels.cuda.launch import SAMPLES_CU
 from pcworker.kernels.fixed.library import PHASES
 
@@ -27,18 +27,20 @@ class EmulatedDevice:
         shared_bytes: int = H100_BYTES,
         samples_cu: Path = SAMPLES_CU,
         flags: tuple[str, ...] = (),
+        compiler: Callable[..., Launches] = EmulatedGpu,
     ) -> None:
         """
         order       in which threads run between two barriers, see `EmulatedGpu`
         samples_cu  what is compiled in the place of `samples.cu`
         flags       more of the compiler's
+        compiler    what compiles sources: `EmulatedGpu`, or `EmulatedPtx` for the code of NVRTC
         """
         self._order, self.shared_bytes = order, shared_bytes
-        self._samples_cu, self._flags = samples_cu, flags
+        self._samples_cu, self._flags, self._compiler = samples_cu, flags, compiler
 
-    def program(self, source: Path, defines: Sequence[str]) -> EmulatedGpu:
+    def program(self, source: Path, defines: Sequence[str]) -> Launches:
         chosen = self._samples_cu if source == SAMPLES_CU else source
-        return EmulatedGpu(chosen, [PHASES], defines, order=self._order, flags=self._flags)
+        return self._compiler(chosen, [PHASES], defines, order=self._order, flags=self._flags)
 
     def stream(self) -> AbstractContextManager[None]:
         return nullcontext()

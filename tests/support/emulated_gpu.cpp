@@ -202,9 +202,9 @@ unsigned __ballot_sync(unsigned mask, int votes) {
 }
 
 static bool untouched_from(int shared) {
-    for (int i = shared; i < SHARED; i++)
-        if (shared_memory[i] != POISON) return false;
-    return true;
+    const unsigned char *rest = shared_memory + shared;
+    if (shared == SHARED) return true;
+    return *rest == POISON && memcmp(rest, rest + 1, SHARED - shared - 1) == 0;
 }
 
 /* Returns NULL, or what is wrong with the kernel. There must be MOST_ARGUMENTS arguments. */

@@ -22,7 +22,7 @@ from pcworker.kernels.fixed.library import HERE
 RUNTIME = Path(__file__).with_suffix(".cpp")
 FLAGS = (
     *("-std=c++20", "-O2", "-g1", "-ffp-contract=off", "-fno-strict-aliasing", "-w"),
-    *("-U_FORTIFY_SOURCE", "-fPIC", "-shared", "-pthread", *HERE),
+    *("-U_FORTIFY_SOURCE", "-fPIC", "-pthread", *HERE),
 )
 """A check of _FORTIFY_SOURCE would take the change to another fiber for an error."""
 REAL_THREADS = ("-DREAL_THREADS", "-fsanitize=thread")
@@ -56,8 +56,11 @@ class EmulatedGpu:
         folders = dict.fromkeys(path.parent for path in (source, *headers))
         words = [*(f"-I{folder}" for folder in folders), *(f"-D{define}" for define in defines)]
         texts = tuple(path.read_text() for path in headers)
-        self.library = _compiled(source, source.read_text(), texts, (*words, *flags))
-        self._order, self._seed = ORDERS.index(order), seed
+        # A variable of a block is one of the whole program: all fibers see it, as all threads do.
+        static = re.sub(r"(?<!extern )__shared__", "static __shared__", source.read_text())
+        text = f'#include "emulated_gpu.h"\n#line 1 "{source}"\n{static}'
+        self.library = compiled(text, (*words, *flags), texts)
+        self._order, self._seed = order, seed
 
     def launch(
         self, kernel: str, blocks: int, threads: int, shared: int, arguments: Sequence[int]
@@ -67,35 +70,62 @@ class EmulatedGpu:
         Raises RuntimeError if not all threads come to a barrier, or if a block writes beyond its
         shared memory.
         """
-        assert blocks > 0, "a GPU refuses a launch without blocks"
-        assert len(arguments) <= _MOST_ARGUMENTS
-        values = (c_longlong * _MOST_ARGUMENTS)(*arguments)
-        code = ctypes.cast(self.library[kernel], c_void_p)
-        said = self.library.emulated_launch(
-            code, blocks, threads, shared, values, self._order, self._seed
-        )
-        if said is not None:
-            raise RuntimeError(f"{kernel}: {said.decode()}")
+        how = (blocks, threads, shared)
+        launched(self.library, kernel, how, arguments, self._order, self._seed)
+
+
+def launched(
+    library: ctypes.PyDLL,
+    kernel: str,
+    how: tuple[int, int, int],
+    arguments: Sequence[int],
+    order: str,
+    seed: int,
+) -> None:
+    """Runs a kernel of a library to its end. `how` are the blocks, the threads of each, and the
+    bytes of shared memory of each. See `EmulatedGpu`."""
+    assert how[0] > 0, "a GPU refuses a launch without blocks"
+    assert len(arguments) <= _MOST_ARGUMENTS
+    values = (c_longlong * _MOST_ARGUMENTS)(*arguments)
+    code = ctypes.cast(library[kernel], c_void_p)
+    said = library.emulated_launch(code, *how, values, ORDERS.index(order), seed)
+    if said is not None:
+        raise RuntimeError(f"{kernel}: {said.decode()}")
 
 
 @cache
-def _compiled(
-    source: Path, text: str, headers: tuple[str, ...], flags: tuple[str, ...]
-) -> ctypes.PyDLL:
-    """The library. Texts are arguments so that a source that has changed is compiled again."""
+def compiled(text: str, flags: tuple[str, ...], headers: tuple[str, ...] = ()) -> ctypes.PyDLL:
+    """The library of a program for the emulator. The texts of headers are arguments so that a
+    program is compiled again when they have changed."""
     del headers
-    zig = [sys.executable, "-m", "ziglang", "c++"]
-    command = ["c++"] if shutil.which("c++") else zig
-    # A variable of a block is one of the whole program: all fibers see it, as all threads do.
-    static = re.sub(r"(?<!extern )__shared__", "static __shared__", text)
-    folder = Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, folder)  # ThreadSanitizer reads in the library where a race is
+    folder = _folder()
     kernel, made = folder / "kernel.cpp", folder / "made.so"
-    kernel.write_text(f'#include "emulated_gpu.h"\n#line 1 "{source}"\n{static}')
-    words = [*command, *FLAGS, *flags, f"-I{RUNTIME.parent}", str(kernel), str(RUNTIME)]
-    subprocess.run([*words, "-o", str(made)], check=True)
+    kernel.write_text(text)
+    runtime = _runtime(tuple(flag for flag in flags if flag in REAL_THREADS))
+    _compile(*flags, "-shared", str(kernel), str(runtime), "-o", str(made))
     library = ctypes.PyDLL(str(made))  # it holds Python's lock: there is one launch at a time
     n, p = c_int, c_void_p
     library.emulated_launch.argtypes = [p, n, n, n, p, n, c_ulonglong]
     library.emulated_launch.restype = c_char_p
     return library
+
+
+@cache
+def _runtime(flags: tuple[str, ...]) -> Path:
+    """The part of the emulator that every library has."""
+    made = _folder() / "runtime.o"
+    _compile(*flags, "-c", str(RUNTIME), "-o", str(made))
+    return made
+
+
+def _folder() -> Path:
+    """A new folder. ThreadSanitizer reads in libraries where a race is, until the process ends."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    return folder
+
+
+def _compile(*words: str) -> None:
+    zig = [sys.executable, "-m", "ziglang", "c++"]
+    command = ["c++"] if shutil.which("c++") else zig
+    subprocess.run([*command, *FLAGS, f"-I{RUNTIME.parent}", *words], check=True)
