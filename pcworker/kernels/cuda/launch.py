@@ -41,11 +41,8 @@ def threads_of(config: Configuration, samples: int = SAMPLES) -> int:
 
 def bytes_needed(config: Configuration, samples: int = SAMPLES) -> int:
     """The size of `Shared` of `samples.cu`."""
-    layers, small, warps = (
-        config.l_max,
-        max(1, config.l_max - 1),
-        threads_of(config, samples) // UNITS,
-    )
+    layers, small = config.l_max, max(1, config.l_max - 1)
+    warps = threads_of(config, samples) // UNITS
     places = warps * samples
     rows = (small + layers + 1) * places + small * UNITS + layers
     numbers = rows * UNITS + small * UNITS * (UNITS + 1) + 2 * warps * max(4, samples) * UNITS

@@ -62,25 +62,23 @@ class TorchGpu:
     def recorded(self, works: Sequence[Callable[[], None]]) -> Callable[[], None]:
         with _RECORDING:
             # these are of torch's 32, which only recordings use, one at a time
-            branches = [torch.cuda.Stream() for _ in works]  # type: ignore[no-untyped-call]
+            branches = [(work, torch.cuda.Stream()) for work in works]  # type: ignore[no-untyped-call]
             # autograd adds up a gradient in the stream in which it did so first
-            self._side_by_side(works, branches)
+            self._do(branches)
             self._stream.synchronize()
             graph = torch.cuda.CUDAGraph()
             # Other threads, which train other shards, may use the GPU meanwhile, but not record.
-            mode = "thread_local"
-            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode=mode):
-                self._side_by_side(works, branches)
+            alone = torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local")
+            with alone:
+                self._do(branches)
         return graph.replay
 
-    def _side_by_side(
-        self, works: Sequence[Callable[[], None]], branches: Sequence[torch.cuda.Stream]
-    ) -> None:
-        for work, branch in zip(works, branches, strict=True):
+    def _do(self, branches: Sequence[tuple[Callable[[], None], torch.cuda.Stream]]) -> None:
+        for work, branch in branches:
             branch.wait_stream(self._stream)
             with torch.cuda.stream(branch):
                 work()
-        for branch in branches:
+        for _, branch in branches:
             self._stream.wait_stream(branch)
 
 

@@ -1,0 +1,157 @@
+"""What is said to a GPU through torch: streams, events, captured graphs, memory and launches.
+
+The oracle is the kernel of the CPU, and what CUDA allows, on an emulated runtime of CUDA. Programs
+run in processes of their own, because a process has torch's runtime or the emulated one.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import emulated_runtime
+import pytest
+from emulated_runtime import environment
+from trained_on_torchs_gpu import LEFT_OUT
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if reason := emulated_runtime.missing():
+        pytest.skip(reason)
+    return emulated_runtime.built(tmp_path_factory.mktemp("runtime"))
+
+
+def run(runtime: Path, *words: str, times: str = "late", **more: str) -> tuple[int, str, str]:
+    """The exit code, the output and the errors of Python with these words."""
+    done = subprocess.run(
+        [sys.executable, *words],
+        env={**os.environ, **environment(runtime, times, **more)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+LONG = [pytest.param(times, marks=pytest.mark.long) for times in ("at once", "between")]
+
+
+@pytest.mark.parametrize("times", ["late", *LONG])
+def test_shards_have_the_results_of_the_cpu(runtime: Path, times: str) -> None:
+    found = run(runtime, "-m", "trained_on_torchs_gpu", "nothing", times=times)
+    assert found[:2] == (0, "True\nTrue\n"), found[2]
+
+
+SLOW = [pytest.param(name, marks=pytest.mark.long) for name in list(LEFT_OUT)[1:]]
+
+
+@pytest.mark.parametrize("left_out", [next(iter(LEFT_OUT)), *SLOW])
+def test_a_wait_that_is_left_out_is_noticed(runtime: Path, left_out: str) -> None:
+    """A test of the test above. A kernel that reads what is not there yet may even end the
+    process."""
+    code, out, _ = run(runtime, "-m", "trained_on_torchs_gpu", left_out)
+    assert "True" not in out
+    assert (code, out) != (0, "")
+
+
+@pytest.mark.long
+def test_trainings_have_the_defined_digests(runtime: Path) -> None:
+    """Those of every rule and of torch.autograd, for every f, in both dtypes."""
+    code, out, errors = run(runtime, "-m", "jobs.verify", "--gpu")
+    assert (code, "All 30 checks have the defined bits." in out) == (0, True), errors
+
+
+def said(runtime: Path, program: str, **more: str) -> list[str]:
+    """The lines that a program prints, with those of its errors."""
+    begin = "import torch\ntorch.cuda.init()\n"
+    _, out, errors = run(runtime, "-c", begin + program, **more)
+    return [*out.splitlines(), *errors.splitlines()]
+
+
+CAPTURES = """
+def captured(work):
+    stream, other = torch.cuda.Stream(), torch.cuda.Stream()
+    x, graph = torch.zeros(4, device="cuda"), torch.cuda.CUDAGraph()
+    torch.cuda.synchronize()
+    try:
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            work(x, stream, other)
+    except RuntimeError as error:
+        return str(error.__context__ or error).splitlines()[0]
+    graph.replay()
+    return x.tolist()
+
+def beside(x, stream, other):
+    other.wait_stream(stream)
+    with torch.cuda.stream(other):
+        x.fill_(1)
+
+def joined(x, stream, other):
+    beside(x, stream, other)
+    stream.wait_stream(other)
+
+print(captured(lambda x, stream, other: x.fill_(2)))
+print(captured(joined))
+print(captured(beside))
+print(captured(lambda x, stream, other: stream.synchronize()))
+print(captured(lambda x, stream, other: torch.cuda.synchronize()))
+"""
+
+
+def test_graphs_are_captured_as_cuda_allows_it(runtime: Path) -> None:
+    refused = "CUDA error: operation not permitted when stream is capturing"
+    assert said(runtime, CAPTURES) == [
+        *("[2.0, 2.0, 2.0, 2.0]", "[1.0, 1.0, 1.0, 1.0]"),
+        "CUDA error: capturing stream has unjoined work",
+        *(refused, refused),
+    ]
+
+
+def test_work_waits_until_somebody_waits_for_it(runtime: Path) -> None:
+    """Memory that nobody has written is NaN. A kernel of torch's that our engine does not need is
+    an error that names it."""
+    program = """
+a, b = torch.cuda.Stream(), torch.cuda.Stream()
+with torch.cuda.stream(a):
+    x = torch.empty(1, device="cuda")
+    x.fill_(5)
+with torch.cuda.stream(b):
+    before = x.item()
+    b.wait_stream(a)
+    print(before, x.item())
+x.exp_()
+"""
+    lines = said(runtime, program)
+    assert lines[0] == "nan 5.0"
+    assert "emulated GPU: torch launches" in lines[1]
+    assert "exp_kernel" in lines[1]
+
+
+def test_a_full_gpu_is_told_in_one_line(runtime: Path) -> None:
+    program = """
+from pcworker.machine import device
+from pcworker.errors import InputError
+device._require_free_memory.retry.stop = lambda state: True
+try: device.prepare_device("cuda", gpus=1, cpus=1)
+except InputError as error: print(error)
+"""
+    assert said(runtime, program, EMULATED_MEMORY=str(500 * 2**20)) == [
+        "Emulated GPU has 500 of 500 MiB free, and a worker needs 1024; end what else uses it, or "
+        "let fewer workers share it by a larger --gpus-per-worker"
+    ]
+
+
+def test_a_launch_with_too_much_shared_memory_is_told_in_one_line(runtime: Path) -> None:
+    program = """
+from pcworker.kernels.cuda.launch import SAMPLES_CU
+from pcworker.kernels.cuda.nvrtc import CudaError
+from pcworker.kernels.cuda.torch_gpu import TorchGpu
+gpu = TorchGpu(torch.device("cuda", 0))
+code = gpu.program(SAMPLES_CU, [])
+try: code.launch("train_phases", 1, 32, gpu.shared_bytes + 1, [0])
+except CudaError as error: print(error)
+"""
+    assert said(runtime, program) == [
+        "the GPU's driver refuses cuFuncSetAttribute: cudaErrorInvalidValue, invalid argument"
+    ]
