@@ -98,14 +98,10 @@ def test_a_network_without_room_in_shared_memory_is_trained_another_way_with_the
     assert found["samples on a GPU"] == found["phases on a GPU"]
 
 
-QUICK = [("Z-IL with sigmoid", "float32")]
-DEFINED = [
-    pytest.param(check, marks=[] if (check.name, check.dtype) in QUICK else pytest.mark.long)
-    for check in trainings_on(EmulatedDevice("shuffled"))
-]
-
-
-@pytest.mark.parametrize("check", DEFINED, ids=lambda check: check.title)
+@pytest.mark.long  # test_ptx.py has some for every run
+@pytest.mark.parametrize(
+    "check", trainings_on(EmulatedDevice("shuffled")), ids=lambda check: check.title
+)
 def test_trainings_have_the_defined_digests(check) -> None:  # type: ignore[no-untyped-def]
     assert check.digest(None) == defined()[check.title]
 
