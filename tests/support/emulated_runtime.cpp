@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <cstring>
+#include <set>
 
 #include "emulated_streams.h"
 
@@ -257,11 +258,14 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mo
 
 /* Whether all that was captured is before the end of the stream that began the capture. */
 static bool joined(const Capture &capture) {
-    std::vector<NodeP> reached = capture.streams[0]->captured;
-    for (size_t i = 0; i < reached.size(); i++)
-        for (auto &node : reached[i]->before)
-            if (std::find(reached.begin(), reached.end(), node) == reached.end())
-                reached.push_back(node);
+    std::vector<NodeP> open = capture.streams[0]->captured; /* a node may be in it more than once */
+    std::set<NodeP> reached;
+    while (!open.empty()) {
+        NodeP node = open.back();
+        open.pop_back();
+        if (reached.insert(node).second)
+            open.insert(open.end(), node->before.begin(), node->before.end());
+    }
     return reached.size() == capture.graph->nodes.size();
 }
 

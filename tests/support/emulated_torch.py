@@ -72,12 +72,15 @@ def _put_operation(
 ) -> None:
     """The operation is to write to its first argument, or its result to `to`."""
 
+    # it holds no tensor of the GPU: who frees one too early has to see it
+    here = [_on_the_cpu(a) if isinstance(a, Tensor) else a for a in arguments]
+    there = None if to is None else _on_the_cpu(to)
+
     def work() -> None:
         with torch.no_grad():
-            here = [_on_the_cpu(a) if isinstance(a, Tensor) else a for a in arguments]
             result = operation(*here, **named)
-            if to is not None:
-                _on_the_cpu(to).copy_(result)
+            if there is not None:
+                there.copy_(result)
 
     put(work)
 

@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -74,12 +74,12 @@ class TorchGpu:
         return graph.replay
 
     def _do(self, branches: Sequence[tuple[Callable[[], None], torch.cuda.Stream]]) -> None:
-        for work, branch in branches:
-            branch.wait_stream(self._stream)
-            with torch.cuda.stream(branch):
-                work()
-        for _, branch in branches:
-            self._stream.wait_stream(branch)
+        with ExitStack() as joined:  # also if a work fails: its memory is then our stream's again
+            for work, branch in branches:
+                branch.wait_stream(self._stream)
+                joined.callback(self._stream.wait_stream, branch)
+                with torch.cuda.stream(branch):
+                    work()
 
 
 def _stream_of_its_own(device: torch.device) -> torch.cuda.Stream:
