@@ -158,6 +158,37 @@ def test_a_recording_that_fails_is_joined(runtime: Path) -> None:
     assert said(runtime, RECORDINGS) == ["it fails", "1.0"] * 2
 
 
+def test_no_garbage_is_collected_in_a_capture(runtime: Path) -> None:
+    """It may hold another graph, whose end would be the end of the capture."""
+    program = """
+import gc
+import weakref
+from pcworker.kernels.cuda.torch_gpu import TorchGpu
+gpu, x = TorchGpu(torch.device("cuda", 0)), torch.zeros(1, device="cuda")
+class Left: pass
+
+def a_graph():
+    left = Left()
+    left.graph, left.itself = gpu.recorded([lambda: x.fill_(1)]), left
+    weakref.finalize(left, print, "the graph is gone")
+    return left
+
+def makes_garbage():
+    if torch.cuda.is_current_stream_capturing():
+        left.clear()
+        if gc.isenabled(): gc.collect()  # Python does so whenever it likes
+        print("it is captured")
+    x.fill_(2)
+
+with gpu.stream():
+    left = [a_graph()]
+    gpu.recorded([makes_garbage])()
+    print(x.item())
+gc.collect()
+"""
+    assert said(runtime, program) == ["it is captured", "2.0", "the graph is gone"]
+
+
 def test_a_stream_may_be_joined_twice(runtime: Path) -> None:
     """So it is where more networks are recorded than torch has streams."""
     program = """

@@ -329,7 +329,11 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsig
     return cudaGraphInstantiateWithFlags(exec, graph, f);
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) { delete graph; return cudaSuccess; }
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) { delete exec; return cudaSuccess; }
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+    RUNTIME UNSAFE
+    delete exec; /* what is still to be done of it has its nodes */
+    return cudaSuccess;
+}
 
 /* Nodes that do not wait for each other are done in an order that is drawn anew each time. */
 static void run_graph(std::vector<NodeP> open) {

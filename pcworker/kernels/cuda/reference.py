@@ -104,8 +104,7 @@ class CudaBackprop:
             self._updates[batch, rate] = _Update(self._gpu, turns)
         update = self._updates[batch, rate]
         update.begin([orders[trial.seed] for trial in self.networks])
-        found = torch.zeros(len(looks), len(self.networks), dtype=torch.int64)
-        found = found.to(self._gpu.device)
+        found = torch.zeros(len(looks), len(self.networks), dtype=torch.int64).to(self._gpu.device)
         for made in range(1, updates + 1):
             update.again()
             if made in looks:

@@ -13,6 +13,7 @@ from pcworker.kernels.cuda.driver import GpuCode, gpu_limits, new_stream
 from pcworker.kernels.cuda.gpu import Gpu
 from pcworker.kernels.cuda.nvrtc import cubin
 from pcworker.kernels.fixed.library import PHASES
+from pcworker.machine.garbage import not_collected
 
 _RECORDING = Lock()
 _UNUSED: list[torch.cuda.Stream] = []
@@ -69,7 +70,7 @@ class TorchGpu:
             graph = torch.cuda.CUDAGraph()
             # Other threads, which train other shards, may use the GPU meanwhile, but not record.
             alone = torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local")
-            with alone:
+            with not_collected(), alone:
                 self._do(branches)
         return graph.replay
 
