@@ -141,7 +141,7 @@ class _Turn:
         pixels, classes = images.images.shape[1], network.squares.shape[1]
         new = gatherer.values.new_empty
         self._batch = Batch(new(batch, pixels), new(batch, classes), [])
-        self._order = images.labels.new_zeros(MOST_UPDATES, batch)
+        self._order = images.labels.new_zeros(min(MOST_UPDATES, len(images.labels) // batch), batch)
         self._next = images.labels.new_zeros(1)
         tensors = (images.images, images.labels, gatherer.values, gatherer.codes, *self._batch[:2])
         places = (self._order.data_ptr(), self._next.data_ptr())
