@@ -11,6 +11,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from pcworker.machine.garbage import not_collected
+
 _WARM_UPS = 3
 """How often work runs before it is captured, as in torch's documentation: libraries choose their
 kernels and take their memory at their first calls, which a graph must not hold."""
@@ -41,7 +43,8 @@ def captured(
             parameter.copy_(values)
     graph = torch.cuda.CUDAGraph()
     # By default, a thread that pins minibatches meanwhile could make the capture fail.
-    with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
+    alone = torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local")
+    with not_collected(), alone:
         work()
     return graph.replay
 

@@ -128,6 +128,92 @@ x.exp_()
     assert "exp_kernel" in lines[1]
 
 
+RECORDINGS = """
+from pcworker.kernels.cuda.torch_gpu import TorchGpu
+gpu, tensors = TorchGpu(torch.device("cuda", 0)), torch.zeros(2, device="cuda")
+
+def recorded(x, good_calls):
+    def fails():
+        nonlocal good_calls
+        if not good_calls:
+            raise ValueError("it fails")
+        good_calls -= 1
+    try:
+        with gpu.stream():
+            gpu.recorded([lambda: x.fill_(1), fails])
+    except ValueError as error:
+        print(error)
+    gpu.wait()
+    with gpu.stream():
+        print(x.item())
+
+recorded(tensors[0], 0)
+recorded(tensors[1], 1)
+"""
+
+
+def test_a_recording_that_fails_is_joined(runtime: Path) -> None:
+    """When its memory is used again, no other stream still works there. It fails when it is first
+    made, or in the capture, which says why, too."""
+    assert said(runtime, RECORDINGS) == ["it fails", "1.0"] * 2
+
+
+def test_no_garbage_is_collected_in_a_capture(runtime: Path) -> None:
+    """It may hold another graph, whose end would be the end of the capture."""
+    program = """
+import gc
+import weakref
+from pcworker.kernels.cuda.torch_gpu import TorchGpu
+gpu, x = TorchGpu(torch.device("cuda", 0)), torch.zeros(1, device="cuda")
+class Left: pass
+
+def a_graph():
+    left = Left()
+    left.graph, left.itself = gpu.recorded([lambda: x.fill_(1)]), left
+    weakref.finalize(left, print, "the graph is gone")
+    return left
+
+def makes_garbage():
+    if torch.cuda.is_current_stream_capturing():
+        left.clear()
+        if gc.isenabled(): gc.collect()  # Python does so whenever it likes
+        print("it is captured")
+    x.fill_(2)
+
+with gpu.stream():
+    left = [a_graph()]
+    gpu.recorded([makes_garbage])()
+    print(x.item())
+gc.collect()
+"""
+    assert said(runtime, program) == ["it is captured", "2.0", "the graph is gone"]
+
+
+def test_a_stream_may_be_joined_twice(runtime: Path) -> None:
+    """So it is where more networks are recorded than torch has streams."""
+    program = """
+from pcworker.kernels.cuda.torch_gpu import TorchGpu
+gpu, tensors = TorchGpu(torch.device("cuda", 0)), torch.zeros(40, device="cuda")
+with gpu.stream():
+    again = gpu.recorded([lambda x=x: x.fill_(1) for x in tensors])
+    tensors.zero_()
+    again()
+    print(tensors.tolist() == [1] * 40)
+"""
+    assert said(runtime, program) == ["True"]
+
+
+def test_memory_is_free_when_nobody_has_it(runtime: Path) -> None:
+    """What torch does in place of a kernel keeps no tensor, so that one freed too early is seen."""
+    program = """
+x = torch.zeros(4, device="cuda")
+x.ne(0).sum(0).item()
+del x
+print(torch.cuda.memory_allocated())
+"""
+    assert said(runtime, program) == ["0"]
+
+
 def test_a_full_gpu_is_told_in_one_line(runtime: Path) -> None:
     program = """
 from pcworker.machine import device

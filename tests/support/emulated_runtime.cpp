@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <cstring>
+#include <set>
 
 #include "emulated_streams.h"
 
@@ -140,9 +141,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
     RUNTIME UNSAFE
     CUstream_st *s = stream_of(stream);
     if (s->capture) return spoil(s->capture, cudaErrorStreamCaptureUnsupported);
-    bool done = !s->last || s->last->done;
-    complete(s); /* who asks again hears yes */
-    return done ? cudaSuccess : cudaErrorNotReady;
+    return !s->last || s->last->done ? cudaSuccess : cudaErrorNotReady;
 }
 
 cudaError_t cudaDeviceSynchronize(void) {
@@ -161,7 +160,6 @@ cudaError_t cudaEventCreate(cudaEvent_t *event) { return cudaEventCreateWithFlag
 
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
     RUNTIME
-    if (event->node) complete(event->node); /* its work writes to it */
     delete event;
     return cudaSuccess;
 }
@@ -172,10 +170,10 @@ cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, uns
     event->capture = s->capture;
     event->captured = s->captured;
     if (s->capture) return cudaSuccess;
-    if (event->node) complete(event->node);
+    auto met = event->milliseconds = std::make_shared<double>(); /* the event may be gone by then */
     add(s, {}, [=] {
         auto now = std::chrono::steady_clock::now().time_since_epoch();
-        event->milliseconds = std::chrono::duration<double, std::milli>(now).count();
+        *met = std::chrono::duration<double, std::milli>(now).count();
     });
     event->node = s->last;
     return cudaSuccess;
@@ -194,9 +192,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 cudaError_t cudaEventQuery(cudaEvent_t event) {
     RUNTIME UNSAFE
     if (event->capture) return spoil(event->capture, cudaErrorCapturedEvent);
-    bool done = !event->node || event->node->done;
-    if (event->node) complete(event->node); /* who asks again hears yes */
-    return done ? cudaSuccess : cudaErrorNotReady;
+    return !event->node || event->node->done ? cudaSuccess : cudaErrorNotReady;
 }
 
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t end) {
@@ -205,7 +201,7 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t end) 
         if (!event->timing || !event->node) return fail(cudaErrorInvalidResourceHandle);
         if (!event->node->done) return cudaErrorNotReady;
     }
-    *ms = (float)(end->milliseconds - start->milliseconds);
+    *ms = (float)(*end->milliseconds - *start->milliseconds);
     return cudaSuccess;
 }
 
@@ -257,11 +253,14 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mo
 
 /* Whether all that was captured is before the end of the stream that began the capture. */
 static bool joined(const Capture &capture) {
-    std::vector<NodeP> reached = capture.streams[0]->captured;
-    for (size_t i = 0; i < reached.size(); i++)
-        for (auto &node : reached[i]->before)
-            if (std::find(reached.begin(), reached.end(), node) == reached.end())
-                reached.push_back(node);
+    std::vector<NodeP> open = capture.streams[0]->captured; /* a node may be in it more than once */
+    std::set<NodeP> reached;
+    while (!open.empty()) {
+        NodeP node = open.back();
+        open.pop_back();
+        if (reached.insert(node).second)
+            open.insert(open.end(), node->before.begin(), node->before.end());
+    }
     return reached.size() == capture.graph->nodes.size();
 }
 
@@ -325,7 +324,11 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsig
     return cudaGraphInstantiateWithFlags(exec, graph, f);
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) { delete graph; return cudaSuccess; }
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) { delete exec; return cudaSuccess; }
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+    RUNTIME UNSAFE
+    delete exec; /* what is still to be done of it has its nodes */
+    return cudaSuccess;
+}
 
 /* Nodes that do not wait for each other are done in an order that is drawn anew each time. */
 static void run_graph(std::vector<NodeP> open) {
@@ -347,7 +350,8 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
     RUNTIME
     if (stream_of(stream)->capture) return fail(cudaErrorNotSupported);
     auto nodes = exec->nodes;
-    return put(stream, [=] { run_graph(nodes); });
+    auto calls = [](const NodeP &node) { return node->calls_python; };
+    return put(stream, [=] { run_graph(nodes); }, std::any_of(nodes.begin(), nodes.end(), calls));
 }
 
 /* ---- The device ---- */
@@ -433,6 +437,6 @@ cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void 
 /* Puts a function of Python's into a stream. */
 int emulated_put(cudaStream_t stream, void (*work)(void)) {
     RUNTIME
-    return put(stream, work);
+    return put(stream, work, true);
 }
 }

@@ -63,8 +63,8 @@ def environment(library: Path, times: str = "late", **more: str) -> dict[str, st
 
     times  when work in a stream is done: one of `TIMES`
     more   EMULATED_MEMORY, the bytes of the GPU's memory; EMULATED_SAMPLES, how many digits MNIST
-           has; EMULATED_KERNELS, see `emulated_torch.py`; EMULATED_BREAKS, a file: the first process
-           that makes it has a GPU that breaks
+           has; EMULATED_KERNELS, see `emulated_torch.py`; EMULATED_BREAKS, a file: the GPU of the
+           first process that makes it breaks
     """
     places = (HERE / "emulated_site", HERE, HERE.parents[1])
     return {

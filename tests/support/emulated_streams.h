@@ -16,6 +16,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -25,7 +26,7 @@ using NodeP = std::shared_ptr<Node>;
 struct Node {
     std::vector<NodeP> before; /* what has to be done first */
     std::function<void()> work;
-    bool done = false;
+    bool calls_python = false, done = false;
 };
 
 struct CUstream_st;
@@ -52,7 +53,7 @@ struct CUevent_st {
     std::shared_ptr<Capture> capture;
     std::vector<NodeP> captured;
     bool timing = true;
-    double milliseconds = 0;
+    std::shared_ptr<double> milliseconds; /* when it was met */
 };
 
 enum Times { LATE, AT_ONCE, BETWEEN };
@@ -81,18 +82,52 @@ inline long setting(const char *name, long otherwise) {
 inline const Times times = (Times)setting("EMULATED_TIMES", LATE);
 inline const size_t all_memory = (size_t)setting("EMULATED_MEMORY", 4L << 30);
 
-/* Who waits for the lock gives Python's lock away, because work may call Python. */
+/* Python's functions for its own lock. There are none in a process without Python. */
+inline const auto holds_python = (int (*)())dlsym(RTLD_DEFAULT, "PyGILState_Check");
+inline const auto save_python = (void *(*)())dlsym(RTLD_DEFAULT, "PyEval_SaveThread");
+inline const auto restore_python = (void (*)(void *))dlsym(RTLD_DEFAULT, "PyEval_RestoreThread");
+inline const auto take_python = (int (*)())dlsym(RTLD_DEFAULT, "PyGILState_Ensure");
+inline const auto give_python = (void (*)(int))dlsym(RTLD_DEFAULT, "PyGILState_Release");
+
+/* A lock of all that is here. Who waits for it gives Python's lock away meanwhile. */
+inline thread_local int times_locked;
 struct Lock {
     Lock() {
-        static auto held = (int (*)())dlsym(RTLD_DEFAULT, "PyGILState_Check");
-        static auto save = (void *(*)())dlsym(RTLD_DEFAULT, "PyEval_SaveThread");
-        static auto restore = (void (*)(void *))dlsym(RTLD_DEFAULT, "PyEval_RestoreThread");
-        if (everything.try_lock()) return;
-        void *state = held && held() ? save() : nullptr;
-        everything.lock();
-        if (state) restore(state);
+        if (!everything.try_lock()) {
+            void *state = holds_python && holds_python() ? save_python() : nullptr;
+            everything.lock();
+            if (state) restore_python(state);
+        }
+        times_locked++;
     }
-    ~Lock() { everything.unlock(); }
+    ~Lock() {
+        times_locked--;
+        everything.unlock();
+    }
+};
+
+/* Python's lock, for work that calls Python. Nobody waits for it with a lock of ours: whoever has
+ * Python's lock may wait for a lock of torch's, whose owner waits for ours. So when this is made,
+ * other threads may have done what this one was about to do. */
+struct PythonLock {
+    bool taken = !holds_python();
+    int state;
+    PythonLock() {
+        int locked = times_locked;
+        while (taken) {
+            for (int i = 0; i < locked; i++) everything.unlock();
+            state = take_python();
+            int again = 0;
+            while (again < locked && everything.try_lock()) again++;
+            if (again == locked) return;
+            give_python(state);
+            std::this_thread::yield();
+            for (int i = 0; i < locked; i++) everything.lock();
+        }
+    }
+    ~PythonLock() {
+        if (taken) give_python(state);
+    }
 };
 
 inline cudaError_t fail(cudaError_t error) {
@@ -123,7 +158,9 @@ inline void complete(NodeP node) {
         }
         stack.pop_back();
         if (top->done) continue;
-        if (top->work && !broken) top->work();
+        std::optional<PythonLock> python;
+        if (top->calls_python) python.emplace();
+        if (top->work && !broken && !top->done) top->work();
         top->done = true;
         top->before.clear();
         top->work = nullptr;
@@ -147,8 +184,10 @@ inline cudaError_t spoil(const std::shared_ptr<Capture> &capture, cudaError_t er
     return fail(error);
 }
 
-inline void add(CUstream_st *s, std::vector<NodeP> also, std::function<void()> work) {
+inline void add(CUstream_st *s, std::vector<NodeP> also, std::function<void()> work,
+                bool calls_python = false) {
     auto node = std::make_shared<Node>();
+    node->calls_python = calls_python;
     node->before = std::move(also);
     node->work = std::move(work);
     if (s->capture) {
@@ -163,10 +202,10 @@ inline void add(CUstream_st *s, std::vector<NodeP> also, std::function<void()> w
     if (times == BETWEEN && draw() % 4 == 0) complete(streams[draw() % streams.size()]);
 }
 
-inline cudaError_t put(cudaStream_t stream, std::function<void()> work) {
+inline cudaError_t put(cudaStream_t stream, std::function<void()> work, bool calls_python = false) {
     CUstream_st *s = stream_of(stream);
     if (s->capture && s->capture->broken) return fail(cudaErrorStreamCaptureInvalidated);
-    add(s, {}, std::move(work));
+    add(s, {}, std::move(work), calls_python);
     return cudaSuccess;
 }
 

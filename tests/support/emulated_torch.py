@@ -110,14 +110,16 @@ def _put(
 ) -> None:
     """The operation is to write to its arguments, or its results to the tensors in `to`."""
 
+    # it holds no tensor of the GPU: who frees one too early has to see it
+    here, names = tree_map(_with_numbers, arguments), tree_map(_with_numbers, named)
+    there = tree_map(_with_numbers, to)
+
     def work() -> None:
         with torch.no_grad():
-            result = operation(
-                *tree_map(_with_numbers, arguments), **tree_map(_with_numbers, named)
-            )
-        for tensor, values in zip(to, tree_flatten(result)[0], strict=False):
+            result = operation(*here, **names)
+        for tensor, values in zip(there, tree_flatten(result)[0], strict=False):
             if isinstance(tensor, Tensor):
-                _with_numbers(tensor).copy_(values)
+                tensor.copy_(values)
 
     put(work)
 

@@ -104,8 +104,7 @@ class CudaBackprop:
             self._updates[batch, rate] = _Update(self._gpu, turns)
         update = self._updates[batch, rate]
         update.begin([orders[trial.seed] for trial in self.networks])
-        found = torch.zeros(len(looks), len(self.networks), dtype=torch.int64)
-        found = found.to(self._gpu.device)
+        found = torch.zeros(len(looks), len(self.networks), dtype=torch.int64).to(self._gpu.device)
         for made in range(1, updates + 1):
             update.again()
             if made in looks:
@@ -142,7 +141,7 @@ class _Turn:
         pixels, classes = images.images.shape[1], network.squares.shape[1]
         new = gatherer.values.new_empty
         self._batch = Batch(new(batch, pixels), new(batch, classes), [])
-        self._order = images.labels.new_zeros(MOST_UPDATES, batch)
+        self._order = images.labels.new_zeros(min(MOST_UPDATES, len(images.labels) // batch), batch)
         self._next = images.labels.new_zeros(1)
         tensors = (images.images, images.labels, gatherer.values, gatherer.codes, *self._batch[:2])
         places = (self._order.data_ptr(), self._next.data_ptr())

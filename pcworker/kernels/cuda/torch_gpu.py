@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -13,6 +13,7 @@ from pcworker.kernels.cuda.driver import GpuCode, gpu_limits, new_stream
 from pcworker.kernels.cuda.gpu import Gpu
 from pcworker.kernels.cuda.nvrtc import cubin
 from pcworker.kernels.fixed.library import PHASES
+from pcworker.machine.garbage import not_collected
 
 _RECORDING = Lock()
 _UNUSED: list[torch.cuda.Stream] = []
@@ -69,17 +70,17 @@ class TorchGpu:
             graph = torch.cuda.CUDAGraph()
             # Other threads, which train other shards, may use the GPU meanwhile, but not record.
             alone = torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local")
-            with alone:
+            with not_collected(), alone:
                 self._do(branches)
         return graph.replay
 
     def _do(self, branches: Sequence[tuple[Callable[[], None], torch.cuda.Stream]]) -> None:
-        for work, branch in branches:
-            branch.wait_stream(self._stream)
-            with torch.cuda.stream(branch):
-                work()
-        for _, branch in branches:
-            self._stream.wait_stream(branch)
+        with ExitStack() as joined:  # also if a work fails: its memory is then our stream's again
+            for work, branch in branches:
+                branch.wait_stream(self._stream)
+                joined.callback(self._stream.wait_stream, branch)
+                with torch.cuda.stream(branch):
+                    work()
 
 
 def _stream_of_its_own(device: torch.device) -> torch.cuda.Stream:
