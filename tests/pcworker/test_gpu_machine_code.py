@@ -15,8 +15,9 @@ from machine_code import Instruction, counts, instructions, is_compilers_own, re
 from pcworker.kernels.cuda.nvrtc import CudaError, cubin
 from pcworker.kernels.fixed.library import PHASES
 
-FAST = [("sm_80", "float32"), ("sm_90", "float32")]
-EVERY = product(("sm_80", "sm_86", "sm_90", "sm_100", "sm_120"), ("float32", "float64"))
+ARCHES = ("sm_80", "sm_86", "sm_90", "sm_100", "sm_120")
+FAST = [*((arch, "float32") for arch in ARCHES), ("sm_90", "float64")]
+EVERY = product(ARCHES, ("float32", "float64"))
 LONG = [pytest.param(build, marks=pytest.mark.long) for build in EVERY if build not in FAST]
 
 ELEMENT = {

@@ -20,7 +20,10 @@ from pcworker.trials.configuration import Configuration, configuration
 
 NETWORKS = ("784-32-10", "784-32-32-10", "784-32-32-32-10")
 ARCHES = ("sm_80", "sm_86", "sm_90", "sm_100", "sm_120")
-FAST = [("sm_90", network, "float32") for network in NETWORKS]
+FAST = [
+    *(("sm_90", network, "float32") for network in NETWORKS),
+    *((arch, NETWORKS[0], "float32") for arch in ARCHES if arch != "sm_90"),
+]
 EVERY = product(ARCHES, NETWORKS, ("float32", "float64"))
 LONG = [pytest.param(build, marks=pytest.mark.long) for build in EVERY if build not in FAST]
 
