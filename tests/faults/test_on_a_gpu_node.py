@@ -1,7 +1,8 @@
-"""Sweeps on a Ray cluster whose node has a GPU, which breaks while it trains.
+"""Sweeps on a Ray cluster whose node has a slice of a GPU (MIG), which breaks while it trains.
 
-The GPU is that of `emulated_runtime`, and MNIST has 70 digits. The oracle of every table of the
-ablation is the same sweep on a CPU, without Ray; that of the timing run is BP in the same run.
+The GPU is that of `emulated_runtime`, and MNIST has 70 digits. The slice is known by its name. The
+oracle of every table of the ablation is the same sweep on a CPU, without Ray; that of the timing
+run is BP in the same run.
 """
 
 import os
@@ -24,6 +25,7 @@ ABLATION = (
     *("jobs.mnist_ablation", "--networks", "784-32-10,784-16-10", "--epochs", "2"),
     *("--t", "l,4", "--gamma", "0.5", "--sigma", "0,0.1"),
 )
+SLICE = "MIG-0b5d7a1c-2f41-5c1e-9d3a-6f0e8c7b4a21"
 TIMING = (
     *("jobs.imagenet_timing", "--networks", "small-conv", "--t", "3", "--updates", "2"),
     *("--warmup", "1", "--executions", "plain,graph"),
@@ -48,7 +50,7 @@ def gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GpuCluster]:
     more = {"EMULATED_SAMPLES": "70", "EMULATED_BREAKS": str(folder / "broken")}
     here = environment(built(folder / "runtime"), EMULATED_KERNELS="all", **more)
     with ray_cluster() as cluster:
-        cluster.add(cpus=2, gpus=1, extra=here)
+        cluster.add(cpus=2, gpus=1, extra={**here, "CUDA_VISIBLE_DEVICES": SLICE})
         yield GpuCluster(cluster, here, folder / "broken")
 
 
@@ -72,7 +74,7 @@ def run_on(gpu: GpuCluster, sweep: tuple[str, ...], store: Path) -> str:
 def test_a_gpu_that_breaks_changes_no_bit(gpu: GpuCluster, tmp_path: Path) -> None:
     out = run_on(gpu, ABLATION, tmp_path / "gpu")
     assert gpu.broken.exists()
-    assert "At work: 1 GPU worker (Emulated GPU, 4 shards at once)." in out
+    assert "At work: 1 GPU worker (Emulated GPU MIG 1g.10gb, 4 shards at once)." in out
     assert 'kind=lost error="AcceleratorError: CUDA error: unspecified launch failure"' in out
     few = {name: gpu.environment[name] for name in ("PYTHONPATH", "EMULATED_SAMPLES")}
     run(*ABLATION, "--store", str(tmp_path / "cpu"), "--local-debug", **few)
@@ -80,7 +82,7 @@ def test_a_gpu_that_breaks_changes_no_bit(gpu: GpuCluster, tmp_path: Path) -> No
     found, expected = map(read_tables, tables)
     assert all(equal_tables(found[name], expected[name]) for name in RESULTS)
     devices = pq.read_table(tables[0] / "trials.parquet")["device"].to_pylist()
-    assert set(devices) == {"cuda: Emulated GPU, samples on a GPU"}
+    assert set(devices) == {"cuda: Emulated GPU MIG 1g.10gb, samples on a GPU"}
 
 
 def test_the_rules_of_table_4_are_captured_as_graphs_and_stay_exact(

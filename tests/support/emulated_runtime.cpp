@@ -374,7 +374,9 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr what, int device) 
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) {
     *p = {};
-    snprintf(p->name, sizeof(p->name), "Emulated GPU");
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    bool slice = visible && strncmp(visible, "MIG-", 4) == 0; /* NVIDIA names one like this */
+    snprintf(p->name, sizeof(p->name), slice ? "Emulated GPU MIG 1g.10gb" : "Emulated GPU");
     p->major = 9;
     p->totalGlobalMem = all_memory;
     p->multiProcessorCount = 132;
