@@ -241,3 +241,17 @@ except CudaError as error: print(error)
     assert said(runtime, program) == [
         "the GPU's driver refuses cuFuncSetAttribute: cudaErrorInvalidValue, invalid argument"
     ]
+
+
+@pytest.mark.long
+def test_the_benchmark_of_a_gpu_leaves_nothing_out(runtime: Path) -> None:
+    """torch refuses to record an update whose gradients it has added up in the default stream."""
+    program = """
+from jobs.gpu_speed import timed
+from pcworker.data.dataset import DataSet
+timed.UPDATES = 2
+data = DataSet(timed.drawn_digits(60, 20), torch.device("cuda", 0))
+print(*timed.time_backprop(data, "784-32-10"), *timed.time_stack(data, "784-32-10", 2))
+"""
+    lines = said(runtime, program, EMULATED_KERNELS="all")
+    assert lines == ["fixed_3_seeds_us torch_us graph_us torch_us graph_us"]

@@ -37,6 +37,8 @@ def missing() -> str | None:
     """Why there can be no emulated runtime here, or None."""
     if not torch.version.cuda:
         return "torch is not built for CUDA here"
+    if not hasattr(torch.library, "get_kernel"):
+        return "this torch is too old to have one of its kernels replaced and still called"
     if torch.cuda.is_available():
         return "there is a real GPU here"
     if _headers() is None:
