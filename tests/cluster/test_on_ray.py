@@ -48,6 +48,7 @@ def on_ray() -> Iterator[ModuleType]:
         yield on_ray
 
 
+@pytest.mark.faults
 def test_a_killed_worker_is_replaced_and_its_shard_ends_with_the_bits_of_this_process(
     on_ray: ModuleType, tmp_path: Path
 ) -> None:
@@ -102,6 +103,7 @@ def digests_of_this_process(folder: Path, plan: Plan) -> list[str]:
     return digests(folder, plan)
 
 
+@pytest.mark.faults
 def test_a_worker_trains_several_shards_at_once_and_each_outlives_its_death(
     on_ray: ModuleType, tmp_path: Path
 ) -> None:
@@ -132,6 +134,7 @@ def test_a_worker_trains_several_shards_at_once_and_each_outlives_its_death(
     assert digests(tmp_path / "killed", plan) == digests_of_this_process(tmp_path / "alone", plan)
 
 
+@pytest.mark.faults
 def test_a_halted_worker_gives_up_all_its_shards_and_another_one_goes_on_with_each(
     on_ray: ModuleType, tmp_path: Path
 ) -> None:
@@ -200,6 +203,7 @@ def breaks_once(folder: Path, network: str, error: str) -> Any:
     return make
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(("error", "kind"), [("cuda", "lost"), ("value", "error")])
 def test_an_error_of_cuda_ends_a_worker_and_another_error_lets_the_other_shards_end(
     on_ray: ModuleType, tmp_path: Path, error: str, kind: str

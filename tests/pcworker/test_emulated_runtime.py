@@ -43,10 +43,8 @@ def test_shards_have_the_results_of_the_cpu(runtime: Path, times: str) -> None:
     assert found[:2] == (0, "True\nTrue\n"), found[2]
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.long) for name in list(LEFT_OUT)[1:]]
-
-
-@pytest.mark.parametrize("left_out", [next(iter(LEFT_OUT)), *SLOW])
+@pytest.mark.long
+@pytest.mark.parametrize("left_out", LEFT_OUT)
 def test_a_wait_that_is_left_out_is_noticed(runtime: Path, left_out: str) -> None:
     """A test of the test above. A kernel that reads what is not there yet may even end the
     process."""

@@ -38,7 +38,6 @@ def on_ptx(arch: str, order: str = "shuffled") -> EmulatedDevice:
 QUICK = {
     ("compute_90", "IL with sigmoid, float32"),
     ("compute_90", "Z-IL with sigmoid, float32"),
-    ("compute_90", "BP with tanh, float64"),
 }
 DEFINED = [
     pytest.param(
