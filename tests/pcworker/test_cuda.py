@@ -32,10 +32,10 @@ from pcworker.trials.trial import Trial
 
 SHARDS = [
     (NETWORKS[0], "ascending"),
-    pytest.param(NETWORKS[1], "shuffled", marks=pytest.mark.long),  # test_ptx.py has this one
+    pytest.param(NETWORKS[1], "shuffled", marks=pytest.mark.long),  # test_ptx.py has this shard
     (NETWORKS[2], "reversed"),
     (NETWORKS[3], "shuffled"),
-    pytest.param(NETWORKS[4], "reversed", marks=pytest.mark.long),  # and this one
+    pytest.param(NETWORKS[4], "reversed", marks=pytest.mark.long),  # test_ptx.py has this shard
 ]
 
 

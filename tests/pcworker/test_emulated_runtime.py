@@ -151,13 +151,13 @@ recorded(tensors[1], 1)
 
 
 def test_a_recording_that_fails_is_joined(runtime: Path) -> None:
-    """When its memory is used again, no other stream still works there. It fails when it is first
-    made, or in the capture, which says why, too."""
+    """When the memory of a failed recording is used again, no other stream still works there. The
+    work fails once before the capture and once in it, and its error is the one that is told."""
     assert said(runtime, RECORDINGS) == ["it fails", "1.0"] * 2
 
 
 def test_no_garbage_is_collected_in_a_capture(runtime: Path) -> None:
-    """It may hold another graph, whose end would be the end of the capture."""
+    """Garbage may hold another graph, and a capture fails when a graph is destroyed meanwhile."""
     program = """
 import gc
 import weakref
@@ -188,7 +188,7 @@ gc.collect()
 
 
 def test_a_stream_may_be_joined_twice(runtime: Path) -> None:
-    """So it is where more networks are recorded than torch has streams."""
+    """A stream is joined twice where more networks are recorded than torch has streams."""
     program = """
 from pcworker.kernels.cuda.torch_gpu import TorchGpu
 gpu, tensors = TorchGpu(torch.device("cuda", 0)), torch.zeros(40, device="cuda")
@@ -202,7 +202,8 @@ with gpu.stream():
 
 
 def test_memory_is_free_when_nobody_has_it(runtime: Path) -> None:
-    """What torch does in place of a kernel keeps no tensor, so that one freed too early is seen."""
+    """Work that the CPU does in place of a kernel keeps no tensor, so that a tensor that is freed
+    too early is seen."""
     program = """
 x = torch.zeros(4, device="cuda")
 x.ne(0).sum(0).item()
@@ -243,7 +244,8 @@ except CudaError as error: print(error)
 
 @pytest.mark.long
 def test_the_benchmark_of_a_gpu_leaves_nothing_out(runtime: Path) -> None:
-    """torch refuses to record an update whose gradients it has added up in the default stream."""
+    """Every contender is timed as a CUDA graph, too. torch refuses to record an update whose
+    gradients were first added up in the default stream, so each recording has a new network."""
     program = """
 from jobs.gpu_speed import timed
 from pcworker.data.dataset import DataSet

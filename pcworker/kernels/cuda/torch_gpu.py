@@ -65,17 +65,17 @@ class TorchGpu:
             # these are of torch's 32, which only recordings use, one at a time
             branches = [(work, torch.cuda.Stream()) for work in works]  # type: ignore[no-untyped-call]
             # autograd adds up a gradient in the stream in which it did so first
-            self._do(branches)
+            self._run_each(branches)
             self._stream.synchronize()
             graph = torch.cuda.CUDAGraph()
             # Other threads, which train other shards, may use the GPU meanwhile, but not record.
             alone = torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local")
             with not_collected(), alone:
-                self._do(branches)
+                self._run_each(branches)
         return graph.replay
 
-    def _do(self, branches: Sequence[tuple[Callable[[], None], torch.cuda.Stream]]) -> None:
-        with ExitStack() as joined:  # also if a work fails: its memory is then our stream's again
+    def _run_each(self, branches: Sequence[tuple[Callable[[], None], torch.cuda.Stream]]) -> None:
+        with ExitStack() as joined:  # our stream waits for a work that fails, too
             for work, branch in branches:
                 branch.wait_stream(self._stream)
                 joined.callback(self._stream.wait_stream, branch)
